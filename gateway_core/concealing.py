@@ -102,21 +102,29 @@ class HeldSecrets:
 
     def __init__(self, secrets: Iterable[Secret] = (), on_found: Callable[[str, str], None] | None = None) -> None:
         """`on_found`: called once for each pair of a source and the label of a secret hidden in what it sent."""
-        self._fixed: Final = tuple(secrets)
+        self._fixed = tuple(secrets)
         self._learned: dict[str, deque[str]] = {}
         self._found: set[tuple[str, str]] = set()
         self._on_found = on_found
         self._matcher = _Matcher(self._fixed)
         self._probes = self._matcher.probes
 
+    def hold(self, secrets: Iterable[Secret]) -> None:
+        """Hide these secrets in place of those of the constructor, and still all that were learned."""
+        self._fixed = tuple(secrets)
+        self._renew()
+
     def learn(self, label: str, value: str) -> None:
         """Also hide `value` from now on; the last `MAX_LEARNED` values of a label are hidden."""
         values = self._learned.setdefault(label, deque(maxlen=MAX_LEARNED))
         if value not in values:
             values.append(value)
-            learned = (Secret(label, value) for label, values in self._learned.items() for value in values)
-            self._matcher = _Matcher((*self._fixed, *learned))
-            self._probes = self._matcher.probes
+            self._renew()
+
+    def _renew(self) -> None:
+        learned = (Secret(label, value) for label, values in self._learned.items() for value in values)
+        self._matcher = _Matcher((*self._fixed, *learned))
+        self._probes = self._matcher.probes
 
     def clean(self, data: bytes, source: str = "") -> bytes:
         """One JSON message with secrets replaced by `MARKER`; the same object if there are none.

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +19,10 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import CallResult, Principal, UpstreamState
-from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
 from gateway_core.catalog.profiles.remarks import Remark
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, passes_credentials_on, unprotected
+from gateway_core.config import Config, UpstreamConfig, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -32,16 +32,18 @@ from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.generation import Common, generation
+from gateway_core.generations.reloadable import Reloadable
+from gateway_core.generations.reloads import Parts, Reloads, packages
+from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log import output
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
-from gateway_core.pipeline.input_required import InputRequired
-from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
@@ -58,7 +60,7 @@ CLOSE_GRACE: Final = 5.0
 """Seconds of `drain_timeout` that are reserved for ending streams and child processes."""
 
 
-class Gateway:
+class Gateway(Reloadable):
     """One gateway process. Call `start`, wait, then `drain`, which ends with `stop`."""
 
     def __init__(
@@ -70,6 +72,7 @@ class Gateway:
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
         logins: Path | None = None,
+        source: Source | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
         upstream would get a credential that plugins read.
@@ -81,10 +84,12 @@ class Gateway:
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
 
         `logins`: the file of the operator's logins at upstreams.
+
+        `source`: where `reload` takes the configuration from; None if it cannot be reloaded.
         """
         proxy = config.proxy
-        source = str(config.path) if config.path is not None else "configuration"
-        chain = Chain(plugins.load(proxy.plugins, source))
+        file = str(config.path) if config.path is not None else "configuration"
+        chain = Chain(plugins.load(proxy.plugins, file))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token)
@@ -92,28 +97,42 @@ class Gateway:
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
-        has_logins = any(it.auth is not None and it.auth.grant == "authorization_code" for it in proxy.upstreams)
-        self._logins = Logins(logins if has_logins else None, held)
+        self._logins_file = logins
+        self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
         self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=self._logins)
         self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
         common = Common(self.budget, self.health.wait_first_lists, held.clean)
-        self._now = generation(config, chain, self.pool.upstreams, common, memory=memory)
+        first = generation(config, chain, self.pool.upstreams, common, memory=memory)
+        store = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self.downstream = Downstream(
             config=proxy,
             budget=self.budget,
-            pipeline=self.pipeline,
-            catalog=self.catalog,
-            store=InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle),
+            pipeline=first.pipeline,
+            catalog=first.catalog,
+            store=store,
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
         )
-        self.input_required.of_plugins.counted_by(self.downstream.gate)
+        first.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
         self._polling: list[asyncio.Task[None]] = []
-        self._loop_lag = LoopLag({type(it.instance).__module__.partition(".")[0]: it.name for it in self.chain.plugins})
+        self._loop_lag = LoopLag(packages(chain))
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
+        parts = Parts(
+            common=common,
+            pool=self.pool,
+            health=self.health,
+            held=held,
+            open_logins=self._open_logins,
+            store=store,
+            downstream=self.downstream,
+            control=self.control,
+            loop_lag=self._loop_lag,
+            admin_token=admin_token,
+        )
+        super().__init__(Reloads(parts, first), source)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
@@ -124,29 +143,12 @@ class Gateway:
         self.draining = False
 
     @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        return self._now.config
+    def takes_changes(self) -> bool:
+        return self._serving and not self.draining
 
     @property
-    def chain(self) -> Chain:
-        """The plugins of the configuration in force."""
-        return self._now.chain
-
-    @property
-    def catalog(self) -> Catalog:
-        """What agents see now."""
-        return self._now.catalog
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """Where requests begin now."""
-        return self._now.pipeline
-
-    @property
-    def input_required(self) -> InputRequired:
-        """Serves calls with several rounds."""
-        return self._now.input_required
+    def listens(self) -> bool:
+        return self._server is not None
 
     @property
     def ready(self) -> bool:
@@ -168,11 +170,20 @@ class Gateway:
             return ""
         return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
 
+    @property
+    def pages(self) -> Mapping[str, PluginPage]:
+        """The pages of the plugins on the control plane, by path."""
+        return self.chain.pages
+
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
 
     def _private_lists_changed(self, principal: str) -> None:
         self.catalog.drop_view(principal)
+
+    async def _open_logins(self, upstreams: Iterable[UpstreamConfig]) -> None:
+        if self._logins_file is not None and _need_logins(upstreams):
+            await self._logins.use(self._logins_file, LOGINS_PATIENCE)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +241,8 @@ class Gateway:
         The port stays open meanwhile: an agent may answer an input request on a new connection.
         """
         self.draining = True
-        logger.info("stopping: {} in flight", count(self.pipeline.in_flight, "call"))
+        await self._reloads.refuse()
+        logger.info("stopping: {} in flight", count(self._reloads.in_flight, "call"))
         gate = self.downstream.gate
         gate.close()
         clock, parking = asyncio.get_running_loop().time, self.input_required.parking
@@ -259,13 +271,14 @@ class Gateway:
     async def _stop(self) -> None:
         self.draining = True
         self._loop_lag.stop()
-        self.pipeline.end_all("the gateway is stopping")
+        await self._reloads.refuse()
+        self._reloads.end_all("the gateway is stopping")
         await self.downstream.gate.wait_empty(ANSWER_GRACE)
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
         async with contextlib.AsyncExitStack() as steps:
             steps.push_async_callback(self.control.close)  # runs last, so that operators can see the stop
             if self._entered:
-                steps.push_async_callback(self.chain.__aexit__, None, None, None)
+                steps.push_async_callback(self._reloads.close)
             steps.push_async_callback(self.catalog.close)
             steps.push_async_callback(self.pool.close)
             steps.push_async_callback(self.health.stop)
@@ -296,31 +309,24 @@ class Gateway:
             "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
+            "generation": self._reloads.current.number,
             "config": str(self.config.path) if self.config.path is not None else None,
             "ready": self.ready,
             "draining": self.draining,
             "connections": self._server.connections if self._server is not None else 0,
             "sessions": len(self.sessions),
-            "in_flight": self.pipeline.in_flight,
+            "in_flight": self._reloads.in_flight,
             "parked": len(self.input_required.parking),
-            "calls": self.pipeline.calls,
+            "calls": self._reloads.calls,
             "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
             "max_timeout": self.config.proxy.max_timeout,
-            "log": {"warnings": output.warnings()},
+            "log": {"warnings": output.warnings(), "dropped": output.dropped()},
+            "loop": {"blocked": self._loop_lag.blocked, "blocked_seconds": round(self._loop_lag.blocked_seconds, 3)},
             "upstreams": [
                 *(report.upstream(upstream) for upstream in self.pool.upstreams),
                 *(report.disabled(upstream) for upstream in self.config.disabled),
             ],
-            "plugins": [
-                {
-                    "name": plugin.name,
-                    "version": plugin.version,
-                    "hooks": list(plugin.hooks),
-                    "on_error": plugin.on_error,
-                    "warnings": list(plugin.warnings),
-                }
-                for plugin in self.chain.plugins
-            ],
+            "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
 
     def tools(self, profile: str = "") -> dict[str, Any]:
@@ -328,18 +334,17 @@ class Gateway:
 
         Raises `UnknownProfile`.
         """
-        catalog, profiles = self.catalog, self.catalog.profiles
-        if not profile:
-            return report.tools(catalog.snapshot, self.pool.upstreams, catalog.notes())
-        notes = [remark.text for remark in profiles.remarks(catalog.snapshot, profile)]
-        return report.tools(profiles.of(catalog.snapshot, profile), self.pool.upstreams, notes)
+        return report.tools(self.catalog, self.pool.upstreams, profile)
 
     def remarks(self) -> dict[str, list[Remark]]:
         """Profile -> what of it has no effect on the present catalog."""
-        catalog = self.catalog
-        return {name: catalog.profiles.remarks(catalog.snapshot, name) for name in catalog.profiles.profiles}
+        return self.catalog.profiles.all_remarks(self.catalog.snapshot)
 
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`. Raises as `tools`."""
         self.catalog.profiles.check(profile)
         return report.tool(name, self.catalog.tool(name, profile=profile))
+
+
+def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:
+    return any(it.auth is not None and it.auth.grant == "authorization_code" for it in upstreams)

@@ -5,6 +5,7 @@ from gateway_core.api.call import Call, CallResult, Outcome, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
 from gateway_core.api.events import AuthenticationEnded, CallEnded, Decision, Event
 from gateway_core.api.identity import Credentials, Principal
+from gateway_core.api.page import Page
 from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
 from gateway_core.api.served import Published
 from gateway_core.api.tier import Tier, tier_of
@@ -34,6 +35,7 @@ __all__ = [
     "Health",
     "Kind",
     "Outcome",
+    "Page",
     "Pass",
     "Plugin",
     "PluginConfig",

@@ -43,6 +43,7 @@ class Globs(tuple[str, ...]):
         for glob in self:
             if not 0 < len(glob) <= MAX_LENGTH:
                 raise ValueError(f"a glob must have 1 to {MAX_LENGTH} characters")
+        self._separators = separators
         wild = [glob for glob in self if _WILDCARD.search(glob) is not None]
         if sum(map(len, wild)) > MAX_CHARACTERS:
             raise ValueError(f"the globs with wildcards have more than {MAX_CHARACTERS} characters together")
@@ -60,6 +61,15 @@ class Globs(tuple[str, ...]):
         if not name.isascii():  # a lone surrogate is no character, so that only wildcards match it
             name = name.encode(errors="replace").decode()
         return pattern.fullmatch(name) is not None
+
+    def covers(self, glob: str) -> bool:
+        """Whether every name that another glob of the same kind matches is surely matched by one of these."""
+        if self._all or glob in self:
+            return True
+        if _WILDCARD.search(glob) is None:
+            return self.matches(glob)
+        stems = (one.rstrip("*") for one in self if one[-1] == "*" and not self._separators)
+        return any(_WILDCARD.search(stem) is None and glob.startswith(stem) for stem in stems)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.read_only import ReadOnlyDict, read_only
+
+PROXY: Final = "proxy"
+"""The issuer of a principal that a trusted proxy names."""
+_URL: Final = re.compile(r"https?://", re.IGNORECASE)
+
+
+def reads_as_id(subject: str, issuers: Collection[str]) -> bool:
+    """Whether a subject has the form of a principal's id, `SUBJECT|ISSUER`, with one of `issuers` or a URL.
+
+    Rules may name ids and subjects, so a subject must not look like the id of somebody else.
+    """
+    last = subject.rpartition("|")[2] if "|" in subject else ""
+    return last in issuers or _URL.match(last) is not None
 
 
 @dataclass(frozen=True, slots=True)

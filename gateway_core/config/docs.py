@@ -29,6 +29,7 @@ BUNDLED_PLUGINS: Final = (
     "conflict_autoprefix",
     "conflict_priority",
     "conflict_reject",
+    "observe_metrics",
     "security_approval",
     "security_policy",
     "security_ratelimit",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 from loguru import logger
 
 from gateway_core.errors import UnknownProfile
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc
@@ -22,6 +24,7 @@ READINESS: Final = "/readyz"
 STATUS: Final = "/admin/status"
 TOOLS: Final = "/admin/tools"
 TOOL: Final = "/admin/tool"
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", HEALTH, READINESS))
 
 
@@ -33,12 +36,19 @@ class Operations(Protocol):
     def status(self) -> dict[str, Any]: ...
     def tools(self, profile: str = "") -> dict[str, Any]: ...
     def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
+    @property
+    def pages(self) -> Mapping[str, PluginPage]:
+        """The pages of plugins, by path."""
+
     def clean(self, data: bytes) -> bytes:
         """JSON without secrets of the gateway."""
 
 
-def application(operations: Operations, token: str, guard: HostGuard) -> web.Application:
-    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests."""
+def application(operations: Operations, token: str, guard: Callable[[], HostGuard]) -> web.Application:
+    """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests.
+
+    `guard` returns the present guard of the listener.
+    """
 
     async def healthz(_: web.Request) -> web.StreamResponse:
         return _json({"status": "ok"})
@@ -49,7 +59,7 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
     def with_token(page: Callable[[web.Request], dict[str, Any]]) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
-                return _problem("the admin token is required", 401, {"WWW-Authenticate": "Bearer"})
+                return _problem("the admin token is required", 401, _CHALLENGE)
             try:
                 return _json(page(request), clean=operations.clean)
             except UnknownProfile as problem:
@@ -57,14 +67,29 @@ def application(operations: Operations, token: str, guard: HostGuard) -> web.App
 
         return handler
 
+    async def of_plugin(request: web.Request, found: PluginPage) -> web.StreamResponse:
+        page = found.page
+        if not _has_token(request, token) and not _has_token(request, page.token):
+            return _problem("the admin token, or the token of this page, is required", 401, _CHALLENGE)
+        status = operations.status()
+        try:
+            body = operations.clean(await asyncio.to_thread(page.render, status))
+            return web.Response(body=body, headers={"Content-Type": page.content_type})
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            logger.bind(plugin=found.plugin).error(
+                "plugin {} failed to render {}: {} at {}", found.plugin, page.path, type(error).__name__, where(error)
+            )
+            return _problem(f"the plugin {found.plugin} failed to render this page", 500)
+
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard.check(request.headers, any_host=request.path in {HEALTH, READINESS})
+        refused = guard().check(request.headers, any_host=request.path in {HEALTH, READINESS})
         if refused is not None:
             return _problem(refused[1], refused[0])
         if not request.raw_path.startswith("/"):
             return _problem("the request target must be a path", 400)
-        return await handler(request)
+        found = operations.pages.get(request.path) if request.method in {"GET", "HEAD"} else None
+        return await (handler(request) if found is None else of_plugin(request, found))
 
     app = web.Application(middlewares=[_answered, checked])
     app.router.add_get(HEALTH, healthz)

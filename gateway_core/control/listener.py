@@ -29,7 +29,7 @@ class ControlPlane:
 
     def __init__(self, operations: Operations, token: str, guard: HostGuard) -> None:
         self._runner = web.AppRunner(
-            application(operations, token, guard),
+            application(operations, token, lambda: self._guard),
             access_log=None,
             logger=_silent,
             lingering_time=0.0,
@@ -38,11 +38,16 @@ class ControlPlane:
             max_field_size=MAX_FIELD,
             auto_decompress=False,
         )
+        self._guard = guard
         self._listener: asyncio.Server | None = None
         self._open: dict[_Connection, None] = {}
         self.host = ""
         """Numeric address of the listener; empty before `start`."""
         self.port = 0
+
+    def allow(self, guard: HostGuard) -> None:
+        """Check the requests that come from now on by another guard."""
+        self._guard = guard
 
     @property
     def address(self) -> str:

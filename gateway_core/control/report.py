@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_core.catalog import Snapshot, Target
+from gateway_core.catalog import Catalog, Target
 from gateway_core.config import UpstreamConfig
+from gateway_core.hooks import LoadedPlugin
+from gateway_core.hooks.times import HookTimes
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
@@ -37,6 +39,9 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "warnings": [*filter(None, [status.unsteady]), *fetched.warnings],
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
+        "queued": of.limiter.queued,
+        "connects": status.connects,
+        "ejections": status.ejections,
         "calls": of.calls,
         "errors": of.errors,
         "latency_ms": None if latency is None else round(latency * 1000, 1),
@@ -44,6 +49,19 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "next_retry_in": None if retry is None else round(retry, 1),
         "identities": None if of.identities is None else len(of.identities),
         "login": None if of.connections.login is None else of.connections.login.report(),
+    }
+
+
+def plugin(loaded: LoadedPlugin, times: HookTimes | None) -> dict[str, Any]:
+    """One enabled plugin. `times`: how long its hooks took, if that is measured."""
+    spent = {} if times is None else times.of(loaded.name)
+    return {
+        "name": loaded.name,
+        "version": loaded.version,
+        "hooks": list(loaded.hooks),
+        "on_error": loaded.on_error,
+        "warnings": list(loaded.warnings),
+        "times": {name: {"calls": it.calls, "seconds": round(it.seconds, 6)} for name, it in spent.items()},
     }
 
 
@@ -56,7 +74,9 @@ def disabled(config: UpstreamConfig) -> dict[str, Any]:
         ),
         None,
     )
-    counts = dict.fromkeys(("tools", "resources", "prompts", "in_flight", "calls", "errors"), 0)
+    counts = dict.fromkeys(
+        (*("tools", "resources", "prompts", "in_flight", "queued", "connects", "ejections", "calls", "errors"),), 0
+    )
     return {
         "name": config.name,
         "transport": config.transport,
@@ -88,8 +108,15 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str]) -> dict[str, Any]:
-    """The published tools, the decisions on name conflicts, the replicas, the notes and the warnings."""
+def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") -> dict[str, Any]:
+    """The tools that agents see, the decisions on name conflicts, the replicas, the notes and the warnings.
+
+    `profile`: of the agents; empty for those without one. Raises `UnknownProfile`.
+    """
+    snapshot, notes = catalog.snapshot, catalog.notes()
+    if profile:
+        notes = [remark.text for remark in catalog.profiles.remarks(snapshot, profile)]
+        snapshot = catalog.profiles.of(snapshot, profile)
     return {
         "tools": [
             {
@@ -117,7 +144,7 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
             {"upstreams": list(found.upstreams), "reason": found.reason, "tools": list(found.names.get("tool", ()))}
             for found in snapshot.replicas
         ],
-        "notes": list(notes),
+        "notes": notes,
         "warnings": [
             *snapshot.warnings,
             *(warning for of in upstreams for warning in _warnings(of)),

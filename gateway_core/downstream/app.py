@@ -72,18 +72,41 @@ class App:
         `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
         may read, by path below `/.well-known/`.
         """
-        self._config = config
         self._ready = ready
         self._budget = budget
-        profiles = ProfileChoice(config.profiles)
-        self._callers = CallerHandlers(authentication, presenting, profiles, config.max_connections)
+        self._callers = CallerHandlers(
+            authentication, presenting, ProfileChoice(config.profiles), config.max_connections
+        )
+        self._modern = modern
+        self._legacy = legacy
+        self._apply(config, credential_headers, documents, sse)
+
+    def use(
+        self,
+        config: ProxyConfig,
+        *,
+        authentication: Authentication,
+        presenting: Presenting,
+        credential_headers: Sequence[str],
+        documents: Mapping[str, bytes],
+        sse: SseHttp | None,
+    ) -> None:
+        """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
+        self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
+        self._apply(config, credential_headers, documents, sse)
+
+    def _apply(
+        self,
+        config: ProxyConfig,
+        credential_headers: Sequence[str],
+        documents: Mapping[str, bytes],
+        sse: SseHttp | None,
+    ) -> None:
         self._profiles = bool(config.profiles)
         self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         secure = config.tls is not None
         self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
-        self._modern = modern
-        self._legacy = legacy
         self._sse = sse
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),

@@ -13,7 +13,9 @@ from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.downstream.app import App
+from gateway_core.downstream.auth.pending import PendingAuthentication
 from gateway_core.downstream.calls.gate import Gate
+from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.http1.server import HttpServer
@@ -74,6 +76,23 @@ class DataPlane:
         await self.http.start(host, port, tls=None if self._certificate is None else self._certificate.context)
         self._forget_changes = self._catalog.listen(self._sessions.changed)
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+
+    def use(self, config: ProxyConfig, certificate: ServerCertificate | None, *, doubts: bool) -> None:
+        """Apply another configuration; the application has taken it over already.
+
+        `certificate`: another one for agents; None to keep the present one. `doubts`: whether credentials are judged
+        differently now, so that open streams have to be looked at again.
+        """
+        self.http.limit_to(config.limits.request_body, config.max_connections)
+        if certificate is not None:
+            self._tls, self._certificate = config.tls, certificate
+            self.http.renew(certificate.context)
+        self.http.reroute()
+        if doubts:
+            for pending in self.http.pending():
+                stream = pending.found if isinstance(pending, PendingAuthentication) else pending
+                if isinstance(stream, PendingStream):
+                    stream.doubt()
 
     async def stop_accepting(self) -> None:
         """Accept no new connections, sessions, streams and requests; work in flight continues.

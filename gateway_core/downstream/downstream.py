@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
+from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
@@ -29,6 +31,22 @@ from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.pipeline import Pipeline
+from gateway_core.upstream.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What a reload puts in force for agents, besides the configuration."""
+
+    pipeline: Pipeline
+    catalog: Catalog
+    authenticators: Authenticators
+    certificate: ServerCertificate | None
+    """Another certificate for agents; None to keep the present one."""
+    gone: frozenset[Upstream]
+    """Upstreams that were replaced or removed."""
+    kinds: frozenset[str]
+    """Lists that plugins may show differently now."""
 
 
 class Downstream:
@@ -64,35 +82,74 @@ class Downstream:
         self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(current, self._calls, self.sessions)
+        self._authentication = self._authentication_for(config, authenticators)
+        self._app: App | None = None
+        self._server: DataPlane | None = None
 
     def http_server(self) -> DataPlane:
         """The HTTP server for agents, not started yet."""
         sessions, subscriptions = self.sessions, self.subscriptions
         config, authenticators = self._config, self._authenticators
-        authentication = Authentication(
-            authenticators, TrustedProxies(config.trusted_proxies), anonymous=config.anonymous
-        )
         presenting = Presenting.of(config)
-        app = App(
+        self._app = App(
             config,
             self._ready,
             self._budget,
-            authentication=authentication,
+            authentication=self._authentication,
             presenting=presenting,
-            credential_headers=tuple(dict.fromkeys((*authenticators.headers, *presenting.headers))),
+            credential_headers=_headers(authenticators, presenting),
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
             sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
         )
-        return DataPlane(
-            app,
+        self._server = DataPlane(
+            self._app,
             config,
             catalog=self._catalog,
             gate=self.gate,
             sessions=sessions,
             subscriptions=subscriptions,
         )
+        return self._server
+
+    @staticmethod
+    def _authentication_for(config: ProxyConfig, authenticators: Authenticators) -> Authentication:
+        proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
+        return Authentication(authenticators, proxies, anonymous=config.anonymous)
+
+    def use(self, config: ProxyConfig, now: InForce) -> None:
+        """Serve agents by another configuration from now on. Requests in flight end by the one that they began in."""
+        self._calls.use(now.pipeline)
+        self.gate.limit_to(config.limits.in_flight)
+        self.sessions.use(config.question_timeout)
+        before, self._config = self._config, config
+        by_proxies = before.trusted_proxies == config.trusted_proxies and before.anonymous == config.anonymous
+        known = by_proxies and self._authenticators.asks_as(now.authenticators)
+        self._authenticators = now.authenticators
+        if known:
+            self._authentication.use(now.authenticators)
+        else:
+            self._authentication = self._authentication_for(config, now.authenticators)
+        if self._app is not None and self._server is not None:
+            presenting = Presenting.of(config)
+            self._app.use(
+                config,
+                authentication=self._authentication,
+                presenting=presenting,
+                credential_headers=_headers(now.authenticators, presenting),
+                documents=now.authenticators.documents,
+                sse=SseHttp(self._legacy, self.sessions) if config.transport == "sse" else None,
+            )
+            doubts = not known or before.profiles != config.profiles
+            self._server.use(config, now.certificate, doubts=doubts)
+        self.sessions.reconsider(now.gone)
+        self.subscriptions.reconsider(now.gone)
+        self._catalog.replace(now.catalog, now.kinds)
+
+    def retire(self, pipeline: Pipeline) -> None:
+        """Forget an earlier pipeline, which serves no request any more."""
+        self._calls.retire(pipeline)
 
     def stdio_server(self, stdin: int | None = None, stdout: int | None = None, *, profile: str = "") -> StdioServer:
         """The server of one agent on stdin and stdout, or on other descriptors; not started yet.
@@ -110,3 +167,8 @@ class Downstream:
             modern=modern,
             profile=profile,
         )
+
+
+def _headers(authenticators: Authenticators, presenting: Presenting) -> tuple[str, ...]:
+    """The headers that plugins or upstreams get."""
+    return tuple(dict.fromkeys((*authenticators.headers, *presenting.headers)))

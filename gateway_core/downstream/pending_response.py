@@ -77,6 +77,16 @@ class PendingStream:
         """Call `renew` at a time (monotonic). It returns the next such time; its `HttpError` 401 ends the stream."""
         self._until, self._renew = until, renew
 
+    def doubt(self) -> None:
+        """Look at the credentials again soon, because they are judged differently now.
+
+        A stream that was opened without any ends, and its agent opens another one.
+        """
+        if self._renew is None:
+            self.running.cancel()
+        else:
+            self._until = -math.inf
+
     def response(self) -> None:
         """None once the stream is complete. Raises the exception of the task, if it failed."""
         self.running.result()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway_core.api import Credentials, Principal, Reject
+from gateway_core.api.identity import PROXY, reads_as_id
 from gateway_core.errors import PluginError, RpcError
 from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
 from gateway_core.hooks.implementations import Hook
@@ -42,6 +43,8 @@ class Authenticators:
         Raises `PluginError` for a plugin whose declarations are not valid.
         """
         self._hooks = tuple(hooks)
+        self.issuers: Final = frozenset({PROXY, *(hook.plugin.name for hook in hooks)})
+        """The issuers of principals that are no URLs."""
         self.judging = 0
         """Number of credentials that the plugins look at right now."""
         self.observers: Final = Observers(()) if observers is None else observers
@@ -68,6 +71,11 @@ class Authenticators:
     def __bool__(self) -> bool:
         return bool(self._hooks)
 
+    def asks_as(self, other: Authenticators) -> bool:
+        """Whether both ask the same plugins in the same order, so that verdicts of one hold for the other."""
+        mine, its = ([(id(it.plugin.instance), it.plugin.on_error) for it in each._hooks] for each in (self, other))
+        return mine == its
+
     def remember(self, plugin: str) -> float:
         """The seconds for which a verdict of a plugin may be remembered."""
         return self._remember[plugin]
@@ -92,7 +100,7 @@ class Authenticators:
                     if hook.is_async or hasattr(verdict, "__await__"):
                         verdict = await await_verdict(verdict)
                 if verdict is not None:
-                    return hook.plugin.name, _checked(verdict)
+                    return hook.plugin.name, self._distinct(_checked(verdict))
             except BaseException as error:
                 if own.end(error):
                     raise
@@ -101,6 +109,12 @@ class Authenticators:
                     log_failure(hook, error, client, note="; logged once a minute")
                 raise refusal(hook, "it is not known who makes the request") from None
         return "", None
+
+    def _distinct(self, verdict: Principal | Reject) -> Principal | Reject:
+        """The verdict; a refusal for a subject that could be mistaken for another principal."""
+        if isinstance(verdict, Principal) and reads_as_id(verdict.subject, self.issuers):
+            return Reject("its subject has the form of an id of another principal (SUBJECT|ISSUER)")
+        return verdict
 
 
 def _checked(verdict: Any) -> Principal | Reject:

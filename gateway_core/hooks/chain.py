@@ -27,6 +27,8 @@ from gateway_core.hooks.failures import Own, failed_after, failed_before, log_fa
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
 from gateway_core.hooks.lifecycle import Lifecycle
 from gateway_core.hooks.observers import NO_TASK, Observers, clean_rule, decision_of, promoted
+from gateway_core.hooks.pages import pages_of
+from gateway_core.hooks.times import HookTimes
 from gateway_core.hooks.verdicts import (
     await_verdict,
     bounded,
@@ -83,18 +85,22 @@ class Chain:
     """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
     def __init__(self, plugins: Sequence[LoadedPlugin]) -> None:
-        """Raises `PluginError` for an authenticator that cannot be used."""
+        """Raises `PluginError` for an authenticator or a page that cannot be used."""
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
         registry = manager()
         for plugin in self.plugins:
             registry.register(plugin.instance, plugin.name)
         registry.check_pending()
+        measures = any(getattr(plugin.instance, "measures_hooks", False) is True for plugin in self.plugins)
+        self.times: Final = HookTimes() if measures else None
+        """How long hooks take; None if no plugin asks for it."""
         hooks: dict[str, dict[str, Hook]] = {name: {} for name in HOOKS}
         for name, found in hooks.items():
             impls = {impl.plugin_name: impl for impl in getattr(registry.hook, name).get_hookimpls()}
             for plugin in self.plugins:
                 if plugin.name in impls:
-                    found[plugin.name] = Hook.of(plugin, name, impls[plugin.name])
+                    hook = Hook.of(plugin, name, impls[plugin.name])
+                    found[plugin.name] = hook if self.times is None else self.times.timed(hook)
         stages: dict[str, list[Stage]] = {}
         for plugin in self.plugins:
             stage = Stage(plugin.name, hooks["before_call"].get(plugin.name), hooks["after_call"].get(plugin.name))
@@ -110,6 +116,7 @@ class Chain:
         self._observed: Final = bool(hooks["observe"])
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
+        self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
         self._checking = 0
         """Health checks in progress."""

@@ -10,57 +10,30 @@ never contain the values of settings, because any value may be a secret.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, requires
-from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
-
-from pydantic import ValidationError
-from pydantic_core.core_schema import ErrorType
+from typing import Any, Final
 
 from gateway_core.api import PluginConfig
-from gateway_core.api.plugin import FOLDER
 from gateway_core.config import PluginEntry
 from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks import HOOKS, LoadedPlugin, manager
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.hookspecs import PROJECT
+from gateway_core.hooks.settings import EntryReport, validated
 from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 
-__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", "settings_of"]
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
-SettingsT = TypeVar("SettingsT", bound=PluginConfig)
 _STRATEGIES: Final = ("route_tool", "resolve_conflict")
 """Synchronous hooks that at most one enabled plugin may implement."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
-
-
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """Collects the problems of one plugin entry."""
-
-    problems: list[FileProblem]
-    source: str
-    key: str
-    """Dotted path of the entry."""
-    entry: PluginEntry
-
-    def __call__(self, what: str, key: str = "") -> None:
-        """`key`: dotted path of the invalid setting, if any; the message gives its line."""
-        setting = key
-        line = self.entry.key_lines.get(key)
-        while line is None and key:  # an inline table or a missing key has no line; use its parent's
-            key = key[: max(key.rfind("."), key.rfind("["), 0)]
-            line = self.entry.key_lines.get(key)
-        line = self.entry.line if line is None else line
-        full_key = self.key + (f".{setting}" if setting else "")
-        shown = f"{self.key} ({self.entry.name})"
-        self.problems.append(FileProblem(self.source, line, full_key, what, shown_key=shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +68,7 @@ def load(
     for index, entry in enumerate(entries):
         if not entry.enabled:
             continue
-        report = _Report(problems, source, f"mcp.proxy.plugins[{index}]", entry)
+        report = EntryReport(problems, source, index, entry)
         if entry.name in found:
             report("is enabled twice; remove one of the two tables")
             continue
@@ -116,7 +89,15 @@ def load(
     return tuple(found.values())
 
 
-def _load(entry: PluginEntry, report: _Report, running: LoadedPlugin | None) -> LoadedPlugin | None:
+def preload(entries: Sequence[PluginEntry]) -> None:
+    """Import the enabled plugins, in a thread. What goes wrong is reported by `load`."""
+    for entry in entries:
+        for point in entry_points(group=GROUP, name=entry.name) if entry.enabled else ():
+            with contextlib.suppress(BaseException):
+                point.load()
+
+
+def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None) -> LoadedPlugin | None:
     point = _find(entry.name, report)
     if point is None:
         return None
@@ -159,7 +140,7 @@ def construct(plugin: type, config: PluginConfig) -> object:
     return factory() if factory.__init__ is object.__init__ else factory(config)
 
 
-def _find(name: str, report: _Report) -> EntryPoint | None:
+def _find(name: str, report: EntryReport) -> EntryPoint | None:
     points = list(entry_points(group=GROUP, name=name))
     if len(points) == 1:
         return points[0]
@@ -202,65 +183,15 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
 
 
-def settings_of(model: type[SettingsT], entry: PluginEntry, index: int, source: str) -> SettingsT:
-    """The settings of one entry, enabled or not, for a command of its plugin.
-
-    `index`: the place of the entry in the file. Raises `PluginError` with all problems.
-    """
-    problems: list[FileProblem] = []
-    found = _validated(model, entry, _Report(problems, source, f"mcp.proxy.plugins[{index}]", entry))
-    if found is None:
-        raise PluginError("\n".join(problems), problems)
-    return found
-
-
-def _settings(plugin: type, entry: PluginEntry, report: _Report) -> PluginConfig | None:
+def _settings(plugin: type, entry: PluginEntry, report: EntryReport) -> PluginConfig | None:
     model = getattr(plugin, "Config", PluginConfig)
     if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
         report("its Config is not a subclass of gateway_core.PluginConfig")
         return None
-    return _validated(model, entry, report)
+    return validated(model, entry, report)
 
 
-def _validated(model: type[SettingsT], entry: PluginEntry, report: _Report) -> SettingsT | None:
-    try:
-        return model.model_validate(entry.settings, context={FOLDER: Path(report.source).absolute().parent})
-    except ValidationError as invalid:
-        known = [field.alias or name for name, field in model.model_fields.items()]
-        for error in invalid.errors(include_url=False, include_context=False, include_input=False):
-            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])[1:]
-            advice = _advice(error, known, model, _source(entry, path))
-            report(f"{path}: {advice}" if path else advice, path)
-    except BaseException as error:  # noqa: BLE001 - a validator can raise anything
-        report(f"its settings cannot be checked: {type(error).__name__}")
-    return None
-
-
-def _source(entry: PluginEntry, path: str) -> str:
-    """Where a setting, or a part of it, came from; empty if it stands in the file."""
-    inside = re.compile(rf"{re.escape(path)}($|[.\[])" if path else "")
-    return " and ".join(dict.fromkeys(source for key, source in entry.sources.items() if inside.match(key)))
-
-
-def _advice(error: Any, known: list[str], model: type[PluginConfig], source: str) -> str:
-    """What is wrong and what to do. `source`: where the value came from, if from `${…}`; it is then never shown."""
-    key = str(error["loc"][0]) if error["loc"] else ""
-    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"unknown setting; {hint}{'it has ' + ', '.join(known) if known else 'this plugin has no settings'}"
-    field = model.model_fields.get(key)
-    meaning = f" ({field.description})" if field is not None and field.description else ""
-    if error["type"] == "missing":
-        return f"is required{meaning}; add it"
-    if not source:
-        return f"{error['msg'].removeprefix('Value error, ')}{meaning}"
-    # Only the texts of pydantic's own errors are known to show no value.
-    own = error["type"] in get_args(ErrorType) and error["type"] not in {"value_error", "assertion_error"}
-    return f"{error['msg'] if own else 'is not valid'}{meaning} (the value comes from {source})"
-
-
-def _methods(plugin: object, report: _Report) -> frozenset[str] | None:
+def _methods(plugin: object, report: EntryReport) -> frozenset[str] | None:
     given: Any = getattr(plugin, "methods", CALLS)
     if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
         report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")

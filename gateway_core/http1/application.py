@@ -108,5 +108,8 @@ class ServerContext(Protocol):
     def pause_for(self, owner: str, size: int) -> float:
         """Count a piece of an incomplete body; returns the seconds for which its connection should not be read."""
 
+    def route_late(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
+        """A `Handler` that routes a complete request before it serves it."""
+
     def closed(self, connection: Any) -> None:
         """Forget a connection."""

@@ -39,7 +39,7 @@ class ServerConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "_pending"),
+        *("_admitted", "_ending", "_flow", "_fresh", "_handler", "_head", "_idle_since", "pending"),
         *("_processing", "_reader", "_server", "_since", "_stream", "_transport", "_writer", "_yielded"),
         *("address", "network"),
     )
@@ -54,7 +54,7 @@ class ServerConnection(asyncio.Protocol):
         """The head of the request being read or served."""
         self._handler: Handler | None = None
         """The handler of the request whose body is incomplete."""
-        self._pending: PendingResponse | None = None
+        self.pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
         self._processing = self._admitted = False
         self._flow = ReadFlow()
@@ -90,7 +90,7 @@ class ServerConnection(asyncio.Protocol):
         self._server.closed(self)
         if self._writer is not None:
             self._writer.lost()
-        pending, self._pending = self._pending, None
+        pending, self.pending = self.pending, None
         if pending is not None:
             pending.lost()
 
@@ -101,7 +101,7 @@ class ServerConnection(asyncio.Protocol):
             self._flow.pause_for(self._server.pause_for(self.network, len(data) // DROPPED))
             return
         self._reader.feed(data)
-        if self._pending is None and not self._yielded:
+        if self.pending is None and not self._yielded:
             self._process()
         elif len(self._reader.buffer) > MAX_AHEAD:
             self._flow.pause()
@@ -110,7 +110,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _process(self) -> None:
         """Serve the next buffered request, if it is complete; others, or more of its body, follow after `REST`."""
-        if self._processing or self._pending is not None or self._ending:
+        if self._processing or self.pending is not None or self._ending:
             return
         self._processing, seconds = True, REST
         try:
@@ -127,7 +127,7 @@ class ServerConnection(asyncio.Protocol):
                     seconds = max(REST, self._server.pause_for(self._reader.owner or self.network, SLICE_COST))
                 else:
                     return
-            if self._reader.buffer and self._pending is None and not self._ending:
+            if self._reader.buffer and self.pending is None and not self._ending:
                 self._flow.pause()  # until `_next`
                 self._yielded = True
                 asyncio.get_running_loop().call_later(seconds, self._next)
@@ -166,7 +166,7 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(found, Response):
             self._send(found)
         else:
-            self._pending = found
+            self.pending = found
             found.running.add_done_callback(self._completed)
 
     def _refuse(self, error: HttpError) -> None:
@@ -197,7 +197,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _completed(self, _: object) -> None:
         """Send the pending response, which is ready."""
-        pending = self._pending
+        pending = self.pending
         if pending is None:  # the connection is lost
             return
         try:
@@ -210,7 +210,7 @@ class ServerConnection(asyncio.Protocol):
         if isinstance(found, Response) and self._stream is not None:  # a head was sent already
             self.abort()
         elif isinstance(found, Response):
-            self._pending = None
+            self.pending = None
             self._send(found)
             self._next()
         elif found is None:
@@ -220,7 +220,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _streamed(self, task: asyncio.Task[Any]) -> None:
         """End the stream after its writing task."""
-        if self._pending is None:
+        if self.pending is None:
             return
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, ConnectionError):
@@ -229,7 +229,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _end_stream(self) -> None:
         writer, stream = self._usable(), self._stream
-        self._stream = self._pending = self._head = None
+        self._stream = self.pending = self._head = None
         self._reader.give_back()
         if writer is None or stream is None:
             self.abort()
@@ -248,7 +248,6 @@ class ServerConnection(asyncio.Protocol):
             self._process()
 
     def admit(self) -> bool:
-        """Count the connection against the limit; False if the limit is reached."""
         self._admitted = self._admitted or self._server.admit(self)
         return self._admitted
 
@@ -257,7 +256,6 @@ class ServerConnection(asyncio.Protocol):
         return None
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
-        """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""
         writer, head = self._usable(), self._head
         if writer is None or head is None or self._stream is not None:
             raise ConnectionResetError("the connection is lost")
@@ -274,17 +272,18 @@ class ServerConnection(asyncio.Protocol):
             self._writer.resume()
             self._next()
 
-    # -- the end ------------------------------------------------------------------------------------------------
+    def reroute(self) -> None:
+        """Route the next request again, and one whose body is incomplete: the application has changed."""
+        self._reader.forget()
+        if self._handler is not None:
+            self._handler = self._server.route_late
 
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being served, or its response is being sent."""
-        return self._pending is not None
+    # -- the end ------------------------------------------------------------------------------------------------
 
     @property
     def idle_since(self) -> float | None:
         """When it became idle (monotonic, to the second), also amid a request; None while one is served or answered."""
-        if self._pending is not None or (self._writer is not None and self._writer.unsent):
+        if self.pending is not None or (self._writer is not None and self._writer.unsent):
             return None
         return self._since if self._since is not None else math.inf if self._fresh else self._idle_since
 
@@ -296,8 +295,8 @@ class ServerConnection(asyncio.Protocol):
         waited = 0.0 if since is None else now - since
         if writer.stalled(now):
             transport.abort()
-        elif self._pending is not None:
-            self._pending.poll(now)
+        elif self.pending is not None:
+            self.pending.poll(now)
         elif self._ending:
             if waited > LINGER and not writer.unsent:
                 (transport.close if self.secure else transport.abort)()

@@ -36,6 +36,10 @@ class ConnectionLimit:
         self._limit = limit
         self._shares: Shares[Holder] = Shares()
 
+    def limit_to(self, limit: int) -> None:
+        """Apply another limit. Connections that hold a place keep it."""
+        self._limit = limit
+
     def __len__(self) -> int:
         return len(self._shares)
 

@@ -61,8 +61,8 @@ class TlsContext(ServerContext, Protocol):
 class Handshake(asyncio.Protocol):
     """A connection whose TLS handshake is not complete. A `TlsConnection` takes its place and its socket."""
 
-    busy = False
-    """Whether a request is being served; never."""
+    pending: None = None
+    """The response to a request; there is none yet."""
 
     def __init__(self, server: TlsContext) -> None:
         self._server = server

@@ -69,8 +69,11 @@ class Route:
         self.headers: Mapping[str, str] = {}
         """Headers of every response to a request with `Origin`, beside those of the response."""
 
-    def keep(self, handler: object, until: float = math.inf) -> None:
-        """Serve later requests of this connection that share the route with `handler`, until a time (monotonic)."""
+    def keep(self, handler: object | None, until: float = math.inf) -> None:
+        """Serve later requests of this connection that share the route with `handler`, until a time (monotonic).
+
+        None: route them.
+        """
         self.handler, self.until = handler, until
 
     def count_for(self, owner: str) -> None:

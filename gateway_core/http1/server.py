@@ -7,11 +7,12 @@ import ssl
 import time
 from typing import Final
 
-from gateway_core.http1.application import Application
+from gateway_core.http1.application import Application, Client, PendingResponse
 from gateway_core.http1.connection import ServerConnection
 from gateway_core.http1.connection_limit import ConnectionLimit
 from gateway_core.http1.handshake import FailedHandshakes, Handshake, HandshakePace
-from gateway_core.http1.response import ResponseHeads
+from gateway_core.http1.head import RequestHead
+from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.limits.pace import Pace
 
 SPARE: Final = 64
@@ -39,7 +40,7 @@ class HttpServer:
         """The listening port, set by `start`."""
         self._open: set[ServerConnection | Handshake] = set()
         self._admitted = ConnectionLimit(max_connections)
-        self._sockets = ConnectionLimit(max_connections + max(max_connections * 3, SPARE))
+        self._sockets = ConnectionLimit(_sockets(max_connections))
         self._paces: dict[str, Pace] = {}
         self._emptied = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -62,6 +63,27 @@ class HttpServer:
         )
         self.port = self._listener.sockets[0].getsockname()[1]
 
+    def limit_to(self, max_body: int, max_connections: int) -> None:
+        """Apply other limits, from the next request and the next connection on."""
+        self.max_body = max_body
+        self._admitted.limit_to(max_connections)
+        self._sockets.limit_to(_sockets(max_connections))
+
+    def reroute(self) -> None:
+        """Choose the handlers of all requests again that are not complete yet: the application has changed."""
+        for connection in list(self._open):
+            if isinstance(connection, ServerConnection):
+                connection.reroute()
+
+    def pending(self) -> list[PendingResponse]:
+        """The responses that connections wait for, and the streams that are open."""
+        return [pending for it in self._open if (pending := it.pending) is not None]
+
+    def route_late(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
+        """Route a request whose body is complete, and serve it. Raises `HttpError`."""
+        head.route.keep(None)
+        return self.application.route(client, head)(client, head, body)
+
     def renew(self, tls: ssl.SSLContext) -> None:
         """Use another context for new connections; open ones and handshakes in progress keep theirs."""
         assert self._tls is not None, "the server was started with TLS"
@@ -83,7 +105,7 @@ class HttpServer:
         self.stop_accepting()
         self.draining = True
         for connection in list(self._open):
-            if not connection.busy:
+            if connection.pending is None:
                 connection.close()
         if self._open:
             self._emptied.clear()
@@ -145,3 +167,8 @@ class HttpServer:
         self._sockets.leave(connection)
         if not self._open:
             self._emptied.set()
+
+
+def _sockets(max_connections: int) -> int:
+    """How many connections may be open, with those that only get refusals and probes."""
+    return max_connections + max(max_connections * 3, SPARE)

@@ -73,6 +73,10 @@ class MemoryBudget:
         self._needed = self._base
         """Bytes that the process seems to need: after free memory was returned to the system, it used these."""
 
+    def limit_to(self, limit: int | None) -> None:
+        """Apply another limit from the next poll on; see the constructor."""
+        self.limit = limit or default_limit()
+
     def when_full(self, give_up: Callable[[], None]) -> None:
         """Call `give_up` at each poll that finds the memory nearly full."""
         self._on_full.append(give_up)

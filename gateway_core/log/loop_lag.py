@@ -37,9 +37,17 @@ class LoopLag:
     def __init__(self, plugins: Mapping[str, str]) -> None:
         self._plugins = plugins
         self._spoken = Sparing()
+        self.blocked = 0
+        """How often the loop was late by more than `LAG`, the machine being busy included."""
+        self.blocked_seconds = 0.0
+        """By how much in all."""
         self._beat = 0.0
         self._next: asyncio.TimerHandle | None = None
         self._ended = threading.Event()
+
+    def use(self, plugins: Mapping[str, str]) -> None:
+        """Name other plugins from now on."""
+        self._plugins = plugins
 
     def start(self) -> None:
         """Begin to watch the running loop."""
@@ -64,6 +72,8 @@ class LoopLag:
             beat, now = self._beat, time.monotonic()
             late = now - beat - BEAT
             if blocked_since and beat != blocked_since:
+                self.blocked += 1
+                self.blocked_seconds += beat - blocked_since - BEAT
                 if not reported:
                     self._report(found, beat - blocked_since - BEAT, "")
                 blocked_since, reported = 0.0, False

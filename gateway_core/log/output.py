@@ -7,10 +7,11 @@ logging from WARNING up.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _LEVELS: Final = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 MAX_NOTE: Final = 9000
 """Maximum characters of a note's message; the rest is cut off."""
+_handlers: list[int] = []
+"""The ids under which loguru knows the active sinks."""
 _active: list[LineSink] = []
 _noting: list[tuple[LineSink, Renderer]] = []
 """The active sinks with their renderers; empty if the log level suppresses notes."""
@@ -50,6 +53,51 @@ class LogSettings(Protocol):
     def kept_files(self) -> int: ...
 
 
+class Targets:
+    """Targets of the log that are ready to be used."""
+
+    def __init__(self, log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = None) -> None:
+        """Arguments and errors as `setup`."""
+        destinations: list[tuple[Destination, Format, Renderer]] = []
+        if log.file is not None:
+            destination = FileDestination(Path(log.file), log.max_bytes, log.kept_files)
+            destinations.append((destination, log.format, Renderer(log.format, colour=False)))
+        if log.file is None or to_terminal:
+            form: Format = "text" if log.file is not None else log.format
+            destinations.append((StderrDestination(), form, Renderer(form, colour=wants_colour(sys.stderr))))
+        held = held or HeldSecrets()
+        self._level = log.level
+        self._sinks = [
+            (LineSink(destination, renderer, clean=held.clean if form == "json" else held.clean_line), renderer)
+            for destination, form, renderer in destinations
+        ]
+
+    def use(self) -> Callable[[], None]:
+        """Send all log records here from now on.
+
+        Returns what ends the earlier targets, once their queued lines are written; it may block for a while.
+        """
+        earlier = list(_handlers)
+        _active[:] = [sink for sink, _ in self._sinks]
+        _noting[:] = self._sinks if self._level in {"DEBUG", "INFO"} else []
+        _handlers[:] = [
+            logger.add(sink, level=self._level, format=_no_format, backtrace=False, diagnose=False, catch=True)
+            for sink in _active
+        ]
+        return partial(_end, earlier)
+
+    def discard(self) -> None:
+        """Close them unused."""
+        for sink, _ in self._sinks:
+            sink.stop()
+
+
+def _end(handlers: Sequence[int]) -> None:
+    for handler in handlers:
+        with contextlib.suppress(ValueError):  # removed by other code
+            logger.remove(handler)
+
+
 def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = None) -> None:
     """Send all log records to the target in `log`. Replaces an earlier set-up.
 
@@ -57,23 +105,10 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
     hide in every line.
     Raises `OSError` if the file cannot be opened; a file that fails later loses lines, and stderr says so.
     """
-    destinations: list[tuple[Destination, Format, Renderer]] = []
-    if log.file is not None:
-        destination = FileDestination(Path(log.file), log.max_bytes, log.kept_files)
-        destinations.append((destination, log.format, Renderer(log.format, colour=False)))
-    if log.file is None or to_terminal:
-        form: Format = "text" if log.file is not None else log.format
-        destinations.append((StderrDestination(), form, Renderer(form, colour=wants_colour(sys.stderr))))
-    held = held or HeldSecrets()
-    sinks = [
-        (LineSink(destination, renderer, clean=held.clean if form == "json" else held.clean_line), renderer)
-        for destination, form, renderer in destinations
-    ]
+    targets = Targets(log, to_terminal=to_terminal, held=held)
     logger.remove()
-    _active[:] = [sink for sink, _ in sinks]
-    _noting[:] = sinks if log.level in {"DEBUG", "INFO"} else []
-    for sink in _active:
-        logger.add(sink, level=log.level, format=_no_format, backtrace=False, diagnose=False, catch=True)
+    _handlers.clear()
+    targets.use()
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
 
 
@@ -116,6 +151,11 @@ def flush(timeout: float = FLUSH_TIMEOUT) -> None:
     """Wait until all queued lines are written, at most `timeout` seconds for each sink."""
     for sink in _active:
         sink.flush(timeout)
+
+
+def dropped() -> int:
+    """Number of lines that were lost, of all targets."""
+    return sum(sink.dropped for sink in _active)
 
 
 def warnings() -> list[str]:

@@ -55,6 +55,10 @@ class UpstreamStatus:
         self.retry_at: float | None = None
         """Time of the next attempt to reach the server, while it is down or ejected."""
         self.clock: Final = clock
+        self.connects = 0
+        """How often the main connection was opened."""
+        self.ejections = 0
+        """How often the upstream was ejected."""
         self._up_since: float | None = None
         self._losses = 0
         self._loss = ""
@@ -62,6 +66,7 @@ class UpstreamStatus:
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Set the state, its reason, and the time of the next attempt."""
         self.facts.enter(state)
+        self.ejections += state is UpstreamState.EJECTED
         self.retry_at = retry_at
         if reason is not None or state is UpstreamState.HEALTHY:
             self.last_error = reason
@@ -76,6 +81,7 @@ class UpstreamStatus:
 
     def connected(self) -> None:
         """Enter the state healthy, on a new main connection."""
+        self.connects += 1
         self._up_since = self.clock.now()
         self.enter(UpstreamState.HEALTHY)
 

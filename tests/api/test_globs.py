@@ -36,6 +36,27 @@ def test_a_name_matches_what_it_should(separators: str, globs: list[str], name: 
     assert found.matches(name) == any(matches(glob, name, separators) for glob in globs)
 
 
+@given(
+    st.sampled_from(["", "/"]),
+    st.lists(st.text("ab/*?", min_size=1, max_size=4), min_size=1, max_size=3),
+    st.text("ab/*?", min_size=1, max_size=4),
+    st.text("ab/", max_size=5),
+)
+def test_what_covers_a_glob_matches_whatever_it_matches(
+    separators: str, globs: list[str], glob: str, name: str
+) -> None:
+    found = Globs(globs, separators=separators)
+    if found.covers(glob) and matches(glob, name, separators):
+        assert found.matches(name)
+
+
+@pytest.mark.parametrize("glob", ["git*", "git_*", "git_push", "git_?ush", "a", "b*"])
+def test_simple_globs_are_known_to_be_covered(glob: str) -> None:
+    assert Globs(["git*", "a", "b*"]).covers(glob)
+    assert Globs(["*"]).covers(glob)
+    assert not Globs(["git_pull", "a?"]).covers(glob)
+
+
 def test_nothing_but_wildcards_has_a_meaning() -> None:
     assert Globs(["[ab]"]).matches("[ab]")
     assert not Globs(["[ab]"]).matches("a")

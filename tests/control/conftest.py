@@ -10,6 +10,7 @@ import pytest
 
 from gateway_core.control import ControlPlane
 from gateway_core.errors import UnknownProfile
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 
 
@@ -17,6 +18,8 @@ from gateway_core.http1.hosts import HostGuard
 class FakeOperations:
     ready: bool = True
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
+
+    pages: dict[str, PluginPage] = field(default_factory=dict)
 
     def status(self) -> dict[str, Any]:
         return self.shown

@@ -1,8 +1,13 @@
 """What the control plane answers, and to whom."""
 
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+
+from gateway_core import Page
+from gateway_core.hooks.pages import PluginPage
 
 
 async def test_health_and_readiness_need_no_token(plane: Any) -> None:
@@ -116,3 +121,69 @@ async def test_pages_are_without_secrets_of_the_gateway(plane: Any) -> None:
     plane.operations.shown["reason"] = "cannot use hush"
     async with plane.get("/admin/status") as response:
         assert "cannot use [REDACTED]" in await response.text()
+
+
+def show(plane: Any, render: Any, **settings: Any) -> None:
+    plane.operations.pages = {"/figures": PluginPage("figures", Page("/figures", render, **settings))}
+
+
+async def test_a_page_of_a_plugin_gets_the_status_in_a_thread(plane: Any) -> None:
+    threads = []
+
+    def render(status: Mapping[str, Any]) -> bytes:
+        threads.append(threading.current_thread())
+        return f"pid {status['pid']} hush".encode()
+
+    show(plane, render, content_type="text/plain; version=0.0.4; charset=utf-8")
+    async with plane.get("/figures") as answer:
+        assert (answer.status, await answer.text()) == (200, "pid 1 [REDACTED]")
+        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert threads[0] is not threading.main_thread()
+
+
+@pytest.mark.parametrize(
+    ("token", "offered", "status"),
+    [
+        ("", "Bearer sesame", 200),
+        ("scrape", "Bearer sesame", 200),
+        ("scrape", "Bearer scrape", 200),
+        ("scrape", "Bearer other", 401),
+        ("scrape", None, 401),
+        ("", "Bearer ", 401),
+    ],
+)
+async def test_a_page_needs_the_admin_token_or_its_own(plane: Any, token: str, offered: str, status: int) -> None:
+    show(plane, lambda status: b"x", token=token)
+    async with plane.get("/figures", offered) as answer:
+        assert answer.status == status
+
+
+async def test_the_token_of_a_page_opens_nothing_else(plane: Any) -> None:
+    show(plane, lambda status: b"x", token="scrape")
+    async with plane.get("/admin/status", "Bearer scrape") as answer:
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_a_page_is_only_read(plane: Any, method: str) -> None:
+    show(plane, lambda status: b"x")
+    async with plane.get("/figures", method=method) as answer:
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("render", [lambda status: 1 / 0, lambda status: None])
+async def test_a_page_that_fails_hurts_no_other(plane: Any, render: Any) -> None:
+    show(plane, render)
+    async with plane.get("/figures") as answer:
+        assert (answer.status, await answer.json()) == (
+            500,
+            {"error": "the plugin figures failed to render this page"},
+        )
+    async with plane.get("/admin/status") as answer:
+        assert answer.status == 200
+
+
+async def test_a_page_of_another_site_is_forbidden(plane: Any) -> None:
+    show(plane, lambda status: b"x")
+    async with plane.get("/figures", Origin="http://evil.example") as answer:
+        assert answer.status == 403

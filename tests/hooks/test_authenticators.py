@@ -151,3 +151,20 @@ def test_two_plugins_cannot_publish_one_document() -> None:
 def test_credentials_are_not_shown() -> None:
     shown = repr(make_credentials("Bearer hunter2", certificate=ClientCertificate("CN=a")))
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "subject", ["alice|auth_0", "a|b|auth_1", "alice|proxy", "alice|HTTPS://login.example.com", "|proxy"]
+)
+async def test_a_subject_is_not_taken_for_the_id_of_another_principal(subject: str) -> None:
+    name, verdict = await judged(plugin(lambda _: Principal.proven(subject, issuer="keys")), plugin(lambda _: None))
+    assert name == "auth_0"
+    assert isinstance(verdict, Reject)
+
+
+@pytest.mark.parametrize(
+    "subject", ["auth0|5f7c1234", "auth_0", "proxy", "a|b", "auth_0|a", "https://example.com/alice"]
+)
+async def test_other_subjects_with_a_separator_are_accepted(subject: str) -> None:
+    _, verdict = await judged(plugin(lambda _: Principal.proven(subject, issuer="keys")))
+    assert verdict.subject == subject

@@ -350,7 +350,7 @@ def test_a_renewed_certificate_serves_new_connections_and_open_ones_go_on(run: R
             old.write(GET % b"/wait")
             await until(lambda: bool(world.application.pending))
             (pending,) = world.application.pending
-            streaming = next(one for one in world.server._open if one.busy)
+            streaming = next(one for one in world.server._open if one.pending)
             stream = await streaming.begin_stream({"Content-Type": "text/event-stream"})
             await reader.readuntil(b"\r\n\r\n")
 

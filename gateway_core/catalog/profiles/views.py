@@ -81,6 +81,10 @@ class ProfileViews:
         self.check(profile)
         return [*remarks(self.profiles[profile], base, self.of(base, profile))]
 
+    def all_remarks(self, base: Snapshot) -> dict[str, list[Remark]]:
+        """The remarks on every profile, by its name."""
+        return {profile: self.remarks(base, profile) for profile in self.profiles}
+
     def check(self, profile: str) -> None:
         """Raise `UnknownProfile` unless the configuration has the profile, or none is named."""
         if profile and profile not in self.profiles:

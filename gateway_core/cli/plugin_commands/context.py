@@ -17,7 +17,7 @@ from gateway_core.cli.options import Command, Group
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.config import DEFAULT_PLUGINS, PluginEntry, load, plugin_entries
-from gateway_core.hooks.loader import settings_of
+from gateway_core.hooks.settings import settings_of
 from gateway_core.log.escaping import escape
 
 SettingsT = TypeVar("SettingsT", bound=PluginConfig)
@@ -93,19 +93,11 @@ class CommandContext(Generic[SettingsT]):
         those that can get a call of that name. `profile`: only the tools that its agents see; `name` is then the name
         that they use. Raises `GatewayError`.
         """
-        from gateway_core.cli.tools.listing import known_tools  # noqa: PLC0415 - most commands do not need it
+        from gateway_core.cli.tools.listing import known_tools, tools_in  # noqa: PLC0415 - most commands do not need it
 
         answer, tool = known_tools(self.file, name, profile)
         if name is None:
-            return [
-                Tool(
-                    one["published_name"],
-                    one["original_name"],
-                    {"name": one["name"], "annotations": one["annotations"]},
-                    tuple(one["upstreams"]),
-                )
-                for one in answer["tools"]
-            ]
+            return tools_in(answer)
         if tool is None or tool["definition"] is None:
             return []
         return [Tool(tool["published_name"], tool["original_name"], tool["definition"], tuple(tool["upstreams"]))]

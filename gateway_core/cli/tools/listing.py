@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from gateway_core.api import Tool
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
 from gateway_core.cli.locate import locate
@@ -64,6 +65,19 @@ def known_tools(path: Path, name: str | None, profile: str) -> tuple[dict[str, A
     tool = None if name is None else fetch(running, tool_page(name, profile))
     is_known = tool is not None and tool["definition"] is not None
     return {} if is_known else fetch(running, f"tools?{urlencode({'profile': profile})}"), tool
+
+
+def tools_in(answer: Mapping[str, Any]) -> list[Tool]:
+    """The tools in what the control plane says of all tools, with no more of their definitions than name and hints."""
+    return [
+        Tool(
+            one["published_name"],
+            one["original_name"],
+            {"name": one["name"], "annotations": one["annotations"]},
+            tuple(one["upstreams"]),
+        )
+        for one in answer["tools"]
+    ]
 
 
 async def _now(config: Config, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:

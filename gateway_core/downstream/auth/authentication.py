@@ -63,6 +63,10 @@ class Authentication:
         self._refusals: dict[str, Pace] = {}
         self._spoken = Sparing()
 
+    def use(self, authenticators: Authenticators) -> None:
+        """Ask the same plugins through the chain of another configuration; verdicts stay."""
+        self._authenticators = authenticators
+
     def known(self, client: Client, head: RequestHead) -> Verdict | None:
         """The caller of a request, as far as it is known; None if the plugins have to be asked (`ask`).
 

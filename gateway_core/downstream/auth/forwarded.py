@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
 from gateway_core.api import Principal
+from gateway_core.api.identity import PROXY, reads_as_id
 from gateway_core.config import TrustedProxiesConfig
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.head import HttpError, RequestHead
 
-ISSUER: Final = "proxy"
-"""The issuer of a principal that a trusted proxy names."""
 MAX_NAME: Final = 512
 """Maximum characters of the name in the identity header."""
 _TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -33,7 +33,9 @@ _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::
 class TrustedProxies:
     """Finds the client behind a trusted proxy."""
 
-    def __init__(self, config: TrustedProxiesConfig) -> None:
+    def __init__(self, config: TrustedProxiesConfig, issuers: Collection[str] = (PROXY,)) -> None:
+        """`issuers`: see `reads_as_id`."""
+        self._issuers = issuers
         networks = (network if network != "::1/128" else "127.0.0.1/32" for network in config.networks)
         self._networks = tuple(map(ipaddress.ip_network, networks))  # peers have canonical addresses
         self._header = config.header.lower()
@@ -48,7 +50,7 @@ class TrustedProxies:
     def caller(self, peer: str, head: RequestHead) -> Caller:
         """The caller of a request that came from `peer`, verified only if a trusted proxy names it.
 
-        Raises `HttpError` (400) for an identity header that is repeated or not printable, and a malformed `Forwarded`.
+        Raises `HttpError` (400) for an identity header that is repeated or no valid name, and a malformed `Forwarded`.
         """
         if not self._networks or not self._trusts(peer):
             return caller_at(peer)
@@ -58,6 +60,8 @@ class TrustedProxies:
             return caller_at(address)
         if len(name) > MAX_NAME or not name.isprintable():
             raise HttpError(400, f"the header {self._identity} is longer than {MAX_NAME} or not printable")
+        if reads_as_id(name, self._issuers):
+            raise HttpError(400, f"the header {self._identity} has the form of an id of another principal")
         return _named(address, name)
 
     def forwards(self, peer: str, head: RequestHead) -> bool:
@@ -86,7 +90,7 @@ class TrustedProxies:
 
 @lru_cache(maxsize=4096)
 def _named(address: str, name: str) -> Caller:
-    return Caller(address, Principal.proven(name, issuer=ISSUER))
+    return Caller(address, Principal.proven(name, issuer=PROXY))
 
 
 def _forwarded(value: str) -> list[str]:

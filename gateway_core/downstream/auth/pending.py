@@ -40,6 +40,11 @@ class PendingAuthentication:
         found = self._found
         return found if isinstance(found, Response) or found is None else found.response()
 
+    @property
+    def found(self) -> Response | PendingResponse | None:
+        """The response to the request, once the caller is known."""
+        return self._found
+
     def poll(self, now: float) -> None:
         """Pass the poll on to the request, once the caller is known."""
         if self._found is not None and not isinstance(self._found, Response):

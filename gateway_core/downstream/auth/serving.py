@@ -35,6 +35,13 @@ class CallerHandlers:
         self._profiles = profiles
         self._max_connections = max_connections
 
+    def use(
+        self, authentication: Authentication, presenting: Presenting, profiles: ProfileChoice, max_connections: int
+    ) -> None:
+        """Find callers by another configuration from now on, also those that are being found out."""
+        self._authentication, self._presenting, self._profiles = authentication, presenting, profiles
+        self._max_connections = max_connections
+
     def handler(
         self, client: Client, head: RequestHead, serve: CallerHandler, profile: str | None
     ) -> tuple[Handler, float]:
@@ -65,7 +72,20 @@ class CallerHandlers:
             self._admit(client)
             return self._serve(serve, self._placed(verdict, head, profile), client, head, body, profile=profile)
 
-        return PendingAuthentication(self._authentication.ask(client, head), serve_known)
+        return PendingAuthentication(self._ask(client, head), serve_known)
+
+    async def _ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
+        """`Authentication.ask`, repeated if another configuration has come into force meanwhile."""
+        while True:
+            authentication = self._authentication
+            try:
+                verdict = await authentication.ask(client, head, is_known=is_known)
+            except HttpError:
+                if authentication is self._authentication:
+                    raise
+            else:
+                if authentication is self._authentication:
+                    return verdict
 
     def _serve(
         self,
@@ -81,8 +101,9 @@ class CallerHandlers:
         if isinstance(found, PendingStream):
 
             async def renew() -> float:
-                again = self._placed(await self._authentication.ask(client, head, is_known=True), head, profile)
-                if not again.caller_found.proves_same(verdict.caller_found):
+                again = self._placed(await self._ask(client, head, is_known=True), head, profile)
+                before, now = verdict.caller_found, again.caller_found
+                if not now.proves_same(before) or now.profile != before.profile:
                     raise HttpError(401, "these credentials prove other rights than before")
                 return again.until
 

@@ -36,13 +36,17 @@ class CallShares:
     def __init__(self, limit: int, running: Callable[[], Collection[Deadline]]) -> None:
         """`running` returns the calls in flight; each is about an `Exchange`."""
         self._running = running
-        self._of_principal = max(LEAST_SHARE, limit // 4)
-        self._of_address = max(LEAST_SHARE, limit * 3 // 4)
+        self.limit_to(limit)
         self._counted_at = -math.inf
         self._principals: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._asked: dict[str, float] = {}
         """Address -> loop time of its last request."""
+
+    def limit_to(self, limit: int) -> None:
+        """Apply the shares of another limit from now on."""
+        self._of_principal = max(LEAST_SHARE, limit // 4)
+        self._of_address = max(LEAST_SHARE, limit * 3 // 4)
 
     def check(self, principal: Principal) -> None:
         """Count one more call. Raises `TooManyCalls` if `principal` or its address has its share in flight."""

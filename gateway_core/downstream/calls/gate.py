@@ -45,6 +45,11 @@ class Gate:
             raise overloaded("the gateway is stopping")
         self.budget.check()
 
+    def limit_to(self, limit: int) -> None:
+        """Apply another limit to the requests that come from now on."""
+        self.limit = limit
+        self.shares.limit_to(limit)
+
     def close(self) -> None:
         """Admit no new work from now on: the gateway is stopping."""
         self.closing = True

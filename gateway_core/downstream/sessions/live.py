@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from msgspec import Raw
@@ -32,6 +32,7 @@ from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import CHANGING, UPDATED, list_changed
+from gateway_core.upstream.upstream import Upstream
 
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose agents accept events without data; older agents treat them as malformed messages."""
@@ -161,6 +162,11 @@ class LiveSession:
             assert self.agent is not None
             self._watched = Watched(catalog, self.agent, call, self.updated)
         return self._watched
+
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """See `Watched.reconsider`."""
+        if self._watched is not None:
+            self._watched.reconsider(gone)
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
         """A resumable stream from `mailbox`, which belongs to the session or to one request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from gateway_core.internal_errors import where
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
+from gateway_core.upstream.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,20 @@ class Sessions:
         """By the key of the caller, and id."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spoken = Sparing()
+
+    def use(self, question_timeout: float) -> None:
+        """Apply another time for answers to the sessions that are opened from now on."""
+        self._question_timeout = question_timeout
+
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """After a change of the configuration: let the plugins judge what agents watch, and watch it where it is now.
+
+        `gone`: upstreams that were replaced or removed.
+        """
+        for session in self:
+            session.reconsider(gone)
+            if session.record.log_level:
+                self._events.log_level(session.record.id, session.record.log_level)
 
     def open(self, caller: Caller, owner: str, *, on_channel: bool = False) -> LiveSession:
         """Open a session; at a limit, end the idlest session that may end. `on_channel`: see `SessionRecord`.

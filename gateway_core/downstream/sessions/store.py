@@ -78,6 +78,10 @@ class InMemorySessions:
         self._unproven = Holders()
         """The networks of callers who prove who they are, and of those who do not."""
 
+    def limit_to(self, limit: int, per_principal: int, idle: float) -> None:
+        """Apply other limits, whose meaning is that of the constructor's. Open sessions stay until they expire."""
+        self._limit, self._per_principal, self._idle = limit, per_principal, idle
+
     def in_the_way(self, caller: Caller, owner: str) -> SessionRecord | None:
         own = self._network(caller).of(owner)
         if len(own) >= self._per_principal:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
@@ -55,6 +56,8 @@ class Watched:
         """URI of a resource that was not judged when it was watched -> whether the plugins let the agent watch it."""
         self._judging: dict[str, asyncio.Task[None]] = {}
         """URI -> the task that asks the plugins about it."""
+        self._at: dict[str, Upstream] = {}
+        """Watched URI -> the upstream that announces its changes."""
         self._doubted: set[str] = set()
         """Watched resources that were judged when the agent had other rights."""
         self._closed = False
@@ -64,6 +67,28 @@ class Watched:
         self._agent = agent
         self._below.clear()
         self._doubted.update(self._held)
+
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """After a change of the configuration: let the plugins judge again, and leave the upstreams in `gone`.
+
+        What was watched there is watched where the catalog has it now, and its agent is told that it may have changed.
+        """
+        self._below.clear()
+        self._doubted.update(self._held)
+        for uri in [uri for uri, upstream in self._at.items() if upstream in gone]:
+            self.remove(uri)
+            if uri not in self._judging:
+                self._judging[uri] = asyncio.get_running_loop().create_task(self._move(uri))
+
+    async def _move(self, uri: str) -> None:
+        try:
+            await self.add(uri)
+        except RpcError as problem:
+            logger.debug("{} lost a subscription: {}", self._agent.principal.id, problem.message)
+        else:
+            self._tell(uri)
+        finally:
+            self._judging.pop(uri, None)
 
     async def add(self, uri: str) -> None:
         """Watch a resource. No effect if it is watched already; concurrent calls for one URI share the outcome.
@@ -97,6 +122,7 @@ class Watched:
     def remove(self, uri: str) -> None:
         """Stop watching a resource; no effect if it is not watched."""
         self._doubted.discard(uri)
+        self._at.pop(uri, None)
         asked = self._held.pop(uri, None)
         if asked is not None and asked.done():
             asked.result()()
@@ -143,7 +169,9 @@ class Watched:
                 for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
                     on_update = self._teller(uri, upstream, target.original)
                     try:
-                        return await upstream.watch(self._agent, target.original, on_update)
+                        release = await upstream.watch(self._agent, target.original, on_update)
+                        self._at[uri] = upstream
+                        return release
                     except DeliveryError as failure:
                         problem = failure
         except TimeoutError:

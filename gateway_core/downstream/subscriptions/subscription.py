@@ -8,7 +8,7 @@ were asked. It names all requested lists, and the resources and tasks whose upst
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -36,6 +36,7 @@ from gateway_core.mcp.names import (
     listen_key,
 )
 from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, RESOURCES
+from gateway_core.upstream.upstream import Upstream
 
 _FILTERS: Final = {listen_key(kind): kind for kind in CHANGING}
 
@@ -158,6 +159,11 @@ class Subscription:
         params = {key: value for key, value in task.items() if key != "resultType"}
         self._say(jsonrpc.notification(TASK_STATUS, {**params, "_meta": meta}))
 
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """See `Watched.reconsider` and `Followed.reconsider`."""
+        self._watched.reconsider(gone)
+        self._followed.reconsider(gone)
+
     def close(self) -> None:
         """Stop listening, without a final response."""
         self._forget()
@@ -201,6 +207,11 @@ class Subscriptions:
             everyone=self._open,
             ended=ended,
         )
+
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """After a change of the configuration: see `Sessions.reconsider`."""
+        for subscription in list(self._open):
+            subscription.reconsider(gone)
 
     def end_all(self) -> None:
         """End all subscriptions, each with its final response."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from loguru import logger
@@ -44,7 +44,9 @@ class Followed:
         self._agent = agent
         self._call = call
         self._tell = tell
-        self._followers: list[Follower] = []
+        self._followers: list[tuple[Upstream, dict[str, str], Follower]] = []
+        """The upstream, the agent's ids of its tasks by its own, and what ends it."""
+        self._moving: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[str, str, bytes]] = deque()
         """The agent's task id, the upstream's name, and the status; an empty status means: ask the upstream."""
         self._bytes = 0
@@ -78,8 +80,23 @@ class Followed:
             return frozenset()
         if self._closed:
             follower.close()
-        self._followers.append(follower)
+        self._followers.append((upstream, ids, follower))
         return frozenset(ids[own] for own in follower.accepted)
+
+    def reconsider(self, gone: Collection[Upstream]) -> None:
+        """Follow the tasks of replaced upstreams where the catalog has them now."""
+        lost = [it for it in self._followers if it[0] in gone]
+        self._followers = [it for it in self._followers if it[0] not in gone]
+        for _, ids, follower in lost:
+            follower.close()
+            moving = asyncio.get_running_loop().create_task(self._move(list(ids.values())))
+            self._moving.add(moving)
+            moving.add_done_callback(self._moving.discard)
+
+    async def _move(self, task_ids: Sequence[str]) -> None:
+        """Follow tasks again, and ask for their status, which may have changed meanwhile."""
+        for task_id in await self.add(task_ids):
+            self._put(task_id, "", b"")
 
     def begin(self) -> None:
         """Start to announce statuses, including earlier ones, once the acknowledgement is queued."""
@@ -89,8 +106,10 @@ class Followed:
     def close(self) -> None:
         """Stop following all tasks."""
         self._closed = True
-        for follower in self._followers:
+        for _, _, follower in self._followers:
             follower.close()
+        for moving in self._moving:
+            moving.cancel()
         self._waiting.clear()
         if self._worker is not None:
             self._worker.cancel()

@@ -111,6 +111,12 @@ class Logins:
             self._loading = asyncio.ensure_future(self._load(self._vault))
             await asyncio.wait([self._loading], timeout=patience)
 
+    async def use(self, path: Path, patience: float | None = None) -> None:
+        """Keep logins in a file from now on, and read it; see `load`. No effect with a file."""
+        if self._vault is None:
+            self._vault = Vault(path)
+            await self.load(patience)
+
     async def check(self) -> None:
         """Raise `Unusable` if there is a file that a new login could not be added to."""
         if self._vault is not None:
@@ -122,9 +128,11 @@ class Logins:
 
     async def keep_polling(self) -> None:
         """Look at the file from time to time, until cancelled."""
-        while self._vault is not None:
+        while True:
             await asyncio.sleep(POLL)
-            if self._vault.stamp() != self._stamp and (self._loading is None or self._loading.done()):
+            if self._vault is None or self._vault.stamp() == self._stamp:
+                continue
+            if self._loading is None or self._loading.done():
                 await self.load()
 
     async def changed(self) -> None:

@@ -41,6 +41,11 @@ class ConcurrencyLimiter:
         self._works_on_until = 0.0
         """Loop time until which the server is known to work on after a cancellation."""
 
+    @property
+    def queued(self) -> int:
+        """Number of calls that wait for a slot."""
+        return len(self._waiting)
+
     def acquire_now(self) -> bool:
         """Take a slot if one is free for any call: no call waits, and no given-up call keeps a slot.
 

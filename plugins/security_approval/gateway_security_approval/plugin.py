@@ -8,13 +8,27 @@ to later calls of the same tool. A call whose agent cannot be asked is refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from gateway_core import Approvals, Ask, Call, Globs, PluginConfig, Reject, Remember, Tier, hookimpl, tier_of
+from gateway_core import (
+    Approvals,
+    Ask,
+    Call,
+    Globs,
+    Known,
+    Note,
+    PluginConfig,
+    Reject,
+    Remember,
+    Tier,
+    Tool,
+    hookimpl,
+    tier_of,
+)
 
 
 class Approval:
@@ -78,6 +92,16 @@ class Approval:
 
         self._needs_person = needs_person
 
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Globs that match nothing."""
+        config = self._config
+        yield from known.about_upstreams(config.upstreams, "upstreams")
+        for setting, globs in (("always", config.always), ("never", config.never)):
+            yield from known.about_upstreams(
+                [glob.partition(":")[0] if ":" in glob else "*" for glob in globs], setting
+            )
+            yield from known.about_tools(globs, setting, _names)
+
     @hookimpl
     def before_call(self, call: Call) -> Ask | Reject | None:
         if not call.upstreams:
@@ -91,3 +115,8 @@ class Approval:
         return self._approvals.verdict(
             call, remember=config.remember, lifetime=config.lifetime, max_shown=config.max_shown
         )
+
+
+def _names(tool: Tool) -> tuple[str, ...]:
+    """The names of a tool that `always` and `never` match."""
+    return tool.name, *(f"{upstream}:{tool.original_name}" for upstream in tool.upstreams)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Answer, Approvals, Ask, CallResult, Principal, Reject
+from gateway_core import Answer, Approvals, Ask, CallResult, Known, Principal, Reject
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call, run_hook
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -254,3 +254,14 @@ async def test_an_answer_in_place_of_the_upstream_is_not_asked_about():
     user = FakeUser()
     assert (await run_call(make_call("wipe"), FakeUpstream(), Cache(), Approval, user=user)).error is None
     assert user.asked == []
+
+
+def test_globs_that_match_nothing_are_noted():
+    person = Person(upstreams=("githb", "*"), always=("files:*", "flies:x", "wipe"), never=("raed", "files:read"))
+    upstreams = frozenset({"github", "files"})
+    noted = [note.setting for note in person.plugin.notes(Known(upstreams))]
+    assert noted == ["upstreams[0]", "always[1]"]
+    tools = [make_call(name, upstreams=("files",)).tool for name in ("read", "list")]
+    found = {note.setting: note.message for note in person.plugin.notes(Known(upstreams, tools))}
+    assert list(found) == ["upstreams[0]", "always[1]", "always[2]", "never[0]"]
+    assert found["never[0]"] == '"raed" matches no published tool; did you mean "read"?'

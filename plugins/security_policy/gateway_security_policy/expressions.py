@@ -1,9 +1,9 @@
 """Expressions of rules, in CEL (Common Expression Language), by the C++ implementation of the CEL project.
 
 An expression is compiled and type-checked once, at start. Evaluation is bounded: only the arguments that the
-expression names are converted, up to `MAX_VALUES` values, `MAX_CHARACTERS` characters and `MAX_DEPTH` levels; the
-library ends it after 10,000 steps of loops; the macros whose cost is quadratic (`map`, `filter`) are refused, and so
-are patterns that are not written in the rule.
+expression names are converted, within the bounds of `bounds.py` and `MAX_DEPTH` levels; the library ends it after
+10,000 steps of loops; the macros whose cost is quadratic (`map`, `filter`) are refused, and so are patterns that are
+not written in the rule.
 """
 
 from __future__ import annotations
@@ -13,27 +13,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway_security_policy.bounds import Bounds, bounds_of, check, code_of
+
 if TYPE_CHECKING:
     from cel_expr_python import cel
 
-MAX_VALUES: Final = 1000
-"""Maximum number of values in the arguments that an expression names."""
-MAX_CHARACTERS: Final = 1024 * 1024
-"""Maximum number of characters in them."""
-MAX_LOOP_CHARACTERS: Final = 16 * 1024
-"""The same for an expression with a loop, each step of which may read all of them."""
 MAX_DEPTH: Final = 64
 VARIABLES: Final = ("principal", "tool", "arguments")
 _INT64: Final = range(-(2**63), 2**63)
-_STRINGS: Final = re.compile(
-    r"""[rR][bB]?(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')"""
-    r"""|[bB]?(?:\"{3}(?:[^\\]|\\.)*?\"{3}|'{3}(?:[^\\]|\\.)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-    r"""|//[^\n]*""",
-    re.DOTALL,
-)
-_QUADRATIC: Final = re.compile(r"\.\s*(map|filter)\s*\(")
-_PATTERN: Final = re.compile(r"\bmatches\s*\((?!\s*\"\"\s*\))")
-_LOOP: Final = re.compile(r"\.\s*(all|exists|exists_one)\s*\(")
 _ARGUMENTS: Final = re.compile(r"(?<![\w.])arguments\b(?:\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\())?")
 _NAMED: Final = re.compile(r"\barguments\b")
 
@@ -45,20 +32,17 @@ class EvaluationError(Exception):
 class Expression:
     """A compiled expression. Raises `ValueError`, with a reason for the operator, if it is not valid."""
 
-    __slots__ = ("_limit", "_members", "_program", "source", "uses")
+    __slots__ = ("_bounds", "_members", "_program", "source", "uses")
 
     def __init__(self, source: str) -> None:
         self.source = source
-        code = _STRINGS.sub(lambda found: "" if found[0].startswith("//") else '""', source)
-        if macro := _QUADRATIC.search(code):
-            raise ValueError(f"{macro[1]} is not available, because its cost is quadratic; use exists or all")
-        if _PATTERN.search(code):
-            raise ValueError('matches needs a pattern that is written in the rule: x.matches("…")')
+        code = code_of(source)
+        check(code)
         self._program = _compiled(source, VARIABLES)
         self.uses: Final = frozenset(name for name in VARIABLES if not _compiles_without(source, name))
         """The variables that it reads."""
         self._members: Final = _members(code)
-        self._limit: Final = MAX_LOOP_CHARACTERS if _LOOP.search(code) else MAX_CHARACTERS
+        self._bounds: Final = bounds_of(source, code)
 
     def holds(self, principal: Mapping[str, Any], tool: Mapping[str, Any], arguments: Mapping[str, Any] | None) -> bool:
         """Evaluate it. `arguments`: None if it does not use them. Raises `EvaluationError`."""
@@ -67,7 +51,7 @@ class Expression:
             wanted = arguments
             if self._members is not None:
                 wanted = {name: arguments[name] for name in self._members if name in arguments}
-            given = _Plain(self._limit).object(wanted)
+            given = _Plain(self._bounds).object(wanted)
         try:
             found = self._program.eval(data={"principal": principal, "tool": tool, "arguments": given})
             kind, value = found.type().name(), found.plain_value()
@@ -131,9 +115,9 @@ def _reason(error: object) -> str:
 class _Plain:
     """Copies decoded JSON into what the library takes: plain objects and arrays, integers of 64 bits; counts."""
 
-    def __init__(self, characters: int) -> None:
-        self._values = MAX_VALUES
-        self._characters = characters
+    def __init__(self, bounds: Bounds) -> None:
+        self._values = bounds.values
+        self._characters = bounds.characters
 
     def object(self, members: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
         return {self._text(key): self._value(value, depth) for key, value in members.items()}

@@ -7,13 +7,14 @@ decided once for each principal and name.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Approvals, Ask, Call, CallResult, Pass, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Known, Note, Pass, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
+from gateway_security_policy.notes import notes
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
@@ -92,6 +93,10 @@ class SecurityPolicy:
         if method == "resources/read" and may_have(raw, PUBLIC):
             return _with(result, private_result(raw))
         return None
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Rules that are probably mistakes."""
+        return notes(self.policy.rules, known)
 
     def _page(self, call: Call, raw: bytes) -> bytes:
         view = self.policy.view(call.principal)

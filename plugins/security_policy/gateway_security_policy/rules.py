@@ -92,7 +92,8 @@ class Rule:
             "resource": self._uris,
             "template": self._uris,
         }
-        self._kinds: Final = _kinds(config)
+        self.kinds: Final = _kinds(config)
+        """The kinds of names that it is about."""
 
     @property
     def label(self) -> str:
@@ -141,7 +142,7 @@ class Rule:
     def _differs(self, subject: Subject) -> str:
         """The key, other than that of its name, by which the rule is not about a subject; empty if none."""
         config = self.config
-        if subject.kind not in self._kinds:
+        if subject.kind not in self.kinds:
             return f"it is not about a {subject.kind}"
         if config.methods is not None and subject.method not in config.methods:
             return "methods"

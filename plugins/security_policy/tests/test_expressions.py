@@ -1,7 +1,7 @@
 """Expressions of rules: what they see, what they cost, and what happens if they have no value."""
 
 import pytest
-from gateway_security_policy import expressions
+from gateway_security_policy import bounds
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.plugin import SecurityPolicy
 
@@ -91,15 +91,34 @@ def test_large_arguments_that_are_not_named_do_not_matter():
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("size(arguments.x) > 0", list(range(expressions.MAX_VALUES))),
-        ("size(arguments.x) > 0", "x" * (expressions.MAX_CHARACTERS + 1)),
-        ("[1].exists(i, size(arguments.x) > i)", "x" * (expressions.MAX_LOOP_CHARACTERS + 1)),
+        ("size(arguments.x) > 0", list(range(bounds.MAX_VALUES))),
+        ("size(arguments.x) > 0", "x" * (bounds.MAX_CHARACTERS + 1)),
+        ("[1].exists(i, size(arguments.x) > i)", "x" * (bounds.MAX_LOOP_CHARACTERS + 1)),
+        ("arguments.x.contains(arguments.x)", "x" * (bounds.MAX_LOOP_CHARACTERS + 1)),
+        ("[1].exists(i, [1].exists(j, size(arguments.x) > i))", "x" * (bounds.MAX_DEEP_CHARACTERS + 1)),
+        ("[1].exists(i, arguments.x.contains (tool.name))", "x" * (bounds.MAX_DEEP_CHARACTERS + 1)),
+        ('arguments.x.all(i, i.matches("a"))', ["a"] * bounds.MAX_PATTERN_VALUES),
+        ('arguments.x.matches("[ab]*a[ab]{50}c")', "ab" * 100_000),
+        ("arguments.x.matches(// a pattern\n r'[ab]*a[ab]{50}c')", "ab" * 100_000),
         ("has(arguments.x)", 10**400),
     ],
 )
 def test_what_is_too_large_has_no_value(source, value):
     with pytest.raises(EvaluationError, match="too"):
         holds(source, {"x": value})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'arguments.x.contains("..") || true',
+        'arguments.x.matches("^/srv/[a-z0-9/_.-]+$") || true',
+        "arguments.x.matches(r'(?i)\\b(select|insert|update|delete|drop)\\b') || true",
+        '"matches(" == "" || arguments.x != "" || \'.exists(\' == ""',
+    ],
+)
+def test_long_arguments_have_a_value_where_that_is_cheap(source):
+    assert holds(source, {"x": "select " * 15_000})
 
 
 def test_deep_arguments_have_no_value_and_do_not_overflow_a_stack():
@@ -127,6 +146,10 @@ def test_half_a_character_has_no_value():
         ("arguments.x . filter (i, i > 1) == []", "filter is not available"),
         ("arguments.x.matches(arguments.y)", "matches needs a pattern"),
         ("matches(arguments.x, arguments.y)", "matches needs a pattern"),
+        ('arguments.x.all(i, arguments.y.all(j, j.matches("a")))', "matches is available in one loop"),
+        (r'arguments.x.matches("\\p{L}{1,200}x")', "the pattern of matches is too large: use"),
+        ('arguments.x.all(i, i.matches("[a-z]{1,64}@[a-z]{1,64}"))', "the pattern of matches is too large in a loop"),
+        ('arguments.x.matches("(")', "not valid"),
         ("(" * 40 + "true" + ")" * 40, "recursion"),
         ("true\x00", "not printable"),
         ("\ud800 == 1", "not printable"),

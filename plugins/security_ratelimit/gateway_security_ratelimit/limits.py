@@ -40,6 +40,12 @@ class Override(Limit):
             raise ValueError("has no limit; give it rate_limit_per_minute, burst, calls_per_day or shared = true")
         return self
 
+    def includes(self, other: Override) -> bool:
+        """Whether these limits fit all agents and tools that others fit."""
+        groups = not self.groups or (bool(other.groups) and set(other.groups).issubset(self.groups))
+        tools = not self.tools or (bool(other.tools) and all(map(self.tools.covers, other.tools)))
+        return groups and tools
+
 
 class AddressLimit(Limit):
     """Limits of the calls of one address."""

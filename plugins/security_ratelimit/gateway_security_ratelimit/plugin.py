@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from gateway_core import Call, Globs, Reject, hookimpl, network_of
+from gateway_core import Call, Globs, Known, Note, Reject, hookimpl, network_of
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
 
@@ -79,6 +79,7 @@ class RateLimit:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
+        self._limits = config.limits
         self._arrivals = MemoryArrivals() if arrivals is None else arrivals
         counts = Counts(wall)
         general = checks(config, self._arrivals, counts)
@@ -90,6 +91,15 @@ class RateLimit:
         """The one limit of settings that have no others."""
         self._interval = 0.0 if self._only is None else self._only.interval
         self._tolerance = 0.0 if self._only is None else self._only.tolerance
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Limits that are probably mistakes."""
+        for number, limit in enumerate(self._limits):
+            earlier = next((at for at, other in enumerate(self._limits[:number]) if other.includes(limit)), None)
+            if earlier is not None:
+                message = f"never applies, because limits[{earlier}] comes first and fits all its agents and tools"
+                yield Note(message, f"limits[{number}]")
+            yield from known.about_tools(limit.tools, f"limits[{number}].tools")
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:

@@ -5,7 +5,7 @@ from gateway_security_ratelimit import limits
 from gateway_security_ratelimit.plugin import RateLimit
 from pydantic import ValidationError
 
-from gateway_core import Principal, Reject
+from gateway_core import Known, Principal, Reject
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 DAY = 86_400
@@ -241,3 +241,23 @@ async def test_the_agent_gets_all_limits_of_the_call_as_data():
         {"limit": 9, "per": "day", "of": "agent", "remaining": 8},
         {"limit": 1, "per": "minute", "of": "agent", "remaining": 0},
     ]
+
+
+def test_limits_that_are_probably_mistakes_are_noted():
+    plugin = Limiter(
+        limits=[
+            {"groups": ["dev", "ops"], "tools": ["git*", "push"], "rate_limit_per_minute": 1},
+            {"groups": ["dev"], "tools": ["git_*"], "rate_limit_per_minute": 2},
+            {"tools": ["git*"], "rate_limit_per_minute": 2},
+            {"groups": ["dev"], "rate_limit_per_minute": 2},
+            {"groups": ["dev"], "tools": ["serch"], "rate_limit_per_minute": 2},
+        ]
+    ).plugin
+    assert [note.setting for note in plugin.notes(Known(frozenset()))] == ["limits[1]", "limits[4]"]
+    known = Known(frozenset(), [make_call(name).tool for name in ("git_pull", "push", "search")])
+    found = {note.setting: note.message for note in plugin.notes(known)}
+    assert found == {
+        "limits[1]": "never applies, because limits[0] comes first and fits all its agents and tools",
+        "limits[4]": "never applies, because limits[3] comes first and fits all its agents and tools",
+        "limits[4].tools[0]": '"serch" matches no published tool; did you mean "search"?',
+    }

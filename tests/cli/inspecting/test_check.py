@@ -1,6 +1,7 @@
 """The output of `rad mcp proxy check`, as text and as JSON."""
 
 import json
+import sys
 
 
 def test_each_problem_is_an_object_with_file_line_key_and_message(project, rad):
@@ -70,3 +71,27 @@ def test_problems_of_plugins_are_listed_beside_those_of_keys(project, rad):
         (4, "mcp.proxy.plugins[0]"),
     ]
     assert "did you mean security_ratelimit?" in found.stderr
+
+
+def test_plugins_note_what_is_probably_a_mistake_in_their_settings(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    config.write_text(
+        "[mcp.proxy]\nenable = true\n"
+        '[[mcp.proxy.upstreams]]\nname = "demo"\ntransport = "stdio"\n'
+        f'command = {sys.executable!r}\nargs = ["-m", "gateway_core.demo.stdio_server"]\n'
+        '[[mcp.proxy.plugins]]\nname = "security_policy"\n'
+        '[[mcp.proxy.plugins.rules]]\nupstreams = ["dmo"]\nthen = "deny"\n'
+        '[[mcp.proxy.plugins.rules]]\ntools = ["lokup"]\nthen = "allow"\n'
+        '[[mcp.proxy.plugins.rules]]\nthen = "allow"\n'
+        '[[mcp.proxy.plugins.rules]]\ntools = ["add"]\nthen = "deny"\n'
+    )
+    found = rad("check", "--json")
+    upstream, never = json.loads(found.stdout)["notes"]
+    assert upstream == (
+        f"{config}:11: mcp.proxy.plugins[0] (security_policy): rules[0].upstreams[0]: "
+        '"dmo" matches no upstream of this file; did you mean "demo"?'
+    )
+    assert never.startswith(f"{config}:18: mcp.proxy.plugins[0] (security_policy): rules[3]: never applies")
+    text = rad("check", "--connect").stdout
+    assert f"note: {upstream}\n" in text
+    assert f'note: {config}:14: mcp.proxy.plugins[0] (security_policy): rules[1].tools[0]: "lokup" matches no' in text

@@ -86,7 +86,16 @@ def test_a_trusted_proxy_names_the_person_if_the_file_says_so() -> None:
     assert proxies(identity_header="X-User").caller(PROXY, head("X-User: ")).principal is None
 
 
-@pytest.mark.parametrize("lines", [("X-User: alice", "X-User: bob"), ("X-User: " + "a" * 513,), ("X-User: a\tb",)])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("X-User: alice", "X-User: bob"),
+        ("X-User: " + "a" * 513,),
+        ("X-User: a\tb",),
+        ("X-User: alice|proxy",),
+        ("X-User: alice|https://login.example.com",),
+    ],
+)
 def test_a_name_that_is_not_one_name_is_refused(lines: tuple[str, ...]) -> None:
     with pytest.raises(HttpError) as caught:
         proxies(identity_header="X-User").caller(PROXY, head(*lines))

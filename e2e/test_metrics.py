@@ -1,0 +1,141 @@
+"""The figures of a running gateway, read by Prometheus' own tools, against what the servers saw.
+
+promtool comes from the operating system or its packages (`make e2e` fetches it without installing it). Where neither
+has it, the tests that need it are skipped; the plugin's own tests read the figures with the client library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples" / "prometheus"
+FETCHED = HERE / "promtool" / "usr" / "bin" / "promtool"
+PROMTOOL = str(FETCHED) if FETCHED.exists() else shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool on this machine")
+TOKEN = "scrape-token"
+METRIC = re.compile(r"\b(?:radium|process)_[a-z_]+")
+
+
+def promtool(*arguments: str, given: str = "") -> str:
+    assert PROMTOOL is not None
+    done = subprocess.run(
+        [PROMTOOL, *arguments], input=given, capture_output=True, text=True, timeout=60, check=False, cwd=HERE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def scrape(gateway: Any) -> str:
+    """The page of figures, as Prometheus gets it."""
+    address = gateway.rad("status")["control"]
+    request = urllib.request.Request(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert response.headers["Content-Type"].startswith("text/plain; version=")
+        return str(response.read().decode())
+
+
+def value(page: str, name: str, **labels: str) -> float:
+    """The sum of the samples of a name that have these labels."""
+    total = 0.0
+    for line in page.splitlines():
+        found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+        if found is None or found[1] != name:
+            continue
+        given = dict(re.findall(r'(\w+)="([^"]*)"', found[2] or ""))
+        if labels.items() <= given.items():
+            total += float(found[3])
+    return total
+
+
+@pytest.fixture
+def gateway(launcher: Any) -> Any:
+    upstream = {"name": "demo", "transport": "stdio", "command": sys.executable}
+    return launcher.gateway(
+        {
+            "upstreams": [{**upstream, "args": ["-m", "gateway_core.demo.stdio_server"]}],
+            "plugins": [
+                {"name": "routing_priority"},
+                {"name": "security_policy", "rules": [{"tools": ["add"], "then": "allow"}]},
+                {"name": "observe_metrics", "token": TOKEN, "hook_times": True},
+            ],
+        },
+        upstreams=1,
+    )
+
+
+async def calls(url: str, mode: str) -> None:
+    """Three sums, and one call that the policy refuses."""
+    async with Client(streamable_http_client(url), mode=mode) as client:
+        for number in range(3):
+            result = await client.call_tool("add", {"a": number, "b": 1})
+            assert not result.is_error
+        with pytest.raises(MCPError):
+            await client.call_tool("echo", {"text": "x"})
+
+
+def test_the_figures_agree_with_what_happened(gateway: Any) -> None:
+    for mode in ("legacy", "2026-07-28"):
+        asyncio.run(calls(gateway.url, mode))
+    page = scrape(gateway)
+    assert value(page, "radium_calls_total", method="tools/call", tool="add", outcome="ok") == 6
+    assert value(page, "radium_calls_total", method="tools/call", outcome="refused") == 2
+    assert value(page, "radium_call_duration_seconds_count", tool="add") == 6
+    assert value(page, "radium_plugin_decisions_total", plugin="security_policy", decided="refuse") == 2
+    assert value(page, "radium_upstream_requests_total", upstream="demo") == gateway.upstream("demo")["calls"] == 6
+    assert value(page, "radium_upstream_state", upstream="demo", state="healthy") == 1
+    assert value(page, "radium_upstream_connects_total", upstream="demo") == 1
+    assert value(page, "radium_hook_runs_total", plugin="security_policy", hook="before_call") >= 8
+    assert value(page, "radium_hook_seconds_total", plugin="security_policy", hook="before_call") > 0
+
+
+def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
+    address = gateway.rad("status")["control"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{address}/metrics", timeout=10)
+
+
+@needs_promtool
+def test_promtool_finds_no_fault_in_the_page(gateway: Any) -> None:
+    asyncio.run(calls(gateway.url, "2026-07-28"))
+    assert promtool("check", "metrics", given=scrape(gateway)) == ""
+
+
+@needs_promtool
+def test_the_example_of_alerts_fires_when_it_should() -> None:
+    assert "SUCCESS" in promtool("check", "rules", str(EXAMPLES / "alerts.yml"))
+    assert "SUCCESS" in promtool("test", "rules", "metrics/alerts_test.yml")
+
+
+@needs_promtool
+def test_the_example_of_a_configuration_is_accepted(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    text = (EXAMPLES / "prometheus.yml").read_text().replace("/etc/radium/metrics-token", str(token))
+    (tmp_path / "prometheus.yml").write_text(text)
+    shutil.copy(EXAMPLES / "alerts.yml", tmp_path)
+    assert "SUCCESS" in promtool("check", "config", str(tmp_path / "prometheus.yml"))
+
+
+def test_dashboard_and_alerts_use_figures_that_exist(gateway: Any) -> None:
+    asyncio.run(calls(gateway.url, "2026-07-28"))
+    page = scrape(gateway)
+    known = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")}
+    known |= {f"{name}{end}" for name in known for end in ("_bucket", "_sum", "_count")}
+    board = json.loads((EXAMPLES / "dashboard.json").read_text())
+    used = " ".join(target["expr"] for panel in board["panels"] for target in panel["targets"])
+    used += re.sub(r"(?m)^ *(?:#|summary|description).*$", "", (EXAMPLES / "alerts.yml").read_text())
+    assert set(METRIC.findall(used)) <= known
+    assert len(board["panels"]) > 10

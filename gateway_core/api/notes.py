@@ -1,0 +1,60 @@
+"""Notes on the settings of a plugin: what is probably a mistake, for `rad mcp proxy check`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway_core.api.call import Tool
+from gateway_core.api.globs import Globs
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note: a sentence about a setting. The gateway adds file and line."""
+
+    message: str
+    setting: str = ""
+    """The path of the setting, such as `rules[0].upstreams[1]`; empty for the plugin's table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known about the rest of the configuration, for a plugin's optional method `notes`."""
+
+    upstreams: frozenset[str]
+    """The names of all upstreams in the file, also of disabled ones."""
+    tools: Sequence[Tool] | None = None
+    """The published tools; None unless the command has connected to all upstreams."""
+
+    def about_upstreams(self, globs: Iterable[str], setting: str) -> Iterator[Note]:
+        """Notes on globs that match no upstream of the file. `setting`: the path of the list that has them."""
+        for number, glob in enumerate(globs):
+            if glob.strip("*") and not any(map(Globs([glob]).matches, self.upstreams)):
+                yield Note(
+                    f'"{glob}" matches no upstream of this file{_hint(glob, self.upstreams)}', _at(setting, number)
+                )
+
+    def about_tools(
+        self, globs: Iterable[str], setting: str, names: Callable[[Tool], Iterable[str]] = lambda tool: (tool.name,)
+    ) -> Iterator[Note]:
+        """Notes on globs that match no published tool; none if the tools are not known.
+
+        `setting`: the path of the list that has them. `names`: the names of a tool that the setting compares.
+        """
+        if self.tools is None:
+            return
+        found = [name for tool in self.tools for name in names(tool)]
+        for number, glob in enumerate(globs):
+            if glob.strip("*") and not any(map(Globs([glob]).matches, found)):
+                yield Note(f'"{glob}" matches no published tool{_hint(glob, found)}', _at(setting, number))
+
+
+def _at(setting: str, number: int) -> str:
+    return f"{setting}[{number}]"
+
+
+def _hint(glob: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(glob, list(names), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""

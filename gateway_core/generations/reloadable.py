@@ -1,0 +1,75 @@
+"""What a gateway shows of the configuration in force, and how it takes another one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from gateway_core.catalog import Catalog
+from gateway_core.config import Config
+from gateway_core.generations.reloads import ReloadRefused, Reloads, Report
+from gateway_core.generations.source import Source
+from gateway_core.hooks import Chain
+from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.pipeline.pipeline import Pipeline
+
+
+class Reloadable(ABC):
+    """The base of `Gateway`."""
+
+    def __init__(self, reloads: Reloads, source: Source | None) -> None:
+        """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
+        self._reloads = reloads
+        self._source = source
+
+    @property
+    @abstractmethod
+    def takes_changes(self) -> bool:
+        """Whether it has started and is not stopping."""
+
+    @property
+    @abstractmethod
+    def listens(self) -> bool:
+        """Whether agents connect over the network."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._reloads.current.config
+
+    @property
+    def chain(self) -> Chain:
+        """The plugins of the configuration in force."""
+        return self._reloads.current.chain
+
+    @property
+    def catalog(self) -> Catalog:
+        """What agents see now."""
+        return self._reloads.current.catalog
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Where requests begin now."""
+        return self._reloads.current.pipeline
+
+    @property
+    def input_required(self) -> InputRequired:
+        """Serves calls with several rounds."""
+        return self._reloads.current.input_required
+
+    async def reload(self) -> Report:
+        """Put the configuration of the file in force, as far as that needs no restart.
+
+        Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
+        """
+        return await self._reloads.reload(self._file(), listening=self.listens)
+
+    async def compare(self) -> Report:
+        """What `reload` would change. Raises as `reload`."""
+        return await self._reloads.compare(self._file())
+
+    def _file(self) -> Source:
+        if self._source is None:
+            raise ReloadRefused("this gateway was not started from a file")
+        if not self.takes_changes:
+            raise ReloadRefused("the gateway is starting or stopping, and takes no other configuration now")
+        return self._source

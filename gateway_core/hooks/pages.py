@@ -1,0 +1,59 @@
+"""The pages of the enabled plugins on the control plane."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from gateway_core.api import Page
+from gateway_core.errors import PluginError
+from gateway_core.hooks.failures import brief
+from gateway_core.hooks.implementations import LoadedPlugin
+
+MAX_PAGES: Final = 20
+"""Maximum pages of one plugin."""
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
+_RESERVED: Final = frozenset({"admin", "api", "healthz", "readyz", "ui"})
+"""First parts of paths that the gateway keeps for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginPage:
+    """A page, and the plugin that it belongs to."""
+
+    plugin: str
+    page: Page
+
+
+def pages_of(plugins: Sequence[LoadedPlugin]) -> Mapping[str, PluginPage]:
+    """The pages of the attribute `pages` of each plugin, by path. Raises `PluginError` for one that cannot be used."""
+    found: dict[str, PluginPage] = {}
+    for plugin in plugins:
+        try:
+            given = list(getattr(plugin.instance, "pages", ()))
+        except Exception as error:
+            raise PluginError(f"the plugin {plugin.name}: its pages cannot be read: {brief(error)}") from error
+        if len(given) > MAX_PAGES:
+            raise PluginError(f"the plugin {plugin.name} has more than {MAX_PAGES} pages")
+        for page in given:
+            problem = _problem(page)
+            if not problem and page.path in found:
+                problem = f"the plugin {found[page.path].plugin} has the page {page.path}, too"
+            if problem:
+                raise PluginError(f"the plugin {plugin.name}: {problem}")
+            found[page.path] = PluginPage(plugin.name, page)
+    return MappingProxyType(found)
+
+
+def _problem(page: object) -> str:
+    """Why a page cannot be used; empty if it can."""
+    if not isinstance(page, Page):
+        return f"pages must be of the class Page, not {type(page).__name__}"
+    if not isinstance(page.path, str) or _PATH.fullmatch(page.path) is None:
+        return f"{page.path!r} is no path of a page; write it like /metrics"
+    if page.path.split("/")[1] in _RESERVED:
+        return f"the page {page.path} is reserved for the gateway"
+    return ""

@@ -1,0 +1,1 @@
+"""Gateway plugin `observe_metrics`: figures for Prometheus."""

@@ -1,0 +1,145 @@
+"""Writes the figures in the text format of Prometheus, with the official client library.
+
+Names and units follow Prometheus, "Metric and label naming": base units, and `_total` for counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final, TypeAlias
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway_observe_metrics.counts import Calls, Counter
+
+STATES: Final = ("connecting", "healthy", "ejected", "down", "needs_login", "misconfigured", "stopped", "disabled")
+"""The states of an upstream, each of which is a series."""
+Status: TypeAlias = Mapping[str, Any]
+
+_GATEWAY: Final = (
+    ("ready", "ready", "Whether agents are served (1) or not (0)."),
+    ("connections", "connections", "Open connections of agents."),
+    ("sessions", "sessions", "Open sessions of agents of revisions up to 2025-11-25."),
+    ("calls_in_flight", "in_flight", "Calls that are being served."),
+    ("calls_parked", "parked", "Calls that wait for the answers of their agents."),
+)
+"""Name, member of the status, and help of the gauges of the gateway."""
+_UPSTREAM: Final = (
+    ("calls_in_flight", "in_flight", "Requests that wait for an answer of the upstream."),
+    ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
+    ("tools", "tools", "Tools that the upstream lists."),
+)
+_UPSTREAM_TOTALS: Final = (
+    ("requests", "calls", "Requests of agents to the upstream, attempts that failed included."),
+    ("errors", "errors", "Requests of agents that the upstream did not answer, or with an error."),
+    ("connects", "connects", "Connections opened to the upstream; each after the first is a reconnection."),
+    ("ejections", "ejections", "How often the upstream was ejected because its calls failed."),
+)
+
+
+def render(calls: Calls, waited: float, decisions: Counter[Any], logins: Counter[Any], status: Status) -> bytes:
+    """All figures. `waited`: seconds for which calls waited for people. `status`: that of the gateway."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Found([*_of_calls(calls, waited), *_of_plugins(decisions, logins, status), *_of_state(status)]))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Found(Collector):
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
+def _of_calls(calls: Calls, waited: float) -> Iterator[Metric]:
+    total = CounterMetricFamily(
+        "radium_calls", "Requests of agents that have ended.", labels=("method", "upstream", "tool", "outcome")
+    )
+    duration = HistogramMetricFamily(
+        "radium_call_duration_seconds",
+        "How long requests of agents took in the gateway, the upstream's time included.",
+        labels=("method", "upstream", "tool"),
+    )
+    bounds = [*map(str, map(float, calls.bounds)), "+Inf"]
+    durations: dict[tuple[str, ...], tuple[list[float], float]] = {}
+    for key, found in list(calls.series.items()):
+        *below, seconds = found
+        method, upstream, tool, outcome = key
+        labels = (method, upstream or "", tool)
+        total.add_metric((*labels, outcome), sum(below))
+        others, before = durations.get(labels, ([0.0] * len(below), 0.0))
+        durations[labels] = ([*map(sum, zip(others, below, strict=True))], before + seconds)
+    for served, (counts, seconds) in durations.items():
+        duration.add_metric(served, list(zip(bounds, accumulate(counts), strict=True)), sum_value=seconds)
+    yield total
+    yield duration
+    yield CounterMetricFamily("radium_call_waited_seconds", "Seconds for which calls waited for people.", waited)
+
+
+def _of_plugins(decisions: Counter[Any], authentications: Counter[Any], status: Status) -> Iterator[Metric]:
+    for name, help_text, labels, counter in (
+        ("radium_plugin_decisions", "What plugins did with calls.", ("plugin", "decided", "rule"), decisions),
+        (
+            "radium_authentications",
+            "Credentials that were looked at; remembered verdicts do not count.",
+            ("plugin", "result"),
+            authentications,
+        ),
+    ):
+        family = CounterMetricFamily(name, help_text, labels=labels)
+        for key, number in list(counter.counts.items()):
+            family.add_metric(key, number)
+        yield family
+    runs = CounterMetricFamily("radium_hook_runs", "How often a hook ran.", labels=("plugin", "hook"))
+    seconds = CounterMetricFamily(
+        "radium_hook_seconds", "Seconds that a hook took, its waiting included.", labels=("plugin", "hook")
+    )
+    for plugin in status["plugins"]:
+        for hook, spent in plugin["times"].items():
+            runs.add_metric((plugin["name"], hook), spent["calls"])
+            seconds.add_metric((plugin["name"], hook), spent["seconds"])
+    yield runs
+    yield seconds
+
+
+def _of_state(status: Status) -> Iterator[Metric]:
+    info = GaugeMetricFamily("radium_info", "The version of the gateway.", labels=("version",))
+    info.add_metric((status["version"],), 1)
+    yield info
+    for name, member, help_text in _GATEWAY:
+        yield GaugeMetricFamily(f"radium_{name}", help_text, status[member])
+    memory = status["memory"]
+    yield GaugeMetricFamily("radium_memory_bytes", "Memory in use, as the limit counts it.", memory["used"])
+    yield GaugeMetricFamily("radium_memory_limit_bytes", "The limit of the memory (limits.memory).", memory["limit"])
+    yield CounterMetricFamily("radium_log_lines_dropped", "Log lines that were lost.", status["log"]["dropped"])
+    loop = status["loop"]
+    yield CounterMetricFamily("radium_loop_blocked", "How often the event loop was late.", loop["blocked"])
+    yield CounterMetricFamily(
+        "radium_loop_blocked_seconds", "By how many seconds the event loop was late.", loop["blocked_seconds"]
+    )
+    yield from _of_upstreams(status["upstreams"])
+
+
+def _of_upstreams(upstreams: Sequence[Status]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "radium_upstream_state", "1 for the state that the upstream is in.", labels=("upstream", "state")
+    )
+    for upstream in upstreams:
+        for name in dict.fromkeys((*STATES, upstream["state"])):
+            state.add_metric((upstream["name"], name), float(upstream["state"] == name))
+    yield state
+    for name, member, help_text in _UPSTREAM:
+        gauge = GaugeMetricFamily(f"radium_upstream_{name}", help_text, labels=("upstream",))
+        for upstream in upstreams:
+            gauge.add_metric((upstream["name"],), upstream[member])
+        yield gauge
+    for name, member, help_text in _UPSTREAM_TOTALS:
+        total = CounterMetricFamily(f"radium_upstream_{name}", help_text, labels=("upstream",))
+        for upstream in upstreams:
+            total.add_metric((upstream["name"],), upstream[member])
+        yield total

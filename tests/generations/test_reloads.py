@@ -1,0 +1,179 @@
+"""Reloads of a running gateway, with real servers and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from gateway_core.errors import ConfigError, PluginError
+from gateway_core.generations.reloads import ReloadRefused
+from tests.generations.conftest import Stand, names, served, text
+
+pytestmark = pytest.mark.timeout(180)
+MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+PREFIX = {"name": "conflict_autoprefix"}
+
+
+def is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@MODES
+async def test_upstreams_come_go_and_change_while_the_others_keep_their_processes(stand: Stand, mode: str) -> None:
+    await stand.start(served("kept"), served("changed"), served("removed"))
+    async with stand.client(mode) as client:
+        before = {name: await text(client, f"{name}_pid") for name in ("kept", "changed", "removed")}
+        calls = stand.gateway.status()["upstreams"][0]["calls"]
+        changes = await stand.reload(served("added"), served("changed", "more"), served("kept"))
+        assert changes == [
+            "upstream removed: removed",
+            "upstream added: added",
+            "upstream changed: changed (args)",
+            "upstream kept: moved",
+        ]
+        assert await names(client) == {
+            *(f"{name}_{tool}" for name in ("added", "changed", "kept") for tool in ("pid", "wait")),
+            "more",
+        }
+        assert await text(client, "kept_pid") == before["kept"]
+        assert await text(client, "changed_pid") != before["changed"]
+        await stand.settled()
+        assert not is_running(before["removed"])
+        assert not is_running(before["changed"])
+    status = {one["name"]: one for one in stand.gateway.status()["upstreams"]}
+    assert status["kept"]["calls"] == calls + 1
+    assert stand.gateway.status()["generation"] == 2
+    assert stand.notes == ["applied"]
+
+
+async def test_a_disabled_upstream_stops_and_an_enabled_one_comes_back(stand: Stand) -> None:
+    await stand.start(served("one"), served("two"))
+    assert await stand.reload(served("one"), served("two", enabled=False)) == ["upstream two: disabled"]
+    async with stand.client() as client:
+        assert await names(client) == {"one_pid", "one_wait"}
+    assert await stand.reload(served("one"), served("two")) == ["upstream two: enabled"]
+    async with stand.client() as client:
+        assert "two_pid" in await names(client)
+
+
+@MODES
+async def test_a_call_in_flight_ends_at_an_upstream_that_is_removed_meanwhile(stand: Stand, mode: str) -> None:
+    await stand.start(served("kept"), served("removed"))
+    async with stand.client(mode) as client:
+        pid = await text(client, "removed_pid")
+        waiting = asyncio.ensure_future(text(client, "removed_wait", seconds=3))
+        async with asyncio.timeout(30):
+            while not stand.gateway.pool.upstreams[1].facts.in_flight:
+                await asyncio.sleep(0.01)
+        await stand.reload(served("kept"))
+        assert is_running(pid)
+        assert await names(client) == {"kept_pid", "kept_wait"}
+        assert await waiting == "waited"
+    await stand.settled()
+    assert not is_running(pid)
+
+
+async def test_agents_hear_that_a_list_changed(stand: Stand) -> None:
+    heard = asyncio.Event()
+
+    async def on_message(message: Any) -> None:
+        if "list_changed" in str(message) or "ToolListChanged" in type(message).__name__:
+            heard.set()
+
+    await stand.start(served("one"))
+    async with stand.client("legacy", message_handler=on_message) as client:
+        await names(client)
+        await stand.reload(served("one"), timeout=30.0)
+        await text(client, "one_pid")
+        assert not heard.is_set()
+        await stand.reload(served("one"), served("two"), timeout=30.0)
+        async with asyncio.timeout(30):
+            await heard.wait()
+
+
+async def test_a_file_with_errors_changes_nothing_and_names_all_of_them(stand: Stand) -> None:
+    await stand.start(served("one"))
+    stand.path.write_text(stand.path.read_text() + '\n[mcp.proxy.limits]\nin_flight = "many"\nunknown = 1\n')
+    with pytest.raises(ConfigError) as found:
+        await stand.gateway.reload()
+    assert len(found.value.problems) == 2
+    assert all(f"{stand.path}:" in problem for problem in found.value.problems)
+    async with stand.client() as client:
+        assert await text(client, "one_pid")
+    assert stand.gateway.status()["generation"] == 1
+
+
+async def test_a_plugin_that_cannot_be_made_changes_nothing(stand: Stand) -> None:
+    await stand.start(served("one"), plugins=[PREFIX])
+    with pytest.raises(PluginError) as found:
+        await stand.reload(served("one"), served("two"), plugins=[{**PREFIX, "wrong": 1}, {"name": "no_such_plugin"}])
+    assert len(found.value.problems) == 2
+    assert [one.name for one in stand.gateway.pool.upstreams] == ["one"]
+    assert not stand.notes
+
+
+async def test_a_process_that_cannot_be_prepared_changes_nothing(stand: Stand) -> None:
+    """Such as a log file that cannot be opened."""
+    await stand.start(served("one"))
+    stand.refuses = "mcp.proxy.log.file: cannot be opened"
+    with pytest.raises(ConfigError, match=r"log\.file"):
+        await stand.reload(served("one"), served("two"), log={"file": "x"})
+    assert [one.name for one in stand.gateway.pool.upstreams] == ["one"]
+
+
+async def test_an_upstream_that_cannot_be_reached_is_no_reason_against_the_file(stand: Stand) -> None:
+    await stand.start(served("one"))
+    broken = {"name": "broken", "transport": "stdio", "command": "/no/such/program"}
+    assert await stand.reload(served("one"), broken) == ["upstream broken: added"]
+    states = {one["name"]: one["state"] for one in stand.gateway.status()["upstreams"]}
+    assert states == {"one": "healthy", "broken": "down"}
+
+
+async def test_what_needs_a_restart_is_named_and_the_rest_applies(stand: Stand) -> None:
+    await stand.start(served("one"))
+    changes = await stand.reload(served("one"), control={"port": 4999}, timeout=5.0)
+    assert changes == [
+        "timeout: changed (60.0 -> 5.0)",
+        "control.port: changed (0 -> 4999), which needs a restart: commands find the control plane at this address",
+    ]
+    assert stand.gateway.pipeline.timeout == 5.0
+    assert stand.gateway.config.proxy.control.port == 0
+    assert [str(one) for one in (await stand.gateway.compare()).changes] == changes[1:]
+
+
+async def test_a_comparison_changes_nothing(stand: Stand) -> None:
+    await stand.start(served("one"))
+    stand.write(served("one"), served("two"))
+    report = await stand.gateway.compare()
+    assert [str(one) for one in report.changes] == ["upstream two: added"]
+    assert [one.name for one in stand.gateway.pool.upstreams] == ["one"]
+
+
+async def test_reloads_follow_each_other(stand: Stand) -> None:
+    await stand.start(served("one"))
+    stand.write(served("one"), served("two"))
+    first, second = await asyncio.gather(stand.gateway.reload(), stand.gateway.reload())
+    assert [len(first.changes), len(second.changes)] == [1, 0]
+    assert [first.generation, second.generation] == [2, 2]
+
+
+async def test_a_gateway_that_stops_refuses_and_undoes_a_reload(stand: Stand) -> None:
+    await stand.start(served("one"))
+    stand.write(served("one"), served("slow", start_timeout=60) | {"args": ["-c", "import time; time.sleep(60)"]})
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    async with asyncio.timeout(30):
+        while len(stand.gateway.health._watches) < 2:
+            await asyncio.sleep(0.01)
+    await stand.gateway.stop()
+    with pytest.raises(ReloadRefused, match="stopping"):
+        await reload
+    with pytest.raises(ReloadRefused):
+        await stand.gateway.reload()
+    assert stand.notes == ["discarded"]
