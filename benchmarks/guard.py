@@ -94,6 +94,7 @@ description = "Says something."
 """
 _PRESET = 'fixed = { to = "all" }\n'
 """An argument that the profile sets."""
+_AUDIT = "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("audit_log", *DEFAULT_PLUGINS)) + _DEFAULT
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "guard", "version": "1"},
@@ -261,6 +262,7 @@ async def measured() -> dict[str, Cost]:
         ruled, alice = await gateway(scratch, _POLICY), Principal.proven("alice", issuer="keys", groups=["staff"])
         narrow, preset = [await gateway(scratch, _POLICY + _PROFILE + more) for more in ("", _PRESET)]
         clerk = replace(alice, profile="desk")
+        audited = await gateway(scratch, _AUDIT)
         paths = {
             "request read": reading,
             "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
@@ -271,6 +273,7 @@ async def measured() -> dict[str, Cost]:
             "the same with a policy of 50 rules": beginning(ruled, "modern", _PARAMS, alice),
             "the same in a profile": beginning(narrow, "modern", _RENAMED, clerk),
             "the same with an argument that is set": beginning(preset, "modern", _RENAMED, clerk),
+            "the same with an audit log instead": beginning(audited, "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),

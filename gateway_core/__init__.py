@@ -12,7 +12,7 @@ class NightWatch(Plugin[Settings]):
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gateway_core.api import (
@@ -46,11 +46,15 @@ if TYPE_CHECKING:
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
+    from gateway_core.api.approving.hiding import Hider
     from gateway_core.api.globs import Globs
     from gateway_core.api.notes import Known, Note
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.errors import RpcError
+    from gateway_core.files import Unusable as UnusableFile
+    from gateway_core.files import open_private as open_private_file
+    from gateway_core.files import read_private as read_private_file
     from gateway_core.hooks.hookspecs import hookimpl
     from gateway_core.limits.shares import network_of
     from gateway_core.log.output import note
@@ -76,6 +80,7 @@ __all__ = [
     "Event",
     "Globs",
     "Health",
+    "Hider",
     "JsonOption",
     "Known",
     "Note",
@@ -93,10 +98,13 @@ __all__ = [
     "Tool",
     "ToolConflict",
     "Turns",
+    "UnusableFile",
     "UpstreamView",
     "hookimpl",
     "network_of",
     "note",
+    "open_private_file",
+    "read_private_file",
     "tier_of",
 ]
 _ELSEWHERE = {
@@ -106,22 +114,29 @@ _ELSEWHERE = {
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
     "Globs": "gateway_core.api.globs",
+    "Hider": "gateway_core.api.approving.hiding",
     "JsonOption": "gateway_core.cli.options",
     "Known": "gateway_core.api.notes",
     "Note": "gateway_core.api.notes",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
+    "UnusableFile": "gateway_core.files",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
+    "open_private_file": "gateway_core.files",
+    "read_private_file": "gateway_core.files",
 }
+_NAMED: Final = {"UnusableFile": "Unusable", "open_private_file": "open_private", "read_private_file": "read_private"}
+"""Names that have another one where they come from."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a name on first use: short commands then start without them (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, "gateway_core.api")), name)
+    module = import_module(_ELSEWHERE.get(name, "gateway_core.api"))
+    value = globals()[name] = getattr(module, _NAMED.get(name, name))
     return value
 
 

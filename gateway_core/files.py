@@ -1,4 +1,4 @@
-"""Files that the gateway keeps: used only if they are not others' files, and replaced atomically."""
+"""Files that the gateway keeps: used only if they are not others' files; replaced atomically, or appended to."""
 
 from __future__ import annotations
 
@@ -38,6 +38,31 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes:
     if len(data) > limit:
         raise Unusable("it is damaged", replaceable=True)
     return data
+
+
+def read_private(path: Path, limit: int) -> bytes:
+    """The content of a file that only this user can read, as of a key. Raises `FileNotFoundError` and `Unusable`."""
+    return read(path, limit, private=True)
+
+
+def open_private(path: Path) -> int:
+    """Open an ordinary file that only this user can read or write, to read and append; create it if it is missing.
+
+    Raises `Unusable` for a file that others can read, a link, and a file that is not an ordinary one; and `OSError`.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Unusable("it is a symbolic link") from None
+        raise
+    try:
+        _check(os.fstat(descriptor), path, private=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _check(status: os.stat_result, path: Path, *, private: bool) -> None:

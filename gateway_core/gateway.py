@@ -22,7 +22,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.catalog.profiles.remarks import Remark
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, UpstreamConfig, passes_credentials_on, unprotected
+from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -113,7 +113,9 @@ class Gateway(Reloadable):
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
+            pages=first.input_required.pages,
         )
+        first.input_required.pages.serve_at(self._public_url, lambda: is_local(self.config.proxy))
         first.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
@@ -169,6 +171,10 @@ class Gateway(Reloadable):
         if self._server is None:
             return ""
         return base_url(self.config.proxy.host, self._server.port, secure=self.config.proxy.tls is not None)
+
+    def _public_url(self) -> str:
+        """The address at which browsers reach the gateway; empty without a listener."""
+        return (self.config.proxy.public_url or self.address) if self.address else ""
 
     @property
     def pages(self) -> Mapping[str, PluginPage]:

@@ -115,6 +115,7 @@ TESTED_IN = {
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
+    "downstream/browsers/test_page.py": ("downstream/browsers/html_page.py",),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),
@@ -169,6 +170,7 @@ def project(folder: Path) -> dict[str, Any]:
 
 def test_these_are_the_plugins() -> None:
     assert [plugin.name for plugin in PLUGINS] == [
+        "audit_log",
         "auth_apikey",
         "auth_jwt",
         "auth_mtls",

@@ -101,3 +101,31 @@ def test_nothing_is_appended_to_what_another_user_made(tmp_path: Path, kind: str
     with pytest.raises(OSError, match="log belongs to another user"):
         files.append_to(path)
     assert mine.read_bytes() == b"mine"
+
+
+def test_a_private_file_is_created_and_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for text in (b"one", b"two"):
+        descriptor = files.open_private(path)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, text)
+        assert os.pread(descriptor, 100, 0).endswith(text)
+        os.close(descriptor)
+    assert files.read_private(path, 100) == b"onetwo"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "readable", "pipe", "folder"])
+def test_a_private_file_is_an_ordinary_file_of_this_user_alone(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "log"
+    if kind == "link":
+        path.symlink_to(tmp_path / "other")
+    elif kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.touch(0o640)
+    with pytest.raises((Unusable, IsADirectoryError)):
+        os.close(files.open_private(path))
+    assert not (tmp_path / "other").exists()

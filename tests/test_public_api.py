@@ -34,6 +34,7 @@ EXPORTED = {
     "Event",
     "Globs",
     "Health",
+    "Hider",
     "JsonOption",
     "Known",
     "Note",
@@ -51,10 +52,13 @@ EXPORTED = {
     "Tool",
     "ToolConflict",
     "Turns",
+    "UnusableFile",
     "UpstreamView",
     "hookimpl",
     "network_of",
     "note",
+    "open_private_file",
+    "read_private_file",
     "tier_of",
 }
 

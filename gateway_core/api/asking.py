@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -45,6 +45,11 @@ class Ask:
 
     `message` must then show the whole call.
     """
+    on_page: bool = False
+    """Whether a question without form and `url` is answered on a page of the gateway, in a browser, so that the client
+    cannot answer for its user. If not, that is so only for agents whose clients open URLs and show no forms."""
+    approvers: Collection[str] = ()
+    """For answers on a page: the groups whose members may answer. Without any, the agent's own principal may."""
 
 
 @dataclass(frozen=True, slots=True)

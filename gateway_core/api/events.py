@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -54,6 +55,8 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """Seconds of it that passed while the agent's user was asked."""
     generation: int = 1
     """The number of the configuration that judged and served it; each reload that changes something counts it up."""
+    clean: Callable[[bytes], bytes] = bytes
+    """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
 
 
 class AuthenticationEnded(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ OUTPUT: Final = Path("docs", "configuration.md")
 COMMAND: Final = "python -m gateway_core.config.docs"
 
 BUNDLED_PLUGINS: Final = (
+    "audit_log",
     "auth_apikey",
     "auth_jwt",
     "auth_mtls",

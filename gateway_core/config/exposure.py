@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Collection, Iterator
+from urllib.parse import urlsplit
 
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.server_tls import shown_certificate
@@ -25,6 +26,13 @@ def unprotected(proxy: ProxyConfig, *, authenticates: bool) -> str | None:
         "(trusted_proxies.identity_header), or write anonymous = true below [mcp.proxy] if everybody who reaches the "
         "port may call everything"
     )
+
+
+def is_local(proxy: ProxyConfig) -> bool:
+    """Whether nothing but programs on this machine can reach the gateway, as far as the file says."""
+    public = urlsplit(proxy.public_url or "").hostname
+    no_proxies = not proxy.trusted_proxies.networks
+    return is_loopback(proxy.host) and no_proxies and (public is None or is_loopback(public))
 
 
 def passes_credentials_on(proxy: ProxyConfig, credentials: Collection[str]) -> str | None:

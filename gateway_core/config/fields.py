@@ -193,6 +193,15 @@ def _redirect_uri(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    url = split_url(value)
+    if url.scheme != "https" and not leads_to_loopback(url.hostname or ""):
+        raise mistake("must be an https:// URL, because people enter keys there (http:// only on loopback)")
+    if url.query or url.path not in ("", "/"):
+        raise mistake('must be an address without a path: write "https://gateway.example.com"')
+    return value.rstrip("/")
+
+
 def _resource(value: str) -> str:
     return _url(value) if value else value
 
@@ -318,6 +327,7 @@ ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 TokenUrl = Annotated[str, AfterValidator(_token_url)]
 DocumentUrl = Annotated[str, AfterValidator(_document_url)]
 RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 Resource = Annotated[str, AfterValidator(_resource)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

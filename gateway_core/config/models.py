@@ -25,6 +25,7 @@ from gateway_core.config.fields import (
     Name,
     Origins,
     ProxyUrl,
+    PublicUrl,
     Retry,
     Separator,
     StateKeys,
@@ -242,6 +243,12 @@ class ProxyConfig(Section):
         default=(),
         description="Host names that agents and operators may use, besides loopback names and `host`.",
         examples=[["gateway.example.com"]],
+    )
+    public_url: PublicUrl | None = Field(
+        default=None,
+        description="The address at which browsers and agents reach the gateway. The addresses of its pages begin with "
+        "it, and its host is an allowed host. Without it, the address that the gateway listens on.",
+        examples=["https://gateway.example.com"],
     )
     allowed_origins: Origins = Field(
         default=(),

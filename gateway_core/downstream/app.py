@@ -3,7 +3,7 @@
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
 Each path of an endpoint but `/` may be followed by `/p/NAME`, for the agents of a profile.
 `/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached,
-and without credentials, as are the documents below `/.well-known/` and the page for people.
+and without credentials, as are the documents below `/.well-known/` and the pages for people.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from loguru import logger
 from msgspec import Raw
@@ -25,6 +26,7 @@ from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
+from gateway_core.downstream.browsers.question_page import QuestionPageHttp
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -66,6 +68,7 @@ class App:
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
+        questions: QuestionPageHttp | None = None,
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
 
@@ -79,6 +82,7 @@ class App:
         )
         self._modern = modern
         self._legacy = legacy
+        self._questions = questions
         self._apply(config, credential_headers, documents, sse)
 
     def use(
@@ -93,6 +97,8 @@ class App:
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
         self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
+        if self._questions is not None:
+            self._questions.use(authentication)
         self._apply(config, credential_headers, documents, sse)
 
     def _apply(
@@ -106,7 +112,9 @@ class App:
         self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         secure = config.tls is not None
-        self._guard = HostGuard(config.host, config.allowed_hosts, config.allowed_origins, secure=secure)
+        public = filter(None, [urlsplit(config.public_url or "").hostname])
+        hosts = (*config.allowed_hosts, *public)
+        self._guard = HostGuard(config.host, hosts, config.allowed_origins, secure=secure)
         self._sse = sse
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
@@ -131,14 +139,9 @@ class App:
             raise HttpError(*refused)
         if origin is not None:  # allowed
             head.route.add_headers(cors.response_headers(origin))
-        if head.method == "OPTIONS" and (methods or cors.is_preflight(head)):
-            return self._options
-        if path in _ALWAYS_SERVED:
-            _require_method(head, *methods)
-            return self._operators
-        if path.startswith(WELL_KNOWN) and methods:
-            _require_method(head, *methods)
-            return self._well_known
+        public = self._public(client, head, path, methods)
+        if public is not None:
+            return public
         if path in MCP_PATHS or methods:
             if page.is_for_people(head) and path != MESSAGE_PATH:
                 return self._page
@@ -153,6 +156,18 @@ class App:
     def _place(self, head: RequestHead) -> tuple[str, str | None]:
         """The path of the endpoint, and the profile that the address names."""
         return split_address(head.path) if self._profiles else (head.path, None)
+
+    def _public(self, client: Client, head: RequestHead, path: str, methods: Sequence[str]) -> Handler | None:
+        """The handler of a request that needs no credentials; None for any other. Raises `HttpError`."""
+        if head.method == "OPTIONS" and (methods or cors.is_preflight(head)):
+            return self._options
+        if path in _ALWAYS_SERVED:
+            _require_method(head, *methods)
+            return self._operators
+        if path.startswith(WELL_KNOWN) and methods:
+            _require_method(head, *methods)
+            return self._well_known
+        return None if methods or self._questions is None else self._questions.handler(client, head)
 
     def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""

@@ -14,6 +14,7 @@ from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import default_profile
+from gateway_core.downstream.browsers.question_page import QuestionPageHttp
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.calls.gate import Gate
@@ -30,6 +31,7 @@ from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.upstream.upstream import Upstream
 
@@ -63,13 +65,17 @@ class Downstream:
         events: SessionEvents,
         authenticators: Authenticators,
         ready: Callable[[], bool],
+        pages: QuestionPages | None = None,
     ) -> None:
-        """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
+        """`pages`: those on which people answer questions.
+
+        `store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
         self._config = config
         self._budget = budget
         current = self._catalog = CurrentCatalog(catalog)
         self._authenticators = authenticators
         self._ready = ready
+        self._pages = pages
         in_flight = config.limits.in_flight
 
         def running() -> Collection[Deadline]:
@@ -102,6 +108,7 @@ class Downstream:
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
             sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
+            questions=None if self._pages is None else QuestionPageHttp(self._pages, self._authentication),
         )
         self._server = DataPlane(
             self._app,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -259,23 +259,23 @@ class Exchange(msgspec.Struct, eq=False):
         params = naming(upstream, params)
         if self.asker is not None:
             return await self.asker(method, params)
-        return await self._asked(upstream, method, params, self.question_limit)
+        return await self._asked(upstream, method, self.back.ask(method, params), self.question_limit)
 
-    async def ask_before_sending(self, who: str, method: str, params: bytes, seconds: float, place: Limiter) -> bytes:
-        """Send a question of `who` in the gateway to the agent, before the request goes to an upstream, and wait.
+    async def ask_before_sending(
+        self, who: str, method: str, asking: Coroutine[Any, Any, bytes], seconds: float, place: Limiter
+    ) -> bytes:
+        """Wait up to `seconds` for the answer that `asking` brings to a question of `who` in the gateway.
 
-        The wait lasts at most `seconds` and not longer than for a server's question. `place` is released meanwhile.
-        Raises as `ask`.
-        """
+        `place` is released meanwhile. Raises as `ask`."""
         self.away = True
         place.release()
         try:
-            return await self._asked(who, method, params, min(seconds, self.question_limit))
+            return await self._asked(who, method, asking, min(seconds, self.question_limit))
         finally:
             self.away = False
             place.reacquire()
 
-    async def _asked(self, who: str, method: str, params: bytes, seconds: float) -> bytes:
+    async def _asked(self, who: str, method: str, asking: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
         loop = asyncio.get_running_loop()
         if not self._asking:
             self._away_since = loop.time()
@@ -286,7 +286,7 @@ class Exchange(msgspec.Struct, eq=False):
             deadline.suspend(self.question_limit)
         try:
             async with asyncio.timeout(seconds):
-                return await self.back.ask(method, params)
+                return await asking
         except TimeoutError:
             raise NoAnswer(who, method, seconds) from None
         finally:

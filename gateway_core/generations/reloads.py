@@ -212,6 +212,7 @@ class Reloads:
         parts.common.budget.limit_to(limits.memory)
         parts.store.limit_to(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         after.input_required.parking.limit_to(limits.parked_calls, limits.parked_per_principal, proxy.question_timeout)
+        after.input_required.pages.limit_to(limits.parked_calls)
         after.input_required.of_plugins.counted_by(parts.downstream.gate)
         parts.control.allow(HostGuard(proxy.control.host, proxy.allowed_hosts))
         parts.loop_lag.use(packages(after.chain))

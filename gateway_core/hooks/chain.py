@@ -179,7 +179,7 @@ class Chain:
                 own = NO_TASK
                 try:
                     verdict = hook.function(call)
-                    if verdict is not None:
+                    if verdict is not None and (self._observed or verdict.__class__ is not Pass):
                         if hook.is_async or hasattr(verdict, "__await__"):
                             own = Own()
                             verdict = await await_verdict(verdict)

@@ -153,8 +153,13 @@ def _check_question(ask: Ask) -> None:
             raise Misuse(f"returned an Ask whose url is not an http or https address of at most {MAX_URL} characters")
     elif ask.schema is not None:
         check_form(ask.schema)
-    if not isinstance(ask.approves, bool):
-        raise Misuse("returned an Ask whose approves is neither True nor False")
+    for name in ("approves", "on_page"):
+        if not isinstance(getattr(ask, name), bool):
+            raise Misuse(f"returned an Ask whose {name} is neither True nor False")
+    if ask.on_page and (ask.url is not None or ask.schema is not None):
+        raise Misuse("returned an Ask with on_page and a schema or a url; only questions without them have pages")
+    if isinstance(ask.approvers, str) or not all(isinstance(group, str) for group in ask.approvers):
+        raise Misuse("returned an Ask whose approvers are not names of groups")
     if ask.lifetime is not None and not (_is_number(ask.lifetime) and ask.lifetime > 0):
         raise Misuse("returned an Ask whose lifetime is not a positive, finite number of seconds")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
 from gateway_core.errors import PLUGIN_FAILED
@@ -10,18 +12,30 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import ChainProgress
 
 
+class Judge(Protocol):
+    """The pipeline that judged a call."""
+
+    @property
+    def generation(self) -> int:
+        """The number of its configuration."""
+
+    @property
+    def clean(self) -> Callable[[bytes], bytes]:
+        """Hides secrets of the gateway in JSON."""
+
+
 def call_ended(
     exchange: Exchange,
     final: Call | None,
     progress: ChainProgress | None,
     result: CallResult,
-    seconds: float,
     *,
-    generation: int,
+    seconds: float,
+    by: Judge,
 ) -> CallEnded:
     """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
 
-    `seconds`: how long it took. `generation`: the number of the configuration that judged it.
+    `seconds`: how long it took.
     """
     agent, origin, error = exchange.agent, exchange.origin, result.error
     decided = () if progress is None else tuple(progress.decisions)
@@ -42,7 +56,8 @@ def call_ended(
         time.time() - seconds,
         seconds,
         exchange.waited,
-        generation,
+        by.generation,
+        by.clean,
     )
 
 

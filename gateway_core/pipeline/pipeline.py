@@ -345,6 +345,6 @@ class ObservedDelivery(Delivery, eq=False):
         return result
 
     async def _tell(self, result: CallResult) -> None:
-        pipeline, seconds = self.pipeline, time.monotonic() - self.started
-        ended = call_ended(self.exchange, self._call, self._chain, result, seconds, generation=pipeline.generation)
-        await pipeline.chain.observers.call_ended(ended)
+        seconds = time.monotonic() - self.started
+        ended = call_ended(self.exchange, self._call, self._chain, result, seconds=seconds, by=self.pipeline)
+        await self.pipeline.chain.observers.call_ended(ended)

@@ -72,6 +72,12 @@ def can_be_asked(agent: Agent) -> bool:
     return any(name in declared_by(agent) for name in EVERYTHING)
 
 
+def opens_urls_only(agent: Agent) -> bool:
+    """Whether the agent's client can open URLs for its user, but shows no forms."""
+    modes = declared_by(agent).get("elicitation", {})
+    return "url" in modes and "form" not in modes
+
+
 class MissingCapability(RpcError):
     """The agent did not declare the capability for a question. The message is for the server that asks."""
 

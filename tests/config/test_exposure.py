@@ -15,6 +15,7 @@ from gateway_core.config import (
     TrustedProxiesConfig,
     UpstreamConfig,
     exposure,
+    is_local,
     passes_credentials_on,
     unprotected,
 )
@@ -27,6 +28,14 @@ from gateway_core.config.tls import TlsConfig
 def test_loopback_needs_no_authentication(host: str) -> None:
     assert exposure(ProxyConfig(host=host, control=ControlConfig(host=host)), authenticates=False) == []
     assert unprotected(ProxyConfig(host=host), authenticates=False) is None
+
+
+def test_a_gateway_is_local_only_if_no_proxy_or_address_leads_others_to_it() -> None:
+    assert is_local(ProxyConfig())
+    assert is_local(ProxyConfig(public_url="http://localhost:8080"))
+    assert not is_local(ProxyConfig(public_url="https://gateway.example.com"))
+    assert not is_local(ProxyConfig(trusted_proxies=TrustedProxiesConfig(networks=("127.0.0.1/32",))))
+    assert not is_local(ProxyConfig(host="0.0.0.0", anonymous=True))
 
 
 def test_a_credential_for_the_gateway_reaches_no_upstream() -> None:

@@ -148,6 +148,11 @@ REFUSED: dict[str, tuple[str, str]] = {
     "origin pattern": ('allowed_origins = ["https://*.example.com"]', "3: mcp.proxy.allowed_origins[0]: must be"),
     "origin with user": ('allowed_origins = ["https://a@b.example"]', "3: mcp.proxy.allowed_origins[0]: must be"),
     "origin with path": ('allowed_origins = ["https://a.example/"]', "3: mcp.proxy.allowed_origins[0]: must be"),
+    "public url": ('public_url = "http://gateway.example.com"', "3: mcp.proxy.public_url: must be an https:// URL"),
+    "public url with path": (
+        'public_url = "https://a.example/gw"',
+        "3: mcp.proxy.public_url: must be an address without",
+    ),
     "allowed host": ('allowed_hosts = ["ok:80", "a/b"]', "3: mcp.proxy.allowed_hosts[1]: must be an IP address"),
     "not a list": ('allowed_hosts = "a"', "3: mcp.proxy.allowed_hosts: must be a list, but is"),
     "limit": ("limits.in_flight = 0", "3: mcp.proxy.limits.in_flight: must be greater than 0"),

@@ -319,6 +319,7 @@ def helpers() -> Any:
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
     store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
+    pages = settings.pop("pages", None)
     config = ProxyConfig(limits=limits, **settings)
     catalog, budget = FakeCatalog(), MemoryBudget()
     pipeline = FakePipeline(catalog)
@@ -336,6 +337,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         events=SessionEvents(ended),
         authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
+        pages=pages,
     )
     server = downstream.http_server()
     await server.start("127.0.0.1", 0)
@@ -349,7 +351,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Start worlds with settings of the test's own. `authenticators`: plugins; `store`: the session store."""
+    """Start worlds with settings of the test's own. `authenticators`: plugins; `store`: the session store; `pages`."""
     stack: list[Any] = []
 
     async def begin(**settings: Any) -> World:

@@ -693,6 +693,11 @@ QUESTIONS = [
     Ask("why?", lifetime="9"),
     Ask("why?", lifetime=True),
     Ask("why?", approves="yes"),
+    Ask("why?", on_page="yes"),
+    Ask("why?", on_page=True, url="https://example.com/"),
+    Ask("why?", on_page=True, schema={"type": "object", "properties": {}}),
+    Ask("why?", on_page=True, approvers="staff"),
+    Ask("why?", on_page=True, approvers=[1]),
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
@@ -19,6 +19,8 @@ from gateway_core.api.verdict import Reject
 Remember: TypeAlias = Literal["no", "session"] | Annotated[int, Field(gt=0, le=MAX_SECONDS)]
 """Type of a setting: how long an approval counts for other calls of the same name: not, for the session, or seconds."""
 NAME: Final = "approval"
+PAGE_NAME: Final = "approval-page"
+"""The name of a question that only a page answers."""
 SHOWN: Final = 2000
 
 
@@ -55,16 +57,20 @@ class Approvals:
         rule: str = "",
         lifetime: float | None = None,
         max_shown: int = SHOWN,
+        on_page: bool = False,
+        approvers: Collection[str] = (),
     ) -> Ask | Reject | None:
         """The verdict on a call that needs a person, for `before_call`: None if it is approved.
 
         A call that a user approved for another plugin is approved. `reason`: why a person is asked, as the question
         says. `rule`: keeps apart what is remembered for different rules of the plugin. `lifetime`: seconds for the
-        answer, as in `Ask`. `max_shown`: characters of the arguments to show.
+        answer, as in `Ask`. `max_shown`: characters of the arguments to show. `on_page`, `approvers`: as in `Ask`; what
+        was approved for another plugin, perhaps in the client, then does not count.
         """
         name = call.name if call.tool is None else call.tool.name
-        own = call.answers.get(NAME)
-        answer = own or call.given_answers().approval(call.subject)
+        question_name = PAGE_NAME if on_page else NAME
+        own = call.answers.get(question_name)
+        answer = own or (None if on_page else call.given_answers().approval(call.subject))
         seconds = _seconds(call, remember)
         key = _key(call, name, rule, remember)
         if answer is None:
@@ -78,7 +84,7 @@ class Approvals:
                 hider=self._hider,
                 max_shown=min(max_shown, MAX_SHOWN),
             )
-            return Ask(text, name=NAME, lifetime=lifetime, approves=True)
+            return Ask(text, name=question_name, lifetime=lifetime, approves=True, on_page=on_page, approvers=approvers)
         if not answer.accepted:
             why = "the user declined it" if answer.action == "decline" else "the user dismissed the question"
             return Reject(f"{name} was not {_DONE[call.kind]}: {why}. Do not try to reach the same end in another way.")

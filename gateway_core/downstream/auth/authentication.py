@@ -37,6 +37,8 @@ MAX_ASKING: Final = 256
 REFUSAL_RATE: Final = 2.0
 REFUSAL_BURST: Final = 50.0
 """Refusals per second, and at once, after which a network has to wait before unknown credentials are looked at."""
+STRANGERS: Final = "credentials that are not known yet"
+"""Whom requests count for whose credentials no plugin has accepted, where credentials are required."""
 MAX_NETWORKS: Final = 1024
 """Networks whose refusals are counted."""
 
@@ -94,9 +96,17 @@ class Authentication:
             raise self._refused()
         return verdict
 
-    def unproven(self, client: Client, head: RequestHead) -> Caller:
-        """The caller of a request by its address alone, before the plugins are asked. Raises `HttpError` (400)."""
-        return self._proxies.caller(client.address, head)
+    def counts_for(self, client: Client, head: RequestHead) -> str:
+        """Whose share of every limit a request counts for while the plugins are asked. Raises `HttpError` (400).
+
+        Credentials that were accepted before count for their caller. All others have one share together: without it,
+        clients that prove nothing could take all of a limit, from a few addresses.
+        """
+        caller = self._proxies.caller(client.address, head)
+        before = self._memory.get(self._key(caller, head, self._certificate(client, head)))
+        if before is not None and before.caller is not None:
+            return before.caller.network
+        return STRANGERS if self._required else caller.network
 
     async def ask(self, client: Client, head: RequestHead, *, is_known: bool = False) -> Verdict:
         """The verdict of the plugins on a request, with a caller. `is_known`: its credentials were accepted before.
@@ -121,6 +131,21 @@ class Authentication:
             self._count_refusal(network)
             raise self._refused()
         return verdict
+
+    async def proven(self, client: Client, head: RequestHead) -> Principal | None:
+        """The principal that a request of a browser proves; None if it brings no credentials, or wrong ones."""
+        try:
+            caller = self._proxies.caller(client.address, head)
+            if caller.principal is None and self._has_credentials(caller, client, head):
+                verdict = self.known(client, head) or await self.ask(client, head)
+                caller = verdict.caller_found
+        except HttpError:
+            return None
+        return caller.principal
+
+    def _has_credentials(self, caller: Caller, client: Client, head: RequestHead) -> bool:
+        certificate = self._certificate(client, head)
+        return certificate is not None or bool(self._credentials(caller, head, certificate).headers)
 
     def _admit(self, network: str) -> None:
         """Raise `HttpError` if unknown credentials from this network have to wait."""

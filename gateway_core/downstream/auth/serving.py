@@ -47,15 +47,15 @@ class CallerHandlers:
     ) -> tuple[Handler, float]:
         """The handler that serves a request for its caller, and the time (monotonic) until which it may be used again.
 
-        The request counts for its caller, or for the network of the client while the plugins are asked. `profile`: the
-        one that the address names, if any.
+        While the plugins are asked, the request counts as `Authentication.counts_for` says. `profile`: the one that the
+        address names, if any.
 
         Raises `HttpError`: 401 for credentials that are known to be refused, 503 if the connection has no place, and as
         `ProfileChoice.place`.
         """
         verdict = self._authentication.known(client, head)
         if verdict is None:
-            head.route.count_for(self._authentication.unproven(client, head).network)
+            head.route.count_for(self._authentication.counts_for(client, head))
             return partial(self._find_out, serve, profile), -math.inf
         head.route.count_for(verdict.caller_found.network)
         self._admit(client)

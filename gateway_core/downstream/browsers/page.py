@@ -5,39 +5,16 @@ It loads nothing and runs no scripts. All it shows about this gateway is the add
 
 from __future__ import annotations
 
-import hashlib
 import html
-from base64 import b64encode
 from typing import Final
 
+from gateway_core.downstream.browsers.html_page import HEADERS, framed
 from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.mcp.profile_address import profile_path
 
-_STYLE: Final = (
-    ":root{color-scheme:light dark}"
-    "body{font:1rem/1.5 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem}"
-    "pre{padding:.75rem 1rem;overflow-x:auto;border:1px solid;border-radius:.4rem}"
-)
-_HEADERS: Final = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    f"style-src 'sha256-{b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Vary": "Accept, Origin",
-}
-_PAGE: Final = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Radium MCP gateway</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>Radium MCP gateway</h1>
+_HEADERS: Final = {**HEADERS, "Vary": "Accept, Origin"}
+_BODY: Final = """<h1>Radium MCP gateway</h1>
 <p>This is a server of the Model Context Protocol (MCP). AI agents connect to it and reach the tools, prompts and
 resources of all MCP servers behind it. It has no pages for browsers besides this one.</p>
 <h2>Connect an agent</h2>
@@ -52,10 +29,7 @@ resources of all MCP servers behind it. It has no pages for browsers besides thi
 {older}<p>If a proxy stands before the gateway and your browser shows another host, use that one.</p>
 <h2>Operate it</h2>
 <p>On the machine of the gateway, <code>rad mcp proxy status</code> shows the state of every server, and
-<code>rad mcp proxy tools</code> lists the tools.</p>
-</body>
-</html>
-"""
+<code>rad mcp proxy tools</code> lists the tools.</p>"""
 _OLDER: Final = "<p>Agents that know only the older transport HTTP+SSE use <code>{url}</code>.</p>\n"
 
 
@@ -72,5 +46,5 @@ def page(head: RequestHead, profile: str | None = None, *, secure: bool, sse: bo
     the transport HTTP+SSE is on."""
     url = html.escape(f"{'https' if secure else 'http'}://{head.fields['host']}")
     mcp, older = (url + profile_path(path, profile) for path in ("/mcp", "/sse"))
-    text = _PAGE.format(style=_STYLE, url=mcp, older=_OLDER.format(url=older) if sse else "")
-    return Response(text.encode(), headers=_HEADERS)
+    body = _BODY.format(url=mcp, older=_OLDER.format(url=older) if sse else "")
+    return Response(framed("Radium MCP gateway", body).encode(), headers=_HEADERS)

@@ -14,6 +14,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.pipeline.input_required.parking import ParkedCall, Parking, answers_in
 from gateway_core.pipeline.input_required.plugin_questions import PluginQuestions
+from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.input_required.relay import (
     ask_and_repeat,
     check_questions,
@@ -39,10 +40,11 @@ class InputRequired:
         self.parking: Final[Parking] = (
             Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
         )
+        self.pages: Final[QuestionPages] = QuestionPages(limits.parked_calls) if before is None else before.pages
         self._states: States = States(seal, wait, None if before is None else before._states)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
-        self.of_plugins: Final = PluginQuestions(self._states, self.parking, wait, self._longest_state)
+        self.of_plugins: Final = PluginQuestions(self._states, self.parking, self.pages, wait, self._longest_state)
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
         """Send a round to an upstream and handle the server's questions.

@@ -7,8 +7,9 @@ the parked ones, and holds neither a slot nor a connection.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,18 +19,24 @@ from msgspec.structs import replace
 
 from gateway_core.api import Action, Answers, Call, CallResult, GivenAnswer, Outcome
 from gateway_core.errors import MISSING_CLIENT_CAPABILITY, OVERLOADED, REJECTED, RpcError
-from gateway_core.exchange.exchange import CannotBeAsked, Exchange, Limiter, NoAnswer
+from gateway_core.exchange.exchange import Agent, CannotBeAsked, Exchange, Limiter, NoAnswer
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, PLUGIN_KEY, REQUESTS, RESPONSES, STATE, UPSTREAM_KEY
 from gateway_core.pipeline.input_required.parking import Parking, Place, answers_in
+from gateway_core.pipeline.input_required.question_pages import QuestionPage, QuestionPages, decided, opened
 from gateway_core.pipeline.input_required.request_states import Pending, State, States, refused
-from gateway_core.upstream.capabilities import ELICIT, MissingCapability, check
+from gateway_core.upstream.capabilities import ELICIT, MissingCapability, check, opens_urls_only
 
 MAX_QUESTIONS: Final = 16
 """Maximum questions of plugins about one call."""
+PATIENCE: Final = 45.0
+"""Seconds that the retry of a modern agent waits for the answer on a page, before the agent is asked again. Clients
+often give up after a minute."""
+AGAIN: Final = 1.0
+"""Seconds that must be left for that."""
 _NO_FORM: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 _FIRST: Final = State("first")
 
@@ -44,6 +51,8 @@ class Round(msgspec.Struct, frozen=True, eq=False):
     state: State
     place: Place | None = None
     """The place that the call had while it waited for the answer to a plugin."""
+    page: str = ""
+    """The token of the page on which the question of a plugin is answered; empty if the client answers."""
 
     @property
     def upstream_state(self) -> State | None:
@@ -64,10 +73,11 @@ class NoLimiter:
 class PluginQuestions:
     """Puts the questions of plugins to agents, and takes the answers."""
 
-    def __init__(self, states: States, parking: Parking, wait: float, longest_state: int) -> None:
+    def __init__(self, states: States, parking: Parking, pages: QuestionPages, wait: float, longest_state: int) -> None:
         """`wait`: seconds for an answer, at most. `longest_state`: maximum characters of a request state."""
         self._states = states
         self._parking = parking
+        self._pages = pages
         self._wait = wait
         self._longest_state = longest_state
         self._counted_by: Limiter = NoLimiter()
@@ -83,27 +93,40 @@ class PluginQuestions:
 
         `call`: as the plugin saw it. `round_`: None for a request without a state. `clean` hides secrets.
         """
-        ask, agent = question.ask, exchange.agent
-        params = _params(question, agent.era == "legacy")
+        ask, agent, page, params = question.ask, exchange.agent, None, b""
         seconds = self._wait if ask.lifetime is None else min(ask.lifetime, self._wait)
+        on_page = ask.url is None and ask.schema is None and (ask.on_page or opens_urls_only(agent))
+        if on_page and round_ is not None:
+            page = self._pages.about(round_.page, question, call)
+            answered = None if page is None else await self._on_page(exchange, call, question, page)
+            if answered is not None:
+                return answered
         try:
+            if page is not None:
+                seconds = page.left
+            elif on_page:
+                page = self._pages.open(question, call, seconds, clean)
+            params = _params(question, agent.era == "legacy", page, self._pages)
             key = self._place(exchange, call, params, seconds)
-        except MissingCapability as missing:
-            code = MISSING_CLIENT_CAPABILITY if agent.era == "modern" else REJECTED
-            return _refused(question, missing.message, code, requiredCapabilities=missing.required)
         except RpcError as error:
-            return _refused(question, error.message, error.code, **error.data)
+            self._pages.close(page)
+            return _cannot_be_asked(question, agent, error)
         if agent.era == "legacy":
+            asking = exchange.back.ask(ELICIT, clean(params))
             try:
-                return await self._asked(exchange, call, question, clean(params), seconds)
+                waiting = asking if page is None else opened(exchange.back, asking, page)
+                return await self._asked(exchange, call, question, waiting, seconds)
             finally:
                 self._parking.leave_place(key)
+                self._pages.close(page)
         schema = b"" if ask.schema is None else jsonrpc.encode(ask.schema)
-        pending = Pending(question.plugin, ask.name, call.subject(), schema, key, ask.approves)
+        token = "" if page is None else page.token
+        pending = Pending(question.plugin, ask.name, call.subject(), schema, key, ask.approves, token)
         try:
             sealed = self._sealed(exchange, pending, round_, seconds)
         except RpcError:
             self._parking.leave_place(key)
+            self._pages.close(page)
             raise
         asked = {ask.name: {"method": ELICIT, "params": Raw(params)}}
         content = {"resultType": "input_required", REQUESTS: asked, STATE: sealed}
@@ -118,14 +141,31 @@ class PluginQuestions:
         check(exchange.agent, ELICIT, params)
         return self._parking.take_place(exchange.agent.principal, seconds)
 
+    async def _on_page(
+        self, exchange: Exchange, call: Call, question: Question, page: QuestionPage
+    ) -> Answers | CallResult | None:
+        """Wait for the answer on a page that a modern agent has opened; None if the agent has to be asked again."""
+        seconds = min(PATIENCE, page.left)
+        try:
+            answers = await self._asked(exchange, call, question, decided(page), seconds)
+        except asyncio.CancelledError:
+            self._pages.close(page)
+            raise
+        if isinstance(answers, CallResult) and not page.answer.done() and page.left > AGAIN:
+            return None
+        self._pages.close(page)
+        if isinstance(answers, Answers) and exchange.origin is not None:  # later request states carry the answer
+            exchange.identify(exchange.origin.with_answers(answers, continues=exchange.origin.continues))
+        return answers
+
     async def _asked(
-        self, exchange: Exchange, call: Call, question: Question, params: bytes, seconds: float
+        self, exchange: Exchange, call: Call, question: Question, asking: Coroutine[Any, Any, bytes], seconds: float
     ) -> Answers | CallResult:
-        """Ask a legacy agent on the stream of its request."""
+        """Wait for the answer that `asking` brings: of a legacy agent on the stream of its request, or of a page."""
         await in_task()
         who = f"plugin {question.plugin}"
         try:
-            raw = await exchange.ask_before_sending(who, ELICIT, params, seconds, self._counted_by)
+            raw = await exchange.ask_before_sending(who, ELICIT, asking, seconds, self._counted_by)
             action, content = read_answer(raw, question.ask.schema, "its answer")
         except CannotBeAsked:
             missing = "a stream for the question: Accept: text/event-stream"
@@ -178,12 +218,15 @@ class PluginQuestions:
                 raise refused()
             if read is not None:
                 continues = True
-                given_answer = GivenAnswer(pending.plugin, pending.name, pending.subject, *read, pending.approves)
-                answers = answers.with_one(given_answer)
-                _log(call.exchange_id, pending.plugin, read[0])
+                if not pending.page or read[0] != "accept":  # who accepts the address of a page has not answered yet
+                    given_answer = GivenAnswer(pending.plugin, pending.name, pending.subject, *read, pending.approves)
+                    answers = answers.with_one(given_answer)
+                    _log(call.exchange_id, pending.plugin, read[0])
+                    self._pages.close(self._pages.at(pending.page))
         if bytes(responses):
             rest[RESPONSES] = responses
-        return Round(call.with_answers(answers, continues=continues), rest, state, place)
+        page = "" if pending is None else pending.page
+        return Round(call.with_answers(answers, continues=continues), rest, state, place, page)
 
     def give_back(self, round_: Round) -> None:
         """Make the state of an answer to a plugin valid again, because its round was not sent."""
@@ -196,18 +239,27 @@ def _read(pending: Pending, raw: bytes) -> tuple[Action, bytes]:
     return read_answer(raw, schema, f"params.inputResponses.{pending.name}")
 
 
-def _params(question: Question, legacy: bool) -> bytes:
+def _params(question: Question, legacy: bool, page: QuestionPage | None, pages: QuestionPages) -> bytes:
     """The params of `elicitation/create`."""
     ask = question.ask
     members: dict[str, Any] = {"message": ask.message}
-    if ask.url is None:
+    url = ask.url if page is None else pages.url(page)
+    if url is None:
         members["requestedSchema"] = _NO_FORM if ask.schema is None else ask.schema
     else:
-        members |= {"mode": "url", "url": ask.url}
+        members |= {"mode": "url", "url": url}
         if legacy:  # 2025-11-25 requires it, unlike 2026-07-28 (client/elicitation, URL Mode)
-            members["elicitationId"] = secrets.token_urlsafe(16)
+            members["elicitationId"] = secrets.token_urlsafe(16) if page is None else page.id
     members["_meta"] = {UPSTREAM_KEY: None, PLUGIN_KEY: question.plugin}
     return jsonrpc.encode(members)
+
+
+def _cannot_be_asked(question: Question, agent: Agent, error: RpcError) -> CallResult:
+    """The result of a call whose agent cannot be asked."""
+    if isinstance(error, MissingCapability):
+        code = MISSING_CLIENT_CAPABILITY if agent.era == "modern" else REJECTED
+        return _refused(question, error.message, code, requiredCapabilities=error.required)
+    return _refused(question, error.message, error.code, **error.data)
 
 
 def _refused(question: Question, why: str, code: int = REJECTED, **data: Any) -> CallResult:

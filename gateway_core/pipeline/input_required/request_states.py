@@ -29,6 +29,8 @@ class Pending(msgspec.Struct, array_like=True, frozen=True):
     """The key of its place among the parked calls, which can be taken once."""
     approves: bool = False
     """See `Ask`."""
+    page: str = ""
+    """The token of the page on which it is answered; empty if the client answers."""
 
 
 Kind: TypeAlias = Literal["first", "relay", "again", "parked"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gateway_core import (
     Approvals,
@@ -65,6 +65,17 @@ class Approval:
         max_shown: int = Field(
             default=2000, ge=200, le=Approvals.MAX_SHOWN, description="characters of the arguments to show"
         )
+        answer: Literal["client", "page"] = Field(
+            default="client",
+            description="where the user answers: in the client, or on a page of the gateway in a browser, so that the "
+            "client cannot answer for its user",
+        )
+        approvers: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=64)] = (
+            Field(
+                default=(),
+                description="groups whose members may answer on the page; without any, the principal of the agent may",
+            )
+        )
         patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
             default=(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
         )
@@ -74,6 +85,12 @@ class Approval:
         def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
             Approvals(patterns)
             return patterns
+
+        @model_validator(mode="after")
+        def _approvers_need_a_page(self) -> Self:
+            if self.approvers and self.answer != "page":
+                raise ValueError('approvers has no effect without answer = "page"; add that, or remove approvers')
+            return self
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
@@ -113,7 +130,12 @@ class Approval:
             return None
         config = self._config
         return self._approvals.verdict(
-            call, remember=config.remember, lifetime=config.lifetime, max_shown=config.max_shown
+            call,
+            remember=config.remember,
+            lifetime=config.lifetime,
+            max_shown=config.max_shown,
+            on_page=config.answer == "page",
+            approvers=config.approvers,
         )
 
 

@@ -256,6 +256,17 @@ async def test_an_answer_in_place_of_the_upstream_is_not_asked_about():
     assert user.asked == []
 
 
+def test_the_page_is_for_whom_the_file_says():
+    verdict = Person(answer="page", approvers=("approvers",)).verdict()
+    assert (verdict.on_page, verdict.approvers) == (True, ("approvers",))
+    assert not Person().verdict().on_page
+
+
+def test_approvers_without_a_page_are_an_error():
+    with pytest.raises(ValidationError, match="approvers has no effect"):
+        Approval.Config(approvers=("approvers",))
+
+
 def test_globs_that_match_nothing_are_noted():
     person = Person(upstreams=("githb", "*"), always=("files:*", "flies:x", "wipe"), never=("raed", "files:read"))
     upstreams = frozenset({"github", "files"})

@@ -128,7 +128,7 @@ def _rule_of(policy: Policy, explanations: Sequence[Explanation]) -> str:
     verdict = deciding(explanations)
     if verdict is None:
         return "depends on the arguments"
-    return "no rule matches" if verdict.rule is None else verdict.rule.label
+    return verdict.label
 
 
 def _decided(policy: Policy, explanations: Sequence[Explanation]) -> tuple[str, str]:

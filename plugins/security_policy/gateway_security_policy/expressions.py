@@ -1,13 +1,14 @@
 """Expressions of rules, in CEL (Common Expression Language), by the C++ implementation of the CEL project.
 
-An expression is compiled and type-checked once, at start. Evaluation is bounded: only the arguments that the
-expression names are converted, within the bounds of `bounds.py` and `MAX_DEPTH` levels; the library ends it after
-10,000 steps of loops; the macros whose cost is quadratic (`map`, `filter`) are refused, and so are patterns that are
-not written in the rule.
+An expression is compiled and type-checked once, at start, with the members of `principal` and `tool`. Evaluation is
+bounded: only the arguments that the expression names are converted, within the bounds of `bounds.py` and `MAX_DEPTH`
+levels; the library ends it after 10,000 steps of loops; the macros whose cost is quadratic (`map`, `filter`) are
+refused, and so are patterns that are not written in the rule.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 64
 VARIABLES: Final = ("principal", "tool", "arguments")
+MEMBERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "principal": {
+        **dict.fromkeys(("id", "subject", "issuer", "client_name", "address"), "text"),
+        "verified": "boolean",
+        **dict.fromkeys(("groups", "scopes"), "texts"),
+        "claims": "object",
+    },
+    "tool": {
+        **dict.fromkeys(("kind", "name", "original_name", "upstream", "tier"), "text"),
+        "annotations": "object",
+    },
+}
+"""Variable -> its members -> their types. The members of `arguments` are not known before a call."""
+_UNDECLARED: Final = re.compile(r"undeclared reference to '(principal|tool)(?:\.(\w+))?[^']*'(.*)")
+_TESTED: Final = re.compile(r"\bhas\s*\(\s*\.?\s*(principal|tool)\s*\.\s*(\w+)\s*\)")
 _INT64: Final = range(-(2**63), 2**63)
 _ARGUMENTS: Final = re.compile(r"(?<![\w.])arguments\b(?:\s*\.\s*([A-Za-z_]\w*)(?!\w|\s*\())?")
 _NAMED: Final = re.compile(r"\barguments\b")
@@ -39,6 +55,7 @@ class Expression:
         code = code_of(source)
         check(code)
         self._program = _compiled(source, VARIABLES)
+        _check_members(source, code)
         self.uses: Final = frozenset(name for name in VARIABLES if not _compiles_without(source, name))
         """The variables that it reads."""
         self._members: Final = _members(code)
@@ -74,10 +91,45 @@ def _members(code: str) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=8)
 def _environment(variables: tuple[str, ...]) -> cel.Env:
+    """The environment in which expressions are evaluated: each variable is an object."""
     from cel_expr_python import cel  # noqa: PLC0415 - loaded only if a rule has an expression
 
     object_type = cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
     return cel.NewEnv(variables=dict.fromkeys(variables, object_type))
+
+
+@lru_cache(maxsize=1)
+def _typed_environment() -> cel.Env:
+    """The environment in which members are checked: each member is a variable with a type."""
+    from cel_expr_python import cel  # noqa: PLC0415 - loaded only if a rule has an expression
+
+    text, object_type = cel.Type.STRING, cel.Type.Map(cel.Type.STRING, cel.Type.DYN)
+    types = {"text": text, "boolean": cel.Type.BOOL, "texts": cel.Type.List(text), "object": object_type}
+    members = {f"{name}.{member}": types[kind] for name, of in MEMBERS.items() for member, kind in of.items()}
+    return cel.NewEnv(variables={**members, "arguments": object_type})
+
+
+def _check_members(source: str, code: str) -> None:
+    """Raise `ValueError` for a member that `principal` or `tool` does not have, or that has another type."""
+    for name, member in _TESTED.findall(code):
+        if member in MEMBERS[name]:
+            raise ValueError(f"{name}.{member} always exists; leave out has")
+    try:
+        _check_type(_typed_environment().compile(source))
+    except RuntimeError as error:
+        reason = _reason(error)
+    else:
+        return
+    found = _UNDECLARED.match(reason)
+    if found is None:
+        raise ValueError(f"has a type error: {reason}")
+    name, member, place = found.groups()
+    known = f"it has {', '.join(MEMBERS[name])}"
+    if member is None:
+        raise ValueError(f"{name} is not a value; write one of its members after a dot: {known}{place}")
+    close = difflib.get_close_matches(member, MEMBERS[name], n=1)
+    hint = f"did you mean {name}.{close[0]}?" if close else known
+    raise ValueError(f"{name} has no member {member}; {hint}{place}")
 
 
 def _compiled(source: str, variables: tuple[str, ...]) -> cel.Expression:
@@ -87,10 +139,14 @@ def _compiled(source: str, variables: tuple[str, ...]) -> cel.Expression:
         program = _environment(variables).compile(source)
     except RuntimeError as error:
         raise ValueError(f"is not valid CEL: {_reason(error)}") from None
+    _check_type(program)
+    return program
+
+
+def _check_type(program: cel.Expression) -> None:
     kind = program.return_type().name()
     if kind not in {"BOOL", "DYN"}:
         raise ValueError(f"must be true or false, and is of the type {kind.lower()}")
-    return program
 
 
 def _compiles_without(source: str, variable: str) -> bool:

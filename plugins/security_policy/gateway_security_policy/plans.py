@@ -27,6 +27,11 @@ class Verdict:
     """The rule that decided; None if none matched."""
 
     @property
+    def label(self) -> str:
+        """The rule as text."""
+        return "no rule matches" if self.rule is None else self.rule.label
+
+    @property
     def strictness(self) -> tuple[int, int]:
         """Larger for a stricter verdict: of two that ask, the one that remembers less."""
         remember = None if self.rule is None else self.rule.config.remember

@@ -58,19 +58,21 @@ class SecurityPolicy:
         view = self.policy.view(call.principal)
         known = view.known.get((call.method, call.name))
         if known is not None and known.allowed and known.tool is call.tool is not None:
-            return None  # the usual call
-        if call.method in METHOD_OF_LIST:
-            return None
+            return known.passes  # the usual call
+        return None if call.method in METHOD_OF_LIST else self._judged(view, call)
+
+    def _judged(self, view: View, call: Call) -> Ask | Pass | Reject | CallResult | None:
         verdict = _verdict(self.policy.decided(view, call), call)
         if verdict.effect == "allow":
-            return None
+            return None if verdict.rule is None else Pass(verdict.label)
         if not self._enforces:
-            if call.upstreams:
-                self._report.stopped(call, verdict)
-            return None
+            if not call.upstreams:
+                return None
+            self._report.stopped(call, verdict)
+            return Pass(f"{verdict.label} (only reported)")
         if verdict.effect == "ask" and verdict.rule is not None:
             return self._ask(call, verdict.rule)
-        return _refusal(call, verdict.rule)
+        return _refusal(call, verdict)
 
     def _ask(self, call: Call, rule: Rule) -> Ask | Pass | Reject:
         remember, reason = rule.config.remember or "no", rule.config.reason or ""
@@ -122,10 +124,9 @@ class SecurityPolicy:
         return without_links(method, raw, partial(self.policy.linked, view, upstream))
 
 
-def _refusal(call: Call, rule: Rule | None) -> Reject | CallResult:
-    if rule is None or rule.config.reason is None:
-        return CallResult.unknown(call)
-    return Reject(rule.config.reason, rule=rule.label)
+def _refusal(call: Call, verdict: Verdict) -> Reject | CallResult:
+    reason = None if verdict.rule is None else verdict.rule.config.reason
+    return CallResult.unknown(call, rule=verdict.label) if reason is None else Reject(reason, rule=verdict.label)
 
 
 async def _in_thread(result: CallResult, edit: partial[bytes]) -> CallResult | None:

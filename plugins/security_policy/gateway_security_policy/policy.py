@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway_core import Call, Principal, Published, Tier, Tool, tier_of
+from gateway_core import Call, Pass, Principal, Published, Tier, Tool, tier_of
 from gateway_security_policy.plans import Plan, Verdict, concerned, plan, strictest
 from gateway_security_policy.rules import Rule, Subject, facts_of
 from gateway_security_policy.settings import PolicyConfig
@@ -43,6 +43,8 @@ class Decided:
     plans: tuple[Plan, ...]
     allowed: bool
     """Whether every call is allowed."""
+    passes: Pass | None = None
+    """The verdict if one rule allows every call."""
 
     def decide(self, arguments: Mapping[str, Any]) -> Verdict:
         """The strictest outcome: whichever upstream gets the call, it is allowed there."""
@@ -109,7 +111,8 @@ class Policy:
         upstreams, original = call.upstreams, call.original_name
         plans = _distinct(plan(view.rules, view.facts, subject) for subject in self.subjects(call))
         allowed = bool(plans) and all(one.verdict is not None and one.end.effect == "allow" for one in plans)
-        found = Decided(call.tool, upstreams, original, plans, allowed)
+        passes = Pass(plans[0].end.label) if allowed and len(plans) == 1 else None
+        found = Decided(call.tool, upstreams, original, plans, allowed, passes)
         if len(call.name) <= MAX_NAME:
             if len(view.known) >= MAX_NAMES:
                 view.known.clear()

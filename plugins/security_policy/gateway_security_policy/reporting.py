@@ -27,7 +27,7 @@ class Report:
 
     def stopped(self, call: Call, verdict: Verdict) -> None:
         """Write that the call would not have gone on at once, unless the same line is less than a minute old."""
-        rule = "no rule matches" if verdict.rule is None else verdict.rule.label
+        rule = verdict.label
         # A URI may contain secrets; the access log has it without them, under the same exchange.
         name = (call.name if call.tool is None else call.tool.name) if call.kind in {"tool", "prompt"} else ""
         name = "" if call.method.startswith("tasks/") else name[:_MAX_NAME]

@@ -25,7 +25,7 @@ WHEN = [
     'tool.tier == "read"',
     "tool.annotations.readOnlyHint",
     "arguments.list.exists(x, x == 1)",
-    "principal.missing",
+    "principal.claims.missing",
     "has(arguments.n) && !has(arguments.list)",
     "false",
 ]
@@ -144,7 +144,7 @@ def test_an_explanation_says_why_each_rule_does_not_match():
             {"prompts": ["x"], "then": "allow"},
             {"methods": ["prompts/get"], "then": "allow"},
             {"when": "arguments.n > 1", "then": "deny"},
-            {"when": "principal.absent", "then": "allow"},
+            {"when": "principal.claims.absent", "then": "allow"},
             {"groups": ["ops"], "then": "ask"},
             {"when": "false", "then": "allow"},
             {"then": "allow"},

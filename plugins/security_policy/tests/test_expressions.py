@@ -5,7 +5,7 @@ from gateway_security_policy import bounds
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.plugin import SecurityPolicy
 
-from gateway_core import Principal, RpcError
+from gateway_core import Pass, Principal, RpcError
 from gateway_core.testing import make_call, run_hook
 
 ALICE = Principal.proven(
@@ -51,12 +51,37 @@ def test_what_holds(source):
         "arguments.n",
         "arguments.path",
         "arguments.list.all(x, x > 0)",
-        "principal.subjet == 'alice'",
+        "principal.claims.subjet == 'alice'",
     ],
 )
 def test_what_has_no_value(source):
     with pytest.raises(EvaluationError):
         holds(source)
+
+
+def test_the_members_that_are_declared_are_those_of_calls():
+    from gateway_security_policy.expressions import MEMBERS
+    from gateway_security_policy.rules import Subject, facts_of
+
+    words = {str: "text", bool: "boolean", list: "texts", dict: "object"}
+    facts = {"principal": facts_of(ALICE), "tool": Subject("tools/call", "tool", "a", "a", "up").facts()}
+    assert {name: {member: words[type(value)] for member, value in of.items()} for name, of in facts.items()} == MEMBERS
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'principal.subject == "alice" && principal.verified && "dev" in principal.groups',
+        'has(principal.claims.team) && principal.claims["team"].ids[0] == 1',
+        'tool.annotations.readOnlyHint || has(tool.annotations.title) || tool.tier + "x" == ""',
+        'principal.groups.exists(g, g.startsWith("o")) && principal . id == .principal.id',
+    ],
+)
+def test_members_that_exist_can_be_read(source):
+    subject = {"annotations": {"readOnlyHint": True}, "tier": "read"}
+    from gateway_security_policy.rules import facts_of
+
+    assert Expression(source).holds(facts_of(ALICE), subject, None)
 
 
 def test_the_variables_that_an_expression_reads_are_known():
@@ -75,7 +100,7 @@ def test_the_variables_that_an_expression_reads_are_known():
         ("arguments['a'] == 1", None),
         ("'a' in arguments", None),
         ("arguments.a == 1 && size(arguments) == 1", None),
-        ("tool.arguments.a == 1", None),
+        ("tool.annotations.arguments.a == 1", None),
         ("tool.name == 'arguments.x' && arguments.y == 1 // arguments.z", ("y",)),
     ],
 )
@@ -153,6 +178,18 @@ def test_half_a_character_has_no_value():
         ("(" * 40 + "true" + ")" * 40, "recursion"),
         ("true\x00", "not printable"),
         ("\ud800 == 1", "not printable"),
+        ("principal.sbuject == 'a'", r"no member sbuject; did you mean principal\.subject\?.*column 10"),
+        ("principal.roles == ['a']", "no member roles; it has id, subject, "),
+        ("has(principal.tenant)", "no member tenant"),
+        ("arguments.n == 1 && tool.teir == 'read'", r"no member teir; did you mean tool\.tier\?"),
+        ("[1].exists(i, tool.title == '')", "tool has no member title"),
+        ('principal["subject"] == "a"', "principal is not a value; write one of its members after a dot: it has id"),
+        ("'a' in principal", "principal is not a value"),
+        ("has(principal.verified) && arguments.x", r"principal\.verified always exists; leave out has"),
+        ("principal.verified == 'yes'", "has a type error: found no matching overload"),
+        ("principal.groups == 'dev'", "has a type error: found no matching overload"),
+        ("principal.subject.claims == 1", "has a type error: expression of type 'string'"),
+        ("principal.subject", "must be true or false, and is of the type string"),
         ('"abc" < 3', "no matching overload.*line 1, column 7"),
     ],
 )
@@ -164,7 +201,7 @@ def test_what_is_refused_at_start(source, message):
 def decide(rules, arguments):
     plugin = SecurityPolicy(SecurityPolicy.Config(rules=rules))
     verdict = run_hook(plugin, "before_call", make_call("t", arguments, principal=ALICE))
-    return "allow" if verdict is None else getattr(verdict, "message", "hide")
+    return "allow" if verdict is None or isinstance(verdict, Pass) else getattr(verdict, "message", "hide")
 
 
 def test_a_rule_without_a_value_allows_nothing_and_denies():

@@ -5,7 +5,7 @@ from gateway_security_policy.plugin import SecurityPolicy
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Principal, Reject
+from gateway_core import Pass, Principal, Reject
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 ALICE = Principal.proven("alice", issuer="https://id.example", groups=["dev"], scopes=["tools:read"])
@@ -19,7 +19,7 @@ def policy(*rules, **settings):
 def decide(plugin, call):
     """What happens to a call: `allow`, `hide` or the reason of a refusal."""
     verdict = run_hook(plugin, "before_call", call)
-    if verdict is None:
+    if verdict is None or isinstance(verdict, Pass):
         return "allow"
     return verdict.message if isinstance(verdict, Reject) else "hide"
 
@@ -238,7 +238,7 @@ def test_rules_are_tried_once_for_each_principal_and_tool():
     for rule in plugin.policy.rules:
         rule.covers = tried.append
     for _ in range(10):
-        assert run_hook(plugin, "before_call", call) is None
+        assert run_hook(plugin, "before_call", call) == Pass("rule 51")
     assert tried == []
 
 
@@ -287,3 +287,14 @@ def test_what_is_remembered_is_bounded(monkeypatch):
 def test_wrong_rules_are_refused(rule, message):
     with pytest.raises(ValidationError, match=message):
         configured(SecurityPolicy, rules=[rule])
+
+
+def test_the_verdict_names_the_rule_for_observers():
+    rules = [{"name": "closed", "tools": ["a"], "then": "deny"}, {"tools": ["b"], "then": "deny", "reason": "no"}]
+    plugin = policy(*rules, {"name": "staff", "groups": ["dev"], "then": "allow"})
+    verdicts = {name: run_hook(plugin, "before_call", make_call(name, principal=ALICE)) for name in "abc"}
+    assert {name: verdict.rule for name, verdict in verdicts.items()} == {"a": "closed", "b": "rule 2", "c": "staff"}
+    assert verdicts["c"] == run_hook(plugin, "before_call", make_call("c", principal=ALICE)) == Pass("staff")
+    assert run_hook(plugin, "before_call", make_call("c")).rule == "no rule matches"
+    reporting = policy(*rules, mode="report")
+    assert run_hook(reporting, "before_call", make_call("a")) == Pass("closed (only reported)")

@@ -150,3 +150,27 @@ def test_approvals_are_bounded_and_the_oldest_are_forgotten_first(monkeypatch: p
 def test_patterns_that_hide_nothing_or_everything_are_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         Approvals((pattern,))
+
+
+def test_a_question_for_a_page_says_who_may_answer() -> None:
+    verdict = Person(on_page=True, approvers=("approvers",)).verdict()
+    assert (verdict.on_page, verdict.approvers) == (True, ("approvers",))
+    assert Person().verdict().on_page is False
+
+
+def test_what_was_approved_in_the_client_is_no_approval_on_a_page() -> None:
+    person = Person(on_page=True)
+    assert isinstance(person.verdict(answer=YES), Ask), "the answer to a question of another configuration"
+    page_answer = make_call("wipe", None, answers={"approval-page": YES})
+    assert person.approvals.verdict(page_answer, on_page=True) is None
+    assert isinstance(person.approvals.verdict(page_answer), Ask)
+
+
+@ERAS
+async def test_a_page_asks_again_what_another_plugin_has_asked_in_the_client(era: Any) -> None:
+    user, upstream = FakeUser(YES), FakeUpstream()
+    result = await run_call(make_call("wipe", era=era), upstream, *asking(Asks(), Asks(on_page=True)), user=user)
+    assert result.error is not None
+    assert "has no pages" in result.error.message
+    assert not upstream.calls
+    assert len(user.asked) == 1

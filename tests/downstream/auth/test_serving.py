@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway_core.downstream.auth.authentication import STRANGERS
 from tests.downstream.auth.keys import Keys, bearer, call
 
 
@@ -107,6 +108,39 @@ async def test_a_body_behind_a_proxy_counts_for_the_client_and_not_for_the_proxy
     assert b"200 OK" in await reader.readline()
     await _until(lambda: world.budget.held_by(owner) == 0)
     writer.close()
+
+
+async def test_bodies_with_unknown_credentials_have_one_share_however_many_networks_send_them(
+    start: Any, helpers: Any
+) -> None:
+    keys = Keys()
+    keys.remember = 0.05
+    world = await start(trusted_proxies={"networks": ["127.0.0.1"]}, authenticators=[keys])
+    given, body = helpers.modern("tools/call", {"name": "echo", "arguments": {"text": "x" * 50_000}})
+    assert (await world.post(body, {**given, **bearer("alice")})).status == 200
+    await asyncio.sleep(0.1)  # until the plugin has to be asked again
+    writers = []
+    for name, address in [
+        ("alice", "203.0.113.1"),
+        ("eve", "203.0.113.1"),
+        ("eve", "203.0.113.2"),
+        ("", "203.0.113.3"),
+    ]:
+        headers = {
+            **given,
+            **({"X-Forwarded-For": address} if name != "alice" else {}),
+            **(bearer(name) if name else {}),
+        }
+        head, payload = _raw(headers, body)
+        _, writer = await asyncio.open_connection("127.0.0.1", world.server.port)
+        writer.write(head + payload[:-1])
+        writers.append(writer)
+        owner = "alice|keys" if name == "alice" else STRANGERS
+        before = world.budget.held_by(owner)
+        await _until(lambda owner=owner, before=before: world.budget.held_by(owner) > before)
+    assert not any(world.budget.held_by(f"203.0.113.{number}") for number in (1, 2, 3))
+    for writer in writers:
+        writer.close()
 
 
 async def test_what_a_client_behind_a_proxy_does_not_read_counts_for_it(start: Any, helpers: Any) -> None:

@@ -69,7 +69,8 @@ async def test_calls_whose_user_is_asked_do_not_count(shares: CallShares, deadli
     waiting = []
     for deadline in run(deadlines, FLOOD, LIMIT):
         deadline.about.back = Silent()
-        asking = deadline.about.ask_before_sending("plugin p", "elicitation/create", b"{}", 60, Place())
+        question = Silent().ask("elicitation/create", b"{}")
+        asking = deadline.about.ask_before_sending("plugin p", "elicitation/create", question, 60, Place())
         waiting.append(asyncio.create_task(asking))
     with pytest.raises(TooManyCalls):
         shares.check(FLOOD)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -26,6 +26,8 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 class Agent:
     """A modern agent by hand: what it sends is the test's business."""
 
+    capabilities: Mapping[str, Any] = {"elicitation": {"form": {}}}
+
     def __init__(self, world: Any, http: aiohttp.ClientSession, name: str = "ann") -> None:
         self._world, self._http, self._name = world, http, name
         self._number = 0
@@ -35,7 +37,7 @@ class Agent:
         meta = {
             "io.modelcontextprotocol/protocolVersion": VERSION,
             "io.modelcontextprotocol/clientInfo": {"name": self._name, "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
+            "io.modelcontextprotocol/clientCapabilities": self.capabilities,
         }
         params = {"name": tool, "arguments": arguments or {}, "_meta": meta, **params}
         headers = {

@@ -1,0 +1,177 @@
+"""The page on which a person answers a question of a plugin; see `pipeline/input_required/question_pages.py`.
+
+A person proves who they are by what their browser sends (a client certificate, or the login of a trusted proxy), or by
+a key that they type. Only a gateway that this machine alone reaches, and whose agents prove nothing, has pages without
+proof. The page needs no script and no cookie: its address is a secret of 256 bits, so no other site can post to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from loguru import logger
+from msgspec.structs import replace
+
+from gateway_core.api import Action, Principal
+from gateway_core.downstream.auth.authentication import Authentication
+from gateway_core.downstream.browsers.html_page import HEADERS, OWN_FORM_HEADERS, framed, message
+from gateway_core.downstream.http_errors import busy
+from gateway_core.http1.application import Client, Handler
+from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.response import Response
+from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPage, QuestionPages
+
+MAX_FORM: Final = 8 * 1024
+"""Maximum bytes of an answer."""
+MAX_FIELDS: Final = 8
+MAX_PENDING: Final = 64
+"""Answers at a time whose key is being looked at."""
+FORM: Final = "application/x-www-form-urlencoded"
+_ACTIONS: Final[Mapping[str, Action]] = {"approve": "accept", "decline": "decline"}
+_BODY: Final = """<h1>An agent asks for your decision</h1>
+<p>{who}</p>
+<pre class="text">{question}</pre>
+{problem}<form method="post">
+{key}<button type="submit" name="answer" value="approve">Approve</button>
+<button type="submit" name="answer" value="decline">Decline</button>
+</form>
+<p>Close this page if you do not know of this. Nothing happens without an answer.</p>"""
+_KEY: Final = """<p><label>{label}<br>
+<input type="password" name="key" autocomplete="off" required autofocus></label></p>
+"""
+
+
+class PendingAnswer:
+    """A page that is made once it is known who answers."""
+
+    __slots__ = ("running",)
+
+    def __init__(self, making: Coroutine[Any, Any, Response]) -> None:
+        self.running = asyncio.get_running_loop().create_task(making)
+
+    def response(self) -> Response:
+        """The page. Raises what making it raised."""
+        return self.running.result()
+
+    def poll(self, now: float) -> None:
+        return
+
+    def lost(self) -> None:
+        return
+
+
+class QuestionPageHttp:
+    """Serves the pages of questions."""
+
+    def __init__(self, pages: QuestionPages, authentication: Authentication) -> None:
+        self._pages = pages
+        self._authentication = authentication
+        self._pending = 0
+
+    def use(self, authentication: Authentication) -> None:
+        """Apply another configuration to the answers that come from now on."""
+        self._authentication = authentication
+
+    def handler(self, client: Client, head: RequestHead) -> Handler | None:
+        """The handler of a request to a page; None for any other path. Raises `HttpError`."""
+        if not head.path.startswith(PAGE_PATH):
+            return None
+        if head.method not in ("GET", "POST"):
+            allow = "GET, POST, OPTIONS"
+            raise HttpError(405, f"this address answers {allow}", headers={"Allow": allow})
+        if head.length > MAX_FORM or head.chunked:
+            raise HttpError(413, f"an answer has at most {MAX_FORM} bytes and a known length", close=True)
+        if not client.admit():
+            raise busy("the limit of connections is reached", close=True)
+        return self._serve
+
+    def _serve(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingAnswer:
+        page = self._pages.at(head.path.removeprefix(PAGE_PATH))
+        if page is None or page.answer.done():
+            return _gone()
+        answer, key = "", ""
+        if head.method == "POST":
+            fields = _fields(head, body)
+            answer, key = fields.get("answer", ""), fields.get("key", "")
+            if answer not in _ACTIONS:
+                raise HttpError(400, "the answer must be approve or decline")
+        if self._pending >= MAX_PENDING:
+            raise busy("too many people are answering at present")
+        self._pending += 1
+        pending = PendingAnswer(self._answered(client, head, page, answer, key))
+        pending.running.add_done_callback(self._ended)
+        return pending
+
+    def _ended(self, _: object) -> None:
+        self._pending -= 1
+
+    async def _answered(self, client: Client, head: RequestHead, page: QuestionPage, answer: str, key: str) -> Response:
+        """Show the question, or take the answer of a person who may give it."""
+        if key:
+            fields = {**head.fields, "authorization": f"Bearer {key}"}
+            head = replace(head, fields=fields, repeated=head.repeated - {"authorization"})
+        person = await self._authentication.proven(client, head)
+        may = page.may_be_answered_by(person) and not (key and person is None)
+        if not answer:
+            return _question(page, needs_key=not may)
+        if not may:
+            logger.warning("a person could not answer a question of plugin {}: {}", page.plugin, _why_not(person))
+            return _question(page, needs_key=True, problem="This key does not allow you to answer. Nothing was done.")
+        who = "" if person is None else person.id
+        if not self._pages.decide(page, (_ACTIONS[answer], who)):
+            return _gone()
+        logger.info("a question of plugin {} was answered on its page by {}: {}", page.plugin, who or "anybody", answer)
+        if answer == "approve":
+            return _page(200, "You approved the call", "It goes on now. You can close this page.")
+        return _page(200, "You declined the call", "It was not executed. You can close this page.")
+
+
+def _fields(head: RequestHead, body: bytes) -> Mapping[str, str]:
+    """The fields of a form. Raises `HttpError` if it is none, or comes from a page elsewhere."""
+    if head.fields.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HttpError(403, "answers come from the page itself")
+    if head.fields.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise HttpError(415, f"an answer has the type {FORM}")
+    try:
+        found = parse_qs(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise HttpError(400, "the answer is malformed") from None
+    return {name: values[0].strip() for name, values in found.items() if len(values) == 1}
+
+
+def _question(page: QuestionPage, *, needs_key: bool, problem: str = "") -> Response:
+    who = page.principal
+    agent = (
+        f"It works for {who.subject} (identity confirmed by {who.issuer})."
+        if who.verified
+        else f"It says that it is {who.client_name or 'unknown'}, at {who.address}; nothing proves it."
+    )
+    key = ""
+    if needs_key:
+        groups = f" of a member of {' or '.join(sorted(page.approvers))}" if page.approvers else f" of {who.subject}"
+        key = _KEY.format(label=html.escape(f"Key{groups}, to prove who you are:"))
+    body = _BODY.format(
+        who=html.escape(f"The plugin {page.plugin} of this gateway holds back a call of an agent. {agent}"),
+        question=html.escape(page.message),
+        problem=f"<p><strong>{html.escape(problem)}</strong></p>\n" if problem else "",
+        key=key,
+    )
+    text = framed("An agent asks for your decision - Radium MCP gateway", body)
+    return Response(text.encode(), 403 if problem else 200, OWN_FORM_HEADERS)
+
+
+def _why_not(person: Principal | None) -> str:
+    return "no valid credentials" if person is None else f"{person.id} is not among those who may"
+
+
+def _gone() -> Response:
+    text = "The question was answered, or its time is over. If the agent asks again, it gets a new address."
+    return _page(404, "This address is not valid any more", text)
+
+
+def _page(status: int, title: str, text: str) -> Response:
+    return Response(message(title, text).encode(), status, HEADERS)

@@ -1,0 +1,259 @@
+"""`rad mcp proxy audit`: verify, show and export the record of calls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from gateway_audit_log.chaining import UnusableKey, keys_of
+from gateway_audit_log.exporting import write_csv
+from gateway_audit_log.reading import Filter, entries_of, files_of, followed, moment_of
+from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.verifying import Report, verify
+from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, Globs, JsonOption
+
+NAME: Final = "audit_log"
+MAX_SHOWN: Final = 20
+"""Findings that are printed; `--json` has more."""
+_COLUMNS: Final = ("time", "principal", "call", "upstream", "decision", "outcome", "ms")
+_encode: Final = msgspec.json.Encoder().encode
+
+app = CommandGroup("The record of calls of audit_log: verify, show and export it.")
+
+FileArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="A file of the log. Without it: that of the configuration, with older files."),
+]
+PrincipalOption = Annotated[
+    str, typer.Option("--principal", metavar="GLOB", help="Only calls of these principals: an id or a subject.")
+]
+ToolOption = Annotated[str, typer.Option("--tool", metavar="GLOB", help="Only calls of these names.")]
+UpstreamOption = Annotated[str, typer.Option("--upstream", metavar="GLOB", help="Only calls that went there.")]
+OutcomeOption = Annotated[str, typer.Option("--outcome", metavar="GLOB", help="Only these outcomes: ok, refused, …")]
+DecisionOption = Annotated[
+    str, typer.Option("--decision", metavar="GLOB", help="Only these decisions: allow, refuse, answer, ask, fail.")
+]
+SinceOption = Annotated[
+    str, typer.Option("--since", metavar="TIME", help="From then on: an ISO time in UTC, or 90s, 15m, 2h, 7d ago.")
+]
+UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="Before then.")]
+
+
+@app.command("verify")
+def verify_command(
+    file: FileArgument = None,
+    *,
+    expect: Annotated[
+        str, typer.Option("--expect", metavar="HASH", help="A hash noted earlier that one of the entries must have.")
+    ] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify that no entry was changed, removed, added or moved.
+
+    The end of the log can only be verified with --expect, and without key_file only if the hash was kept elsewhere.
+    """
+    context = CommandContext.of(NAME, AuditConfig, config)
+    try:
+        keys = keys_of(context.settings.key_file, b"")
+    except UnusableKey as problem:
+        raise CommandError(str(problem)) from None
+    files = _files(context, file)
+    with _readable():
+        report = verify(files, keys, expect)
+    if as_json:
+        context.put_json(
+            {
+                "files": [str(path) for path in files],
+                "intact": not report.count,
+                **msgspec.to_builtins({name: getattr(report, name) for name in Report.__dataclass_fields__}),
+            }
+        )
+    else:
+        _put_report(context, report, len(files))
+    if report.count:
+        raise typer.Exit(1)
+
+
+def _put_report(context: CommandContext[AuditConfig], report: Report, files: int) -> None:
+    for text in report.notes[:MAX_SHOWN]:
+        context.put(f"note: {text}")
+    for text in report.findings[:MAX_SHOWN]:
+        context.put(text)
+    hidden = report.count - len(report.findings[:MAX_SHOWN])
+    if hidden:
+        context.put(f"and {hidden} more findings")
+    which = f"entries {report.first} to {report.last}" if report.entries else "no entries"
+    context.put(f"{which} in {files} {'file' if files == 1 else 'files'}; the last hash is {report.hash}")
+    context.put("the log was changed" if report.count else "the log is intact")
+    if context.settings.key_file is None:
+        context.say("note: without key_file, who can write the file can also make a new chain; compare the last hash")
+
+
+@app.command("show")
+def show(
+    file: FileArgument = None,
+    *,
+    principal: PrincipalOption = "",
+    tool: ToolOption = "",
+    upstream: UpstreamOption = "",
+    outcome: OutcomeOption = "",
+    decision: DecisionOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="How many of the last entries to show.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with entries as they are added.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last calls and authentications, the oldest of them first.
+
+    Examples: rad mcp proxy audit show --decision refuse --since 2h; rad mcp proxy audit show --tool 'delete_*' -f
+    """
+    context = CommandContext.of(NAME, AuditConfig, config)
+    chosen = _filter(
+        principal=principal,
+        tool=tool,
+        upstream=upstream,
+        outcome=outcome,
+        decision=decision,
+        since=since,
+        until=until,
+    )
+    files = _files(context, file)
+    with _readable():
+        found = _last(filter(chosen.admits, entries_of(files)), last)
+        if as_json:
+            for entry in found:
+                context.put(_encode(entry).decode())
+        else:
+            context.put_table(_COLUMNS, [_row(entry) for entry in found], whole={"time", "decision", "outcome"})
+        if follow:
+            with contextlib.suppress(KeyboardInterrupt):
+                for entry in filter(chosen.admits, followed(files[-1])):
+                    context.put(_encode(entry).decode() if as_json else "  ".join(_row(entry)))
+                    sys.stdout.flush()
+
+
+@app.command("export")
+def export(
+    file: FileArgument = None,
+    *,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="csv or jsonl.")] = "jsonl",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="A new file. Without it: stdout.")
+    ] = None,
+    principal: PrincipalOption = "",
+    tool: ToolOption = "",
+    upstream: UpstreamOption = "",
+    outcome: OutcomeOption = "",
+    decision: DecisionOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    config: ConfigOption = None,
+) -> None:
+    """Write entries as JSON lines, or as CSV for spreadsheets.
+
+    Example: rad mcp proxy audit export --format csv --since 7d --output week.csv
+    """
+    if form not in {"csv", "jsonl"}:
+        raise typer.BadParameter("--format is csv or jsonl")
+    context = CommandContext.of(NAME, AuditConfig, config)
+    chosen = _filter(
+        principal=principal,
+        tool=tool,
+        upstream=upstream,
+        outcome=outcome,
+        decision=decision,
+        since=since,
+        until=until,
+    )
+    files = _files(context, file)
+    with _readable(), contextlib.ExitStack() as stack:
+        to = sys.stdout
+        if output is not None:
+            to = stack.enter_context(os.fdopen(_new(Path(output)), "w", encoding="utf-8", newline=""))
+        entries = filter(chosen.admits, entries_of(files))
+        if form == "csv":
+            count = write_csv(entries, to)
+        else:
+            count = 0
+            for entry in entries:
+                to.write(_encode(entry).decode() + "\n")
+                count += 1
+    context.say(f"{count} entries were exported")
+
+
+def _new(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise CommandError(f"{path}: exists already; name a new file") from None
+
+
+def _filter(*, principal: str, tool: str, upstream: str, outcome: str, decision: str, since: str, until: str) -> Filter:
+    moments = []
+    for option, given in (("--since", since), ("--until", until)):
+        try:
+            moments.append(moment_of(given) if given else "")
+        except (ValueError, OverflowError, OSError):
+            raise typer.BadParameter(f"{option} is no time: 2026-11-30T12:00, or 90s, 15m, 2h, 7d ago") from None
+    asked = (principal, tool, upstream, outcome, decision)
+    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in asked)
+    return Filter(who, what, where, ended, by, *moments)
+
+
+def _files(context: CommandContext[AuditConfig], file: str | None) -> list[Path]:
+    if file is not None:
+        return [Path(file)]
+    found = files_of(context.settings.file)
+    if not found:
+        advice = f"\n  {context.to_enable}" if context.to_enable else ""
+        raise CommandError(f"{context.settings.file}: there is no such file yet{advice}")
+    return found
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{error.filename or 'the log'}: cannot be read: {error.strerror}") from None
+
+
+def _last(entries: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    return list(deque(entries, maxlen=number))
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    given = entry.get("principal")
+    principal: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    who = str(principal.get("id") or entry.get("address") or "")
+    if principal.get("verified") is False:
+        who += " (not verified)"
+    if entry["type"] == "call":
+        call = f"{entry.get('method', '')} {entry.get('name', '')}".rstrip()
+    else:
+        call = str(entry["type"])
+    rule = entry.get("rule") or entry.get("reason") or ""
+    by = ": ".join(str(one) for one in (entry.get("plugin"), rule) if one)
+    decision = str(entry.get("decision") or "")
+    return (
+        str(entry.get("time", "")),
+        who,
+        call,
+        str(entry.get("upstream") or ""),
+        f"{decision} ({by})" if by else decision,
+        str(entry.get("outcome") or ""),
+        str(entry.get("ms", "")),
+    )

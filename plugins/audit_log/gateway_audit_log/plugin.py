@@ -1,0 +1,94 @@
+"""Record every call and every authentication in a file whose entries are chained by hashes.
+
+`observe` only queues what ended; a thread makes the entries and writes them. With `on_failure = "refuse"`,
+`before_call` refuses calls while they cannot be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable
+from typing import Final, Self
+
+from loguru import logger
+
+from gateway_audit_log import writer as writing
+from gateway_audit_log.chaining import keys_of
+from gateway_audit_log.entries import Entries
+from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.writer import Writer
+from gateway_core import Call, CallEnded, Event, Reject, hookimpl
+
+_DIGEST_KEY: Final = secrets.token_bytes(32)
+"""The key of digests without a key file: that of this process, which no file has."""
+
+
+class AuditLog:
+    """Writes the record of calls and authentications."""
+
+    Config = AuditConfig
+    methods: frozenset[str] = frozenset(
+        {"tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"}
+        | {"tasks/get", "tasks/update", "tasks/cancel"}
+    )
+    """Those that `before_call` refuses while entries cannot be written."""
+
+    def __init__(self, config: AuditConfig) -> None:
+        self.config = config
+        if config.on_failure == "continue":
+            self.methods = frozenset()
+        self._keys = keys_of(config.key_file, _DIGEST_KEY)
+        self._make = Entries(config, self._keys).of
+        self._waits = config.sync == "each"
+        self._writer: Writer | None = None
+
+    async def __aenter__(self) -> Self:
+        self._writer = await asyncio.to_thread(writing.acquire, self.config, self._keys)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._writer is None:
+            return
+        if not await asyncio.to_thread(writing.release, self.config):
+            logger.error("audit_log: the end of {} could not be written in time", self.config.file)
+
+    @hookimpl
+    def before_call(self, call: Call) -> Reject | None:
+        writer = self._writer
+        if writer is None or (not writer.problem and not writer.is_full):
+            return None
+        return Reject("the audit log cannot be written, so calls are refused", retry_after=5.0, rule="on_failure")
+
+    @hookimpl
+    def observe(self, event: Event) -> Awaitable[None] | None:
+        writer = self._writer
+        if writer is None:
+            return None
+        size = 0
+        if event.__class__ is CallEnded:
+            call = event.call
+            size = len(event.result.raw) + (0 if call is None else len(call.raw_arguments))
+        if not self._waits:
+            writer.put(event, self._make, size)
+            return None
+        done = asyncio.get_running_loop().create_future()
+        writer.put(event, self._make, size, done)
+        return done
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong at present, for `status`."""
+        writer = self._writer
+        if writer is None:
+            return []
+        found = []
+        if writer.problem:
+            then = "calls are refused" if self.config.on_failure == "refuse" else "calls are served without"
+            found.append(
+                f"entries cannot be written to {self.config.file}: {writer.problem}; {then}; "
+                f"{writer.waiting} wait in memory"
+            )
+        if writer.lost:
+            found.append(f"{writer.lost} entries were lost since the start; the file says where")
+        return found
