@@ -20,7 +20,6 @@ from loguru import logger
 
 from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
-from gateway_core.catalog.profiles.remarks import Remark
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
@@ -336,20 +335,12 @@ class Gateway(Reloadable):
         }
 
     def tools(self, profile: str = "") -> dict[str, Any]:
-        """The data of `rad mcp proxy tools`: the tools that agents see, and how name conflicts were resolved.
-
-        Raises `UnknownProfile`.
-        """
+        """The data of `rad mcp proxy tools`: what agents see, and how name conflicts were resolved; see `report`."""
         return report.tools(self.catalog, self.pool.upstreams, profile)
 
-    def remarks(self) -> dict[str, list[Remark]]:
-        """Profile -> what of it has no effect on the present catalog."""
-        return self.catalog.profiles.all_remarks(self.catalog.snapshot)
-
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
-        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`. Raises as `tools`."""
-        self.catalog.profiles.check(profile)
-        return report.tool(name, self.catalog.tool(name, profile=profile))
+        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
+        return report.tool(self.catalog, name, profile)
 
 
 def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_core.catalog import Catalog, Target
+from gateway_core.catalog import Catalog
 from gateway_core.config import UpstreamConfig
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
@@ -152,8 +152,10 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
     }
 
 
-def tool(name: str, target: Target | None) -> dict[str, Any]:
-    """One tool and its definition, which is None if no list of an upstream has the tool."""
+def tool(catalog: Catalog, name: str, profile: str = "") -> dict[str, Any]:
+    """One tool and its definition, which is None if no list of an upstream has the tool. Raises as `tools`."""
+    catalog.profiles.check(profile)
+    target = catalog.tool(name, profile=profile)
     known = None if target is None else target.tool
     return {
         "name": name,

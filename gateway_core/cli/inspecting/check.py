@@ -111,7 +111,9 @@ async def _try_upstreams(path: Path, config: Config) -> tuple[list[dict[str, Any
 
     async with local_gateway(config) as gateway:
         answer = gateway.tools()
-        notes = [*answer["notes"], *with_lines(path, config, gateway.remarks())]
+        catalog = gateway.catalog
+        remarks = catalog.profiles.all_remarks(catalog.snapshot)
+        notes = [*answer["notes"], *with_lines(path, config, remarks)]
         return gateway.status()["upstreams"], notes, tools_in(answer)
 
 
