@@ -107,7 +107,9 @@ TESTED_IN = {
     "testing/test_fakes.py": ("testing/users.py",),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
-    "upstream/auth/test_tokens.py": ("upstream/auth/client_credentials.py", "upstream/auth/endpoint.py"),
+    "upstream/auth/test_tokens.py": (
+        *("upstream/auth/client_credentials.py", "upstream/auth/client_grant.py", "upstream/auth/endpoint.py"),
+    ),
     "downstream/test_app.py": (
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
         *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),

@@ -25,10 +25,11 @@ class AuthConfig(Section):
     """How the gateway authenticates to an upstream, with OAuth 2.1."""
 
     auth_type: Literal["oauth"] = Field(default="oauth", description="OAuth is the only one.")
-    grant: Literal["client_credentials", "authorization_code"] = Field(
+    grant: Literal["client_credentials", "authorization_code", "token_exchange"] = Field(
         default="client_credentials",
         description="`client_credentials`: the gateway proves who it is. `authorization_code`: a person logs in once, "
-        "with `rad mcp proxy login NAME`, and the gateway acts for that person.",
+        "with `rad mcp proxy login NAME`, and the gateway acts for that person. `token_exchange`: the access token of "
+        "each agent becomes one for the upstream (RFC 8693).",
         examples=["authorization_code"],
     )
     token_url: TokenUrl | None = Field(
@@ -99,6 +100,15 @@ class AuthConfig(Section):
         description="Scopes to ask for, separated by spaces; never more. Without it, what the upstream asks for, "
         "and more when it refuses a call because they are missing.",
         examples=["tools:read tools:call"],
+    )
+    audience: Filled | None = Field(
+        default=None,
+        description="Name of the upstream at the authorization server, if it wants one beside or in place of "
+        "`resource` (`token_exchange`).",
+        examples=["tracker"],
+    )
+    subject_token_type: Literal["access_token", "jwt"] = Field(
+        default="access_token", description="What the agent's token is called in the exchange (`token_exchange`)."
     )
     resource: Resource | None = Field(
         default=None,

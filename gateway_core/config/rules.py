@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from gateway_core.config.entries import check_names, check_profiles, tables_in
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
 from gateway_core.config.fields import SigningAlgorithm
-from gateway_core.config.forwarding.rules import check_forward
+from gateway_core.config.forwarding.rules import check_exchange, check_forward
 from gateway_core.config.keys import algorithms
 from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import Problem
@@ -235,6 +235,7 @@ def _auth(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
     is_login = auth.get("grant") == "authorization_code"
     given = [key for key in ("client_secret", "private_key") if key in auth]
     yield from _login(auth, path) if is_login else _no_login(auth, path)
+    yield from (Problem((*path, key), what) for key, what in check_exchange(auth))
     method = auth.get("token_endpoint_auth_method")
     if method is None and len(given) > 1:
         yield Problem((*path, "private_key"), "stands beside client_secret, and only one can be used; remove one")

@@ -109,7 +109,7 @@ class Upstream:
                 config,
                 proxy.limits,
                 self.status,
-                own_tokens=http.tokens,
+                own=http,
                 held=self._announced.held,
                 account=account,
                 on_lists_changed=self.private_lists.outdated,

@@ -1,1 +1,1 @@
-"""The key `forward` of an upstream: values of the agent that calls, in headers to one upstream."""
+"""What single upstreams get of the agent that calls: the values that `forward` names, and exchanged tokens."""

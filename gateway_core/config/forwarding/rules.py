@@ -1,4 +1,4 @@
-"""Checks of the key `forward` against the other keys of its upstream and of the gateway."""
+"""Checks of what agents send for one upstream against the other keys: `forward`, and the exchange of their tokens."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def check_forward(
                 "names the header in which trusted proxies name their client, which others could write; "
                 'write "principal.subject" instead',
             )
+
+
+def check_exchange(auth: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the keys of `auth` that a token exchange lacks, or that only it would use, with what to do."""
+    if auth.get("grant") != "token_exchange":
+        for key in ("audience", "subject_token_type"):
+            if key in auth:
+                yield key, 'has no effect without grant = "token_exchange"; remove it'
+    elif "token_url" not in auth and "issuer" not in auth:
+        yield (
+            "issuer",
+            'or token_url is required for grant = "token_exchange": it decides who gets the access tokens of agents, '
+            "which the upstream must not choose",
+        )

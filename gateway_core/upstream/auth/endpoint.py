@@ -35,7 +35,10 @@ class EndpointAnswer(msgspec.Struct):
     """A token response: a token or an error."""
 
     access_token: str = ""
-    token_type: str = "bearer"  # noqa: S105 - a token type, not a token
+    token_type: str = ""
+    """Empty if it is missing, which is tolerated."""
+    issued_token_type: Any = None
+    """Only in the answer to a token exchange (RFC 8693, section 2.2.1)."""
     expires_in: float | str | None = None
     error: str = ""
     refresh_token: Any = None
@@ -113,6 +116,6 @@ def _read(status: int, body: bytes) -> EndpointAnswer:
         raise Refused(f"HTTP {status}" + (f" ({code})" if code else ""), code=code if status in {400, 401} else "")
     if answer is None or _TOKEN.fullmatch(answer.access_token) is None:
         raise Refused("its answer has no usable access_token")
-    if answer.token_type.lower() != "bearer":
+    if answer.token_type.lower() not in ("bearer", ""):
         raise Refused("its token is not a bearer token")
     return answer

@@ -125,6 +125,14 @@ class TokenSource(ABC):
         `REFUSED_AGAIN` seconds: the upstream, not the token, is then the problem. Raises `NotSent`.
         """
 
+    def hide(self, text: str) -> str:
+        """`text` without the tokens that the gateway's `HeldSecrets` do not know."""
+        return text
+
+    def clean(self, data: bytes) -> bytes:
+        """A JSON message of the upstream without the tokens that the gateway's `HeldSecrets` do not know."""
+        return data
+
     async def close(self) -> None:
         """Cancel a renewal in progress and close the HTTP sessions."""
         if self._task is not None:

@@ -66,7 +66,9 @@ class IdentityConnections(ConnectionManager):
 
     def hide(self, text: str) -> str:
         """`text` without the secrets of the identity, which servers quote."""
-        return self._concealer.hide(text)
+        tokens = self.http.tokens if self.http is not None else None
+        text = self._concealer.hide(text)
+        return text if tokens is None else tokens.hide(text)
 
     def retire(self) -> None:
         """Give it no more requests, and end its subscriptions."""

@@ -18,11 +18,10 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.shares import Shares, holder_of
 from gateway_core.mcp.names import ROOTS_CHANGED
-from gateway_core.upstream.auth import PrincipalTokens, TokenSource
+from gateway_core.upstream.auth import ExchangedTokens, PrincipalTokens
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.identities.connections import IdentityConnections
 from gateway_core.upstream.identities.identity import Identity, IdentityRule
-from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.notifications.announcements import Announcements
 from gateway_core.upstream.notifications.follows import Follower, Status
 from gateway_core.upstream.notifications.watches import OnUpdate, Release
@@ -50,13 +49,13 @@ class Identities:
         status: UpstreamStatus,
         *,
         tokens: PrincipalTokens | None,
-        own_tokens: TokenSource | None,
+        own: HttpClient,
         held: HeldSecrets,
         account: Account,
         on_lists_changed: Callable[[str], None],
         on_info: Callable[[ServerInfo], None],
     ) -> None:
-        """`tokens`: the access tokens of principals; without them, `own_tokens` of the gateway are sent, if any.
+        """`tokens`: the access tokens of principals; without them, those of `own`, the gateway's client, are sent.
 
         `on_lists_changed`: called with the id of a principal to whom the server announced changed lists.
         """
@@ -64,7 +63,7 @@ class Identities:
         self._limits = limits
         self._status = status
         self._tokens = tokens
-        self._own_tokens = own_tokens
+        self._own = own
         self._held = held
         self._account = account
         self._on_lists_changed = on_lists_changed
@@ -184,8 +183,8 @@ class Identities:
 
     def _made(self, identity: Identity, agent: Agent) -> IdentityConnections:
         config = self._config
-        access = Access(config)
-        tokens = self._own_tokens if self._tokens is None else self._tokens.source(agent, access)
+        access = self._own.access  # holds nothing of an identity
+        tokens = self._own.tokens if self._tokens is None else self._tokens.source(agent, access)
         behalf = OnBehalf(identity.headers, access, tokens, owns_tokens=self._tokens is not None)
         http = HttpClient(config, self._limits, self._held, self._account, behalf=behalf)
 
@@ -193,7 +192,12 @@ class Identities:
             return await made.of(owner)
 
         announced = Announcements(
-            config.name, self._held, connect, lambda: self._on_lists_changed(identity.principal), self._account
+            config.name,
+            self._held,
+            connect,
+            lambda: self._on_lists_changed(identity.principal),
+            self._account,
+            also=None if tokens is None else tokens.clean,
         )
         made = IdentityConnections(
             identity, config, self._limits, self._status, announced, http=http, on_info=self._on_info
@@ -256,7 +260,7 @@ def identities_of(
     limits: LimitsConfig,
     status: UpstreamStatus,
     *,
-    own_tokens: TokenSource | None,
+    own: HttpClient,
     held: HeldSecrets,
     account: Account,
     on_lists_changed: Callable[[str], None],
@@ -264,14 +268,16 @@ def identities_of(
 ) -> Identities | None:
     """The identities at an upstream; None if all requests go out in the name of the gateway. See `Identities`."""
     tokens: PrincipalTokens | None = None
-    if not config.forward:
+    if config.auth is not None and config.auth.grant == "token_exchange":
+        tokens = ExchangedTokens(config)
+    if not config.forward and tokens is None:
         return None
     return Identities(
         config,
         limits,
         status,
         tokens=tokens,
-        own_tokens=own_tokens,
+        own=own,
         held=held,
         account=account,
         on_lists_changed=on_lists_changed,

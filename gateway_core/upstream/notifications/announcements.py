@@ -28,11 +28,13 @@ class Announcements:
         connect: Callable[[Agent | None], Awaitable[Connection]],
         on_list_changed: Callable[[], None],
         account: Account = UNCOUNTED,
+        *,
+        also: Callable[[bytes], bytes] | None = None,
     ) -> None:
         """`held`: the secrets to hide in messages of the server.
 
         `connect` opens or returns the connection of one agent; None means the shared connection. See `Watches`.
-        `account` counts large messages.
+        `account` counts large messages. `also` hides further secrets in a message.
         """
         self.watches = Watches(upstream, connect)
         self.follows = Follows(upstream, lambda: connect(None))
@@ -40,7 +42,8 @@ class Announcements:
         self._on_list_changed = on_list_changed
         self.held: Final = held
         self.account: Final = account
-        self._clean: Final = held.cleaner(upstream)
+        clean: Final = held.cleaner(upstream)
+        self._clean: Final = clean if also is None else lambda data: also(clean(data))
 
     def shared(self, capabilities: Mapping[str, Any]) -> ClientContext:
         """The `ClientContext` for a connection that agents share."""

@@ -88,7 +88,7 @@ class HttpClient:
             self.tokens = self.login = LoginTokens(
                 config.name, self.url, config.auth, self.access, logins=logins or Logins(held=held)
             )
-        elif config.auth is not None:
+        elif config.auth is not None and config.auth.grant == "client_credentials":
             self.tokens = ClientCredentials(config.name, self.url, config.auth, self.access, held=held or HeldSecrets())
         self._redirected = False
         """Whether a redirect was followed and logged."""

@@ -60,8 +60,8 @@ class MemoryArrivals:
         return max(now, self._times.get(key, now))
 
     def _make_room(self, now: float) -> None:
-        """Delete pairs whose time has passed, since they equal new pairs; without any, delete the oldest."""
+        """Delete pairs whose time has passed, since they equal new pairs; without any, the one that is next to it."""
         oldest = list(islice(self._times.items(), _SWEEP))
         passed = [key for key, arrival in oldest if arrival <= now]
-        for key in passed or [oldest[0][0]]:
+        for key in passed or [min(oldest, key=lambda item: item[1])[0]]:
             del self._times[key]

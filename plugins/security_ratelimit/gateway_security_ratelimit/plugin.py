@@ -24,6 +24,8 @@ from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""
+UNLISTED: Final = " "
+"""Begins what stands for the tools that no list shows: they share a limit, because agents choose their names."""
 MAX_MATCHES: Final = 4096
 """Maximum number of pairs of groups and tool whose rule is remembered."""
 
@@ -108,17 +110,17 @@ class RateLimit:
         if self._only is None:
             return self._judge(call)
         # The published name, so that `upstream:tool` and the plain name share a limit.
-        tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
+        key = call.principal.id, UNLISTED if call.tool is None else call.tool.name
         now = self._clock()
-        wait = self._arrivals.take((call.principal.id, tool), now, self._interval, self._tolerance)
+        wait = self._arrivals.take(key, now, self._interval, self._tolerance)
         if wait <= 0:
             return None
-        return _refusal(tool, [("agent", self._only, (call.principal.id, tool))], now, shared=False)
+        return _refusal(_shown(call), [("agent", self._only, key)], now, shared=False)
 
     def _judge(self, call: Call) -> Reject | None:
-        principal = call.principal
-        tool = call.name[:MAX_NAME] if call.tool is None else call.tool.name
-        rule = self._rule(principal.groups, tool)
+        principal, shown = call.principal, _shown(call)
+        rule = self._rule(principal.groups, shown)
+        tool = f"{UNLISTED}{rule.number}" if call.tool is None else shown
         own: Key = (principal.id, rule.number if rule.shared else tool)
         found: list[tuple[Whose, Check, Key]] = [("agent", check, own) for check in rule.checks]
         if self._address and not principal.verified:
@@ -126,7 +128,7 @@ class RateLimit:
             found += [("address", check, place) for check in self._address]
         now = self._clock()
         if any(check.wait(key, now) > 0 for _, check, key in found):  # a refused call counts nowhere
-            return _refusal(tool, found, now, shared=rule.shared)
+            return _refusal(shown, found, now, shared=rule.shared)
         for _, check, key in found:
             check.take(key, now)
         return None
@@ -141,6 +143,11 @@ class RateLimit:
             if len(self._matches) > MAX_MATCHES:
                 self._matches.popitem(last=False)
         return rule
+
+
+def _shown(call: Call) -> str:
+    """The name of the tool: the published one, or that of the call if no list shows it."""
+    return call.name[:MAX_NAME] if call.tool is None else call.tool.name
 
 
 def _rules(config: RateLimit.Config, general: tuple[Check, ...], arrivals: Arrivals, counts: Counts) -> Iterator[Rule]:

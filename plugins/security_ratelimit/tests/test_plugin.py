@@ -147,6 +147,26 @@ def test_memory_is_bounded_and_the_oldest_are_forgotten_first(monkeypatch):
     assert limiter.call(principal="agent499", name="x" * 5000, known=False) is not None, "the latest are kept"
 
 
+@pytest.mark.parametrize("settings", [{}, {"limits": [{"tools": ("x*",), "burst": 1}]}])
+def test_invented_names_of_tools_buy_no_new_budget(monkeypatch, settings):
+    monkeypatch.setattr(arrivals, "MAX_KEYS", 100)
+    limiter = Limiter(rate_limit_per_minute=2, **settings)
+    assert limiter.passed(5) == 2
+    found = sum(limiter.call(name=f"{'xy'[number % 2]}{number}", known=False) is None for number in range(500))
+    assert found <= 3, "they share a limit, one for each rule"
+    assert limiter.passed(5) == 0
+    assert len(limiter.plugin._arrivals._times) <= 3
+
+
+def test_a_pair_with_much_left_to_wait_is_kept_longer_than_others(monkeypatch):
+    monkeypatch.setattr(arrivals, "MAX_KEYS", 10)
+    limiter = Limiter(rate_limit_per_minute=2)
+    assert limiter.passed(2, principal="busy") == 2
+    for number in range(100):
+        limiter.call(principal=f"agent{number}")
+    assert limiter.passed(2, principal="busy") == 0
+
+
 def test_pairs_that_used_nothing_up_make_room_before_those_that_did(monkeypatch):
     monkeypatch.setattr(arrivals, "MAX_KEYS", 3)
     limiter = Limiter(rate_limit_per_minute=2, burst=2)

@@ -42,3 +42,23 @@ def test_the_identity_header_of_proxies_is_no_source() -> None:
     trusted = {"networks": ["10.0.0.1/32"], "identity_header": "X-Forwarded-User"}
     found = problems({"forward": {"X-A": "header:x-forwarded-user?"}}, trusted_proxies=trusted)
     assert 'write "principal.subject" instead' in found
+
+
+AUTH = {"client_id": "gw", "client_secret": "s3cr3t-of-gw"}
+
+
+def test_the_file_decides_who_gets_the_tokens_of_agents() -> None:
+    found = problems({"auth": {**AUTH, "grant": "token_exchange"}})
+    assert "auth.issuer" in found
+    assert "which the upstream must not choose" in found
+
+
+def test_keys_of_the_exchange_have_no_effect_elsewhere() -> None:
+    found = problems({"auth": {**AUTH, "audience": "tracker", "subject_token_type": "jwt"}})
+    assert found.count('has no effect without grant = "token_exchange"; remove it') == 2
+
+
+def test_a_client_exchanges_with_its_credentials() -> None:
+    found = problems({"auth": {"grant": "token_exchange", "token_url": "https://as.example/token"}})
+    assert "auth.client_id" in found
+    assert "auth.client_secret" in found

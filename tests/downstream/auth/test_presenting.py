@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway_core.config import ProxyConfig, UpstreamConfig
+from gateway_core.api import Principal
+from gateway_core.config import AuthConfig, ProxyConfig, UpstreamConfig
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.http1.head import read_head
@@ -37,3 +38,27 @@ def test_only_headers_that_an_upstream_gets_are_kept() -> None:
 def test_a_request_without_a_usable_header_leaves_the_caller_as_it_is(lines: tuple[str, ...]) -> None:
     caller = Caller("127.0.0.1")
     assert presenting().by(caller, head(*lines)) is caller
+
+
+def exchanging() -> Presenting:
+    auth = AuthConfig(grant="token_exchange", client_id="gw", token_url="https://as.example/token")
+    upstream = UpstreamConfig(name="a", transport="http", url="http://t/mcp", auth=auth)
+    return Presenting.of(ProxyConfig(upstreams=(upstream,)))
+
+
+BEARER = "Authorization: Bearer t-1"
+
+
+def test_a_token_that_an_authorization_server_vouches_for_is_kept() -> None:
+    ada = Caller("127.0.0.1", Principal.proven("ada", issuer="https://login.example.com"))
+    found = exchanging().by(ada, head(BEARER))
+    assert (found.presented.token, found.principal) == ("t-1", ada.principal)
+    assert exchanging().by(ada, head(BEARER, BEARER)) is ada
+    assert exchanging().by(ada, head()) is ada
+    assert Presenting.of(ProxyConfig()).by(ada, head(BEARER)) is ada
+
+
+@pytest.mark.parametrize("issuer", ["auth_apikey", "auth_mtls", "proxy"])
+def test_a_bearer_that_is_no_access_token_is_not_kept(issuer: str) -> None:
+    for caller in (Caller("127.0.0.1", Principal.proven("ada", issuer=issuer)), Caller("127.0.0.1")):
+        assert exchanging().by(caller, head(BEARER)) is caller

@@ -60,10 +60,13 @@ class World:
         return len(self.upstream.identities)
 
     @contextlib.asynccontextmanager
-    async def client(self, user: str | None, era: str, key: str | None = None, **options: Any) -> AsyncIterator[Client]:
-        """The SDK's client, for which the proxy vouches as `user`."""
+    async def client(
+        self, user: str | None, era: str, key: str | None = None, *, bearer: str | None = None, **options: Any
+    ) -> AsyncIterator[Client]:
+        """The SDK's client, for which the proxy vouches as `user`, or which has the token `bearer`."""
         headers = {} if user is None else {"X-Forwarded-User": user}
         headers |= {} if key is None else {"X-Tracker-Key": key}
+        headers |= {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
         async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
             transport: Any = streamable_http_client(f"{self.gateway.address}/mcp", http_client=http)
             async with Client(transport, mode=ERAS[era], read_timeout_seconds=20, **options) as client:
@@ -94,9 +97,8 @@ async def world(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             settings: dict[str, Any] = {
                 "enable": True,
                 "anonymous": True,
-                "security": {"rate_limit_per_minute": 0},
                 "trusted_proxies": {"networks": ["127.0.0.1/32"], "identity_header": "X-Forwarded-User"},
-                **(proxy or {}),
+                **(proxy or {"security": {"rate_limit_per_minute": 0}}),
             }
             text = tomli_w.dumps({"mcp": {"proxy": {**settings, "upstreams": [upstream]}}})
             config = loads(text, tmp_path / "mcp-proxy.toml")

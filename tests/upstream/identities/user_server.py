@@ -1,7 +1,8 @@
 """An MCP server with users, written with the official SDK, over Streamable HTTP on a free port, which it prints.
 
-`X-User-Id` names the user. `--required` answers 401 without it, `--legacy` has never heard of modern requests. Every
-user has a tool of its own, and a legacy session keeps what it is given.
+`X-User-Id` or a token `up-USER-…` names the user. `--required` answers 401 without the header, `--bearer` without a
+valid token. `--legacy` has never heard of modern requests. Every user has a tool of its own, and a legacy session keeps
+what it is given.
 """
 
 import json
@@ -20,10 +21,15 @@ kept: dict[str, str] = {}
 sessions: dict[str, str] = {}
 """Session -> its user."""
 ended: list[str] = []
+tokens: list[str] = []
+"""Every `Authorization` that was sent."""
+revoked: set[str] = set()
 
 
 def user_of(headers: Any) -> str:
-    return str(dict(headers or {}).get("x-user-id", "nobody"))
+    found = dict(headers or {})
+    token = found.get("authorization", "").removeprefix("Bearer ")
+    return token.split("-")[1] if token.startswith("up-") else str(found.get("x-user-id", "nobody"))
 
 
 class Users(MCPServer):
@@ -44,6 +50,12 @@ def who(ctx: Context) -> str:
 
 
 @server.tool()
+def headers(ctx: Context) -> str:
+    """All headers of the call."""
+    return json.dumps(dict(ctx.headers or {}))
+
+
+@server.tool()
 def keep(ctx: Context, text: str) -> str:
     """Keep a text for the session."""
     kept[dict(ctx.headers or {}).get("mcp-session-id", "")] = text
@@ -60,6 +72,19 @@ def recall(ctx: Context) -> str:
 def journal() -> str:
     """The sessions and their users, and those that have ended."""
     return json.dumps({"sessions": sessions, "ended": ended})
+
+
+@server.tool()
+def revoke(ctx: Context) -> str:
+    """Refuse the token of this call from now on."""
+    revoked.add(dict(ctx.headers or {}).get("authorization", ""))
+    return "revoked"
+
+
+@server.tool()
+def sent() -> str:
+    """Every token that was sent."""
+    return json.dumps([token.replace("-", "+") for token in tokens])
 
 
 class Answer(BaseModel):
@@ -92,6 +117,12 @@ class Door:
         if scope["type"] == "http" and "--required" in FLAGS and "x-user-id" not in headers:
             await answer(send, 401)
             return
+        if scope["type"] == "http" and "--bearer" in FLAGS:
+            token = headers.get("authorization", "")
+            tokens.append(token)
+            if not token.startswith("Bearer up-") or token in revoked:
+                await answer(send, 401)
+                return
         if scope["type"] == "http" and headers.get("x-user-id") == "refused":
             await answer(send, 403)
             return
