@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
 from typing import Any, Final
 
 from gateway_core.cli.hints import command
@@ -29,17 +30,10 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
 
     Raises `NotAnswering`, and `Failed` if what the page is about does not exist.
     """
-    try:
-        status, body = _get(instance, f"/admin/{page}")
-    except TimeoutError as error:
-        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
-    except OSError as error:  # includes RemoteDisconnected
-        raise _not_answering(instance, str(error) or type(error).__name__) from error
-    except http.client.HTTPException as error:
-        raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
-    if status == 404 and (reason := _reason(body)):
+    status, body = _answer(instance, "GET", page)
+    if status == HTTPStatus.NOT_FOUND and (reason := _reason(body)):
         raise Failed(reason)
-    if status != 200 or len(body) > MAX_ANSWER:
+    if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
         value = json.loads(body)
@@ -50,7 +44,28 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
     return value
 
 
-def _get(instance: Instance, path: str) -> tuple[int, bytes]:
+def act(instance: Instance, page: str, what: str) -> None:
+    """POST `/admin/{page}`. Raises `Failed` if there is no such `what`, `NotAnswering` as `fetch`."""
+    status, _ = _answer(instance, "POST", page)
+    if status == HTTPStatus.NOT_FOUND:
+        raise Failed(f"there is no {what}")
+    if status != HTTPStatus.OK:
+        raise _not_answering(instance, f"HTTP status {status}")
+
+
+def _answer(instance: Instance, verb: str, page: str) -> tuple[int, bytes]:
+    """Status and body of the response. Raises `NotAnswering`."""
+    try:
+        return _request(instance, verb, f"/admin/{page}")
+    except TimeoutError as error:
+        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
+    except OSError as error:  # includes RemoteDisconnected
+        raise _not_answering(instance, str(error) or type(error).__name__) from error
+    except http.client.HTTPException as error:
+        raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
+
+
+def _request(instance: Instance, verb: str, path: str) -> tuple[int, bytes]:
     """Status and body of the response; a body that is too large is cut to `MAX_ANSWER` + 1 bytes.
 
     Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
@@ -61,7 +76,7 @@ def _get(instance: Instance, path: str) -> tuple[int, bytes]:
         connection.connect()
         with _ended_at(connection.sock, deadline) as late:
             try:
-                connection.request("GET", path, headers={"Authorization": f"Bearer {instance.token}"})
+                connection.request(verb, path, headers={"Authorization": f"Bearer {instance.token}"})
                 answer = connection.getresponse()
                 body = answer.read(MAX_ANSWER + 1)
             except (OSError, http.client.HTTPException):

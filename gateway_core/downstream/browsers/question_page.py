@@ -32,10 +32,11 @@ MAX_PENDING: Final = 64
 """Answers at a time whose key is being looked at."""
 FORM: Final = "application/x-www-form-urlencoded"
 _ACTIONS: Final[Mapping[str, Action]] = {"approve": "accept", "decline": "decline"}
+# The first button is the one that Enter in the field for the key presses: disabled, so that only a click decides.
 _BODY: Final = """<h1>An agent asks for your decision</h1>
 <p>{who}</p>
 <pre class="text">{question}</pre>
-{problem}<form method="post">
+{problem}<form method="post"><button type="submit" disabled hidden></button>
 {key}<button type="submit" name="answer" value="approve">Approve</button>
 <button type="submit" name="answer" value="decline">Decline</button>
 </form>
