@@ -6,8 +6,7 @@ names, and never to the upstream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from yarl import URL
@@ -30,8 +29,9 @@ ISSUED: Final = frozenset({f"{TOKEN_TYPE}access_token", f"{TOKEN_TYPE}jwt"})
 """The token types (RFC 8693, section 3) that can be sent to an upstream."""
 MAX_LIFE: Final = 3600.0
 """Seconds after which a token is exchanged again, also if it is valid for longer or for an unknown time."""
-RIGHTS: Final = ("azp", "client_id", "appid", "act", "acr", "amr", "roles", "cnf")
-"""Claims in which two tokens of one subject may give it other rights, besides groups and scopes."""
+CHANGING: Final = frozenset({"iat", "exp", "nbf", "jti", "auth_time", "nonce", "at_hash", "uti", "aio", "rh"})
+"""Claims that differ in each token of one agent and give no rights. Any other claim may: roles, details of an
+authorization (RFC 9396), an actor, and those that a server made up."""
 
 
 class TokenExchange(ClientGrant):
@@ -103,7 +103,8 @@ class ExchangedTokens(PrincipalTokens):
         """The rights of the agent's token: another token of the same subject may have less of them."""
         _token_of(agent)
         principal = agent.principal
-        rights = [sorted(principal.scopes), sorted(principal.groups), _rights(principal.claims)]
+        claims = {name: value for name, value in principal.claims.items() if name not in CHANGING}
+        rights = [sorted(principal.scopes), sorted(principal.groups), claims]
         return msgspec.json.encode(rights, order="sorted").decode()
 
     def source(self, agent: Agent, access: Access) -> TokenSource:
@@ -112,10 +113,6 @@ class ExchangedTokens(PrincipalTokens):
     def used(self, source: TokenSource, agent: Agent) -> None:
         if isinstance(source, TokenExchange):
             source.present(_token_of(agent))
-
-
-def _rights(claims: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: claims[name] for name in RIGHTS if name in claims}
 
 
 def _token_of(agent: Agent) -> str:
