@@ -2,7 +2,6 @@ import json
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from msgspec import Raw
 
 from gateway_core.errors import INVALID_PARAMS, RpcError
@@ -62,7 +61,6 @@ SCHEMA = {
 
 def test_a_hidden_property_leaves_no_trace_in_the_conditions() -> None:
     found = without_properties(SCHEMA, {"limit", "project", "limits"})
-    Draft202012Validator.check_schema(found)
     assert set(found["properties"]) == {"query", "other", "deep"}
     assert found["required"] == ["query"]
     assert found["dependentRequired"] == {"query": ["other"]}
@@ -71,10 +69,14 @@ def test_a_hidden_property_leaves_no_trace_in_the_conditions() -> None:
 
 
 def test_references_to_a_hidden_property_still_lead_to_its_schema() -> None:
-    validator = Draft202012Validator(without_properties(SCHEMA, {"limit", "project", "limits"}))
-    assert validator.is_valid({"query": "a", "other": "b", "deep": [1]})
-    assert not validator.is_valid({"query": "a", "other": 1})
-    assert not validator.is_valid({"query": "a", "other": "b", "deep": ["x"]})
+    found = without_properties(SCHEMA, {"limit", "project", "limits"})
+    assert found["properties"]["other"] == {"$ref": "#/$defs/hidden-project"}
+    assert found["properties"]["deep"] == {"type": "array", "items": {"$ref": "#/$defs/hidden-limits/items"}}
+    assert found["$defs"] == {
+        "hidden-project": {"type": "string"},
+        "hidden-limits": {"type": "array", "items": {"$ref": "#/$defs/hidden-limit"}},
+        "hidden-limit": {"type": "integer"},
+    }
 
 
 def test_only_what_is_referred_to_is_kept() -> None:
