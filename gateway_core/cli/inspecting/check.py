@@ -20,6 +20,7 @@ from gateway_core.cli.settings import local_gateway
 from gateway_core.config import Config, exposure, passes_credentials_on, unprotected
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.hooks.notes import groups_of
 from gateway_core.hooks.notes import notes as plugin_notes
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
@@ -37,7 +38,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         raise
     found, notes, tools = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings), [])
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
-    known = Known(_names(settings), tools if connect and not failed else None)
+    known = Known(_names(settings), tools if connect and not failed else None, groups_of(loaded))
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
     authenticates = any("authenticate" in plugin.hooks for plugin in loaded)
