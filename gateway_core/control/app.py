@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from loguru import logger
 
-from gateway_core.errors import ConfigError, PluginError, ReloadRefused, parts_of
+from gateway_core.errors import ConfigError, PluginError, ReloadRefused, UnknownProfile, parts_of
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
@@ -63,8 +63,8 @@ class Operations(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
-    def tool(self, name: str) -> dict[str, Any]: ...
+    def tools(self, profile: str = "") -> dict[str, Any]: ...
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
     async def reload(self) -> Report:
         """Put the configuration of the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`."""
 
@@ -107,7 +107,10 @@ def application(
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, _CHALLENGE)
-            return _json(page(request), clean=operations.clean)
+            try:
+                return _json(page(request), clean=operations.clean)
+            except UnknownProfile as problem:
+                return _problem(str(problem), 404)
 
         return handler
 
@@ -168,8 +171,11 @@ def application(
     app.router.add_get(HEALTH, healthz)
     app.router.add_get(READINESS, readyz)
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
-    app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
-    app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
+    app.router.add_get(TOOLS, with_token(lambda request: operations.tools(request.query.get("profile", ""))))
+    app.router.add_get(
+        TOOL,
+        with_token(lambda request: operations.tool(*(request.query.get(key, "") for key in ("name", "profile")))),
+    )
     app.router.add_get(DIFF, of_file(operations.compare))
     app.router.add_post(RELOAD, of_file(operations.reload))
     app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))

@@ -77,6 +77,13 @@ def test_a_stranger_on_the_port(answering, answer, why):
     assert "secret-token" not in str(caught.value)
 
 
+def test_what_does_not_exist_is_named_by_the_control_plane(answering):
+    body = b'{"error":"no profile x"}'
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with pytest.raises(Failed, match="no profile x"):
+        client.fetch(answering([answer]), "tools?profile=x")
+
+
 def test_an_answer_that_never_ends(answering, monkeypatch):
     monkeypatch.setattr(client, "MAX_ANSWER", 100_000)
     pieces = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"2710\r\n" + b" " * 10_000 + b"\r\n"] * 100]

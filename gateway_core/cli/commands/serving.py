@@ -28,6 +28,9 @@ def start(
         bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Reload the configuration file whenever it changes.")] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
+    ] = "",
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Start the gateway.
@@ -40,7 +43,8 @@ def start(
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
     options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    raise typer.Exit(run(config, detach=detach, stdio=stdio, watch=watch, options=options, ready_fd=ready_fd))
+    code = run(config, detach=detach, stdio=stdio, profile=profile, watch=watch, options=options, ready_fd=ready_fd)
+    raise typer.Exit(code)
 
 
 def stop(

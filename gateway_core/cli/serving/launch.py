@@ -26,6 +26,8 @@ class Launch:
     """Whether the file is watched."""
     version: Version = None
     """The version of the file that was read at the start, or one before it."""
+    profile: str = ""
+    """The profile of the agent on stdin and stdout."""
 
 
 def version_of(path: Path) -> Version:

@@ -151,7 +151,7 @@ async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> N
         except OSError as error:
             logger.warning("no control plane: cannot listen on {}: {}", config.proxy.control.host, error.strerror)
         if await _unless_stopped(gateway.start(listen=False), signals):
-            serving = asyncio.ensure_future(gateway.serve_stdio())
+            serving = asyncio.ensure_future(gateway.serve_stdio(launch.profile))
             stopped = asyncio.ensure_future(signals.stop.wait())
             # In both cases, requests that were already received are still answered.
             async with _reloading(gateway, launch, signals):

@@ -18,40 +18,57 @@ from gateway_core.cli.serving.launch import Launch, version_of
 from gateway_core.cli.settings import require_enabled
 from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.config import Config, load
-from gateway_core.errors import GatewayError
+from gateway_core.errors import GatewayError, UnknownProfile
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.cli.serving.detach import Starter
 
 
-def start(config: Path | None, *, stdio: bool, watch: bool, ready_fd: int | None, options: Mapping[str, Any]) -> None:
-    """Serve until a signal, or with `stdio` also until the agent closes stdin.
+def start(
+    config: Path | None,
+    *,
+    stdio: bool,
+    watch: bool = False,
+    profile: str = "",
+    ready_fd: int | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Serve until a signal, or with `stdio` also until the agent closes stdin, whose profile is `profile`.
 
     `watch`: reload the file whenever it changes. `ready_fd`: the pipe to the parent process of a detached start; see
     `detach`. `options`: values from the command line for keys of `[mcp.proxy]`.
     """
     path = locate(config)
-    launch = Launch(path, state_folder(path), options, watch, version_of(path))
+    launch = Launch(path, state_folder(path), options, watch, version_of(path), profile)
+    if stdio:
+        _start_stdio(launch)
+        return
     if ready_fd is None:
-        _start(launch, stdio=stdio, starter=None)
+        _start(launch, starter=None)
         return
     from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - only a detached start needs it
 
     with Starter(ready_fd) as starter:
-        _start(launch, stdio=stdio, starter=starter)
+        _start(launch, starter=starter)
 
 
-def _start(launch: Launch, *, stdio: bool, starter: Starter | None) -> None:
+def _start_stdio(launch: Launch) -> None:
+    settings = load(launch.path, state=launch.folder)
+    require_enabled(settings)
+    known = [one.name for one in settings.proxy.profiles]
+    if launch.profile and launch.profile not in known:
+        raise UnknownProfile(launch.profile, known)
+    with suppress(GatewayError):  # only the names file and a log need the folder; they report that it is missing
+        prepare(launch.folder)
+    _run(launch, settings, None, None)
+
+
+def _start(launch: Launch, *, starter: Starter | None) -> None:
     path, folder = launch.path, launch.folder
     settings = load(path, state=folder, options=launch.overrides)
     require_enabled(settings)
     proxy = settings.proxy
-    if stdio:
-        with suppress(GatewayError):  # only the names file and a log need the folder; they report that it is missing
-            prepare(folder)
-        _run(launch, settings, None, None)
-        return
     prepare(folder)
     hold = acquire(
         path,
@@ -86,7 +103,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(launch: Launch, config: Config, hold: Hold | None, starter: Starter | None) -> None:
-    """Serve agents on the port, or on stdin and stdout without `hold`; children start while the gateway loads."""
+    """Serve agents on the port, or without `hold` one on stdin and stdout; children start while the gateway loads."""
     early = EarlyChildren(config.proxy.upstreams)
     try:
         await early.start()

@@ -16,17 +16,20 @@ def start(
     *,
     detach: bool = False,
     stdio: bool = False,
+    profile: str = "",
     watch: bool = False,
     options: Mapping[str, Any] = MappingProxyType({}),
     ready_fd: int | None = None,
 ) -> int:
     """Start the gateway and return the exit code; in the foreground, once it has ended.
 
-    `watch`: reload the file whenever it changes. `options`: values from the command line for keys of `[mcp.proxy]`.
-    `ready_fd`: see `detach`.
+    `profile`: of the agent on stdin and stdout. `watch`: reload the file whenever it changes. `options`: values from
+    the command line for keys of `[mcp.proxy]`. `ready_fd`: see `detach`.
     """
     if detach and stdio:
         raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
+    if profile and not stdio:
+        raise UsageError("--profile has no effect without --stdio; over HTTP, the address is /mcp/p/NAME")
     if stdio and options:
         raise UsageError(f"--{next(iter(options))} has no effect with --stdio, which opens no port for agents")
     first = pid_one.is_pid_one()
@@ -44,5 +47,5 @@ def start(
         return code
     from gateway_core.cli.serving.serve import start as run  # noqa: PLC0415
 
-    run(config, stdio=stdio, watch=watch, ready_fd=ready_fd, options=options)
+    run(config, stdio=stdio, watch=watch, profile=profile, ready_fd=ready_fd, options=options)
     return 0
