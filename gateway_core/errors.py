@@ -7,7 +7,7 @@ to another upstream or must never be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -101,6 +101,16 @@ def overloaded(message: str, seconds: float | None = RETRY_AFTER) -> RpcError:
 
 class GatewayError(Exception):
     """An error that the operator has to fix. The text says what happened, to what, and what to do."""
+
+
+class UnknownProfile(GatewayError):
+    """The configuration has no such profile."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        """`known`: the profiles that it has."""
+        names = ", ".join(known)
+        has = f"the configuration has {names}" if names else "the configuration has no profiles"
+        super().__init__(f"no profile {name[:100]!r}; {has}")
 
 
 class FileProblem(str):

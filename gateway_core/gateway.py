@@ -233,9 +233,9 @@ class Gateway(Reloadable):
         await self.health.wait_first_attempts(timeout)
         await self.catalog.settled()
 
-    async def serve_stdio(self) -> None:
-        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
-        self._stdio = self.downstream.stdio_server()
+    async def serve_stdio(self, profile: str = "") -> None:
+        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it. `profile`: of the agent."""
+        self._stdio = self.downstream.stdio_server(profile=profile)
         try:
             await self._stdio.run()
         finally:
@@ -341,13 +341,13 @@ class Gateway(Reloadable):
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
-    def tools(self) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
-        return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())
+    def tools(self, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools`: what agents see, and how name conflicts were resolved; see `report`."""
+        return report.tools(self.catalog, self.pool.upstreams, profile)
 
-    def tool(self, name: str) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools NAME`: one tool by its published name, or as `upstream:tool`."""
-        return report.tool(name, self.catalog.tool(name))
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
+        return report.tool(self.catalog, name, profile)
 
 
 def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:

@@ -57,6 +57,7 @@ TESTED_IN = {
     "http1/test_connection.py": ("http1/flow.py",),
     "catalog/test_lists.py": ("catalog/entry.py", "mcp/cache_hints.py"),
     "catalog/test_owners.py": ("catalog/changes.py",),
+    "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
     "exchange/test_exchange.py": ("exchange/progress.py",),
     "hooks/test_chain.py": (
@@ -87,6 +88,7 @@ TESTED_IN = {
         *("config/auth.py", "config/expand.py", "config/fields.py"),
         *("config/report.py", "config/sections.py"),
     ),
+    "config/test_entries.py": ("config/profiles.py",),
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),

@@ -26,8 +26,13 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
-    """GET `/admin/{page}` of the control plane. Raises `NotAnswering`; takes `TIMEOUT` seconds at most."""
+    """GET `/admin/{page}` of the control plane; takes `TIMEOUT` seconds at most.
+
+    Raises `NotAnswering`, and `Failed` if what the page is about does not exist.
+    """
     status, body = _answer(instance, "GET", page)
+    if status == HTTPStatus.NOT_FOUND and (reason := _reason(body)):
+        raise Failed(reason)
     if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
@@ -83,6 +88,16 @@ def _request(instance: Instance, verb: str, path: str) -> tuple[int, bytes]:
         if len(body) <= MAX_ANSWER and not answer.isclosed():
             raise http.client.IncompleteRead(body)
         return answer.status, body
+
+
+def _reason(body: bytes) -> str:
+    """The reason in an error of the control plane; empty if the body is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    reason = value.get("error") if isinstance(value, dict) else None
+    return reason if isinstance(reason, str) else ""
 
 
 @contextmanager

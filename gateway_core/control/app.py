@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from loguru import logger
 
+from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
@@ -52,8 +53,8 @@ class Operations(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
-    def tool(self, name: str) -> dict[str, Any]: ...
+    def tools(self, profile: str = "") -> dict[str, Any]: ...
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again. Returns whether there is one with this name."""
 
@@ -85,7 +86,10 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, _CHALLENGE)
-            return _json(page(request), clean=operations.clean)
+            try:
+                return _json(page(request), clean=operations.clean)
+            except UnknownProfile as problem:
+                return _problem(str(problem), 404)
 
         return handler
 
@@ -130,8 +134,11 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
     app.router.add_get(HEALTH, healthz)
     app.router.add_get(READINESS, readyz)
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
-    app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
-    app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
+    app.router.add_get(TOOLS, with_token(lambda request: operations.tools(request.query.get("profile", ""))))
+    app.router.add_get(
+        TOOL,
+        with_token(lambda request: operations.tool(*(request.query.get(key, "") for key in ("name", "profile")))),
+    )
     app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
     app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(lambda: operations.live.cancel, "call", "cancelled"))
     app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))

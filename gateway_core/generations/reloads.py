@@ -230,7 +230,7 @@ class Reloads:
                 after.chain.authenticators,
                 certificate,
                 gone,
-                _shown_differently(before.chain, after.chain),
+                _shown_differently(before, after),
             ),
         )
         prepared.apply()
@@ -309,12 +309,15 @@ def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:
     return tuple(dict.fromkeys(secret for it in generations for secret in secrets_of(it.config.proxy)))
 
 
-def _shown_differently(before: Chain, after: Chain) -> frozenset[str]:
-    """The kinds of lists that other plugins, or plugins in another order, may show to agents now."""
+def _shown_differently(before: Generation, after: Generation) -> frozenset[str]:
+    """The kinds of lists that other plugins, plugins in another order, or other profiles may show to agents now."""
+    if before.config.proxy.profiles != after.config.proxy.profiles:
+        return frozenset(_KINDS.values())
     found: set[str] = set()
     for method in LISTS:
         mine, its = (
-            [(id(it.instance), it.on_error) for it in of.plugins if method in it.methods] for of in (before, after)
+            [(id(it.instance), it.on_error) for it in of.chain.plugins if method in it.methods]
+            for of in (before, after)
         )
         if mine != its:
             found.add(_KINDS[method])

@@ -7,6 +7,7 @@ import pytest
 
 from gateway_core.cli import client
 from gateway_core.cli.instance import Instance
+from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 
 
@@ -73,6 +74,13 @@ def test_a_stranger_on_the_port(answering, answer, why):
     with pytest.raises(NotAnswering, match=why) as caught:
         client.fetch(answering([answer]), "status")
     assert "secret-token" not in str(caught.value)
+
+
+def test_what_does_not_exist_is_named_by_the_control_plane(answering):
+    body = b'{"error":"no profile x"}'
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with pytest.raises(Failed, match="no profile x"):
+        client.fetch(answering([answer]), "tools?profile=x")
 
 
 def test_an_answer_that_never_ends(answering, monkeypatch):

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from gateway_core.control import ControlPlane
+from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 
@@ -37,11 +38,13 @@ class FakeOperations:
     def status(self) -> dict[str, Any]:
         return self.shown
 
-    def tools(self) -> dict[str, Any]:
+    def tools(self, profile: str = "") -> dict[str, Any]:
+        if profile:
+            raise UnknownProfile(profile, [])
         return {"tools": [1 / len(self.shown)]}
 
-    def tool(self, name: str) -> dict[str, Any]:
-        return {"name": name}
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+        return {"name": name, "profile": profile} if profile else {"name": name}
 
     @property
     def live(self) -> "FakeCalls":

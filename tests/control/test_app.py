@@ -35,6 +35,14 @@ async def test_one_tool_is_shown_by_its_name_whatever_characters_it_has(plane: A
         assert answer.status == 401
 
 
+async def test_a_profile_is_named_in_the_query(plane: Any) -> None:
+    async with plane.get("/admin/tool?name=x&profile=desk") as answer:
+        assert (answer.status, await answer.json()) == (200, {"name": "x", "profile": "desk"})
+    async with plane.get("/admin/tools?profile=desk") as answer:
+        assert answer.status == 404
+        assert await answer.json() == {"error": "no profile 'desk'; the configuration has no profiles"}
+
+
 @pytest.mark.parametrize(
     "authorization", [None, "", "sesame", "Bearer", "Bearer wrong", "Bearer sesame2", "Basic sesame", "Bearer ä"]
 )

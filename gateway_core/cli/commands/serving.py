@@ -27,6 +27,9 @@ def start(
     stdio: Annotated[
         bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
     ] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
+    ] = "",
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Start the gateway.
@@ -38,7 +41,8 @@ def start(
     """
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
-    raise typer.Exit(run(config, detach=detach, stdio=stdio, host=host, port=port, ready_fd=ready_fd))
+    code = run(config, detach=detach, stdio=stdio, profile=profile, host=host, port=port, ready_fd=ready_fd)
+    raise typer.Exit(code)
 
 
 def stop(

@@ -106,8 +106,8 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
         await _unless_now(gateway.drain(), signals)
 
 
-async def serve_stdio(config: Config, early: EarlyChildren) -> None:
-    """Serve one agent on stdin and stdout until it closes stdin or a signal arrives."""
+async def serve_stdio(config: Config, early: EarlyChildren, profile: str = "") -> None:
+    """Serve one agent on stdin and stdout until it closes stdin or a signal arrives. `profile`: of the agent."""
     held = held_secrets(config.proxy)
     output.setup(config.proxy.log, to_terminal=False, held=held)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
@@ -118,7 +118,7 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
         except OSError as error:
             logger.warning("no control plane: cannot listen on {}: {}", config.proxy.control.host, error.strerror)
         if await _unless_stopped(gateway.start(listen=False), signals):
-            serving = asyncio.ensure_future(gateway.serve_stdio())
+            serving = asyncio.ensure_future(gateway.serve_stdio(profile))
             stopped = asyncio.ensure_future(signals.stop.wait())
             # In both cases, requests that were already received are still answered.
             await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)

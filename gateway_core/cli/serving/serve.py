@@ -17,39 +17,50 @@ from gateway_core.cli.serving import port
 from gateway_core.cli.settings import require_enabled
 from gateway_core.cli.state.folder import prepare, state_folder
 from gateway_core.config import Config, load
-from gateway_core.errors import GatewayError
+from gateway_core.errors import GatewayError, UnknownProfile
 from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.cli.serving.detach import Starter
 
 
-def start(config: Path | None, *, stdio: bool, ready_fd: int | None, options: Mapping[str, Any]) -> None:
-    """Serve until a signal, or with `stdio` also until the agent closes stdin.
+def start(config: Path | None, *, stdio: bool, profile: str, ready_fd: int | None, options: Mapping[str, Any]) -> None:
+    """Serve until a signal, or with `stdio` also until the agent closes stdin, whose profile is `profile`.
 
     `ready_fd`: the pipe to the parent process of a detached start; see `detach`. `options`: values from the command
     line for keys of `[mcp.proxy]`.
     """
+    if stdio:
+        _start_stdio(config, profile)
+        return
     if ready_fd is None:
-        _start(config, stdio=stdio, starter=None, options=options)
+        _start(config, starter=None, options=options)
         return
     from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - only a detached start needs it
 
     with Starter(ready_fd) as starter:
-        _start(config, stdio=stdio, starter=starter, options=options)
+        _start(config, starter=starter, options=options)
 
 
-def _start(config: Path | None, *, stdio: bool, starter: Starter | None, options: Mapping[str, Any]) -> None:
+def _start_stdio(config: Path | None, profile: str) -> None:
+    path = locate(config)
+    folder = state_folder(path)
+    settings = load(path, state=folder)
+    require_enabled(settings)
+    known = [one.name for one in settings.proxy.profiles]
+    if profile and profile not in known:
+        raise UnknownProfile(profile, known)
+    with suppress(GatewayError):  # only the names file and a log need the folder; they report that it is missing
+        prepare(folder)
+    _run(settings, None, None, profile)
+
+
+def _start(config: Path | None, *, starter: Starter | None, options: Mapping[str, Any]) -> None:
     path = locate(config)
     folder = state_folder(path)
     settings = load(path, state=folder, options=options)
     require_enabled(settings)
     proxy = settings.proxy
-    if stdio:
-        with suppress(GatewayError):  # only the names file and a log need the folder; they report that it is missing
-            prepare(folder)
-        _run(settings, None, None)
-        return
     prepare(folder)
     hold = acquire(
         path,
@@ -70,9 +81,9 @@ def _start(config: Path | None, *, stdio: bool, starter: Starter | None, options
         hold.release()
 
 
-def _run(config: Config, hold: Hold | None, starter: Starter | None) -> None:
+def _run(config: Config, hold: Hold | None, starter: Starter | None, profile: str = "") -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, hold, starter))
+        runner.run(_serve(config, hold, starter, profile))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -83,15 +94,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return new_event_loop
 
 
-async def _serve(config: Config, hold: Hold | None, starter: Starter | None) -> None:
-    """Serve agents on the port, or on stdin and stdout without `hold`; children start while the gateway loads."""
+async def _serve(config: Config, hold: Hold | None, starter: Starter | None, profile: str) -> None:
+    """Serve agents on the port, or without `hold` one of `profile` on stdin and stdout.
+
+    Children start while the gateway loads.
+    """
     early = EarlyChildren(config.proxy.upstreams)
     try:
         await early.start()
         from gateway_core.cli.serving import lifetime  # noqa: PLC0415 - loads the log, and then the gateway
 
         if hold is None:
-            await lifetime.serve_stdio(config, early)
+            await lifetime.serve_stdio(config, early, profile)
         else:
             await lifetime.serve(config, early, hold, starter)
     finally:

@@ -13,13 +13,19 @@ def start(
     *,
     detach: bool = False,
     stdio: bool = False,
+    profile: str = "",
     host: str | None = None,
     port: int | None = None,
     ready_fd: int | None = None,
 ) -> int:
-    """Start the gateway and return the exit code; in the foreground, once it has ended. `ready_fd`: see `detach`."""
+    """Start the gateway and return the exit code; in the foreground, once it has ended.
+
+    `profile`: of the agent on stdin and stdout. `ready_fd`: see `detach`.
+    """
     if detach and stdio:
         raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
+    if profile and not stdio:
+        raise UsageError("--profile has no effect without --stdio; over HTTP, the address is /mcp/p/NAME")
     options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     if stdio and options:
         raise UsageError(f"--{next(iter(options))} has no effect with --stdio, which opens no port for agents")
@@ -37,5 +43,5 @@ def start(
         return code
     from gateway_core.cli.serving.serve import start as run  # noqa: PLC0415
 
-    run(config, stdio=stdio, ready_fd=ready_fd, options=options)
+    run(config, stdio=stdio, profile=profile, ready_fd=ready_fd, options=options)
     return 0
