@@ -52,15 +52,20 @@ class Params(msgspec.Struct, frozen=True, eq=False):
         return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
 
     def call(self, exchange: Exchange, target: Target | None) -> Call:
-        """The call as plugins see it."""
-        agent = exchange.agent
+        """The call as plugins see it, with the arguments that a profile sets.
+
+        Raises `RpcError(INVALID_PARAMS)` if the agent gives such an argument.
+        """
+        agent, arguments = exchange.agent, self.arguments
+        if target is not None and target.preset is not None:
+            arguments = target.preset.added_to(arguments)
         return Call(
             exchange.method,
             self.name,
             agent.principal,
             agent.era,
             exchange.id,
-            self.arguments,
+            arguments,
             self.meta,
             None if target is None else target.tool,
             target,
@@ -110,14 +115,15 @@ def find(catalog: Catalog, method: str, name: str, principal: Principal, params:
     """The target that `principal` knows as `name`; None if no upstream serves it, and for lists."""
     match method:
         case "tools/call":
-            return catalog.tool(name, principal.id)
+            return catalog.tool(name, principal.id, principal.profile)
         case "prompts/get":
-            return catalog.prompt(name, principal.id)
+            return catalog.prompt(name, principal.id, principal.profile)
         case "resources/read" | "resources/subscribe":
-            return catalog.resource(name, principal.id)
+            return catalog.resource(name, principal.id, principal.profile)
         case "completion/complete":
             of_prompt = params.ref_type == _PROMPT_REF
-            return catalog.prompt(name, principal.id) if of_prompt else catalog.template(name, principal.id)
+            look_up = catalog.prompt if of_prompt else catalog.template
+            return look_up(name, principal.id, principal.profile)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
             return catalog.tasks.find(principal, name)
     return None
@@ -125,7 +131,7 @@ def find(catalog: Catalog, method: str, name: str, principal: Principal, params:
 
 def with_names(call: Call, catalog: Catalog) -> Call:
     """The call of a list method with the names in the list."""
-    return call.with_listed(catalog.listed(call.method, call.principal.id))
+    return call.with_listed(catalog.listed(call.method, call.principal.id, call.principal.profile))
 
 
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
@@ -147,6 +153,12 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcE
     if rejection is not None:
         return RpcError.of_gateway(rejection.code, rejection.message)
     compared = header_names(target.mirrored)
+    if target.preset is not None:
+        names = target.preset.names
+        hidden = header_names({path: token for path, token in target.mirrored.items() if path[0] in names})
+        for name, _ in given:
+            if name.lower() in hidden:
+                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} belongs to no argument of this tool")
     exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
     return None
 

@@ -265,7 +265,7 @@ class Delivery(msgspec.Struct, eq=False):
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
         exchange, catalog = self.exchange, self.pipeline.catalog
         method, principal = exchange.method, exchange.agent.principal
-        if catalog.snapshot.private:
+        if catalog.snapshot.private or principal.profile:
             await catalog.prepare(exchange)
         target = find(catalog, method, params.name, principal, params)
         # Tasks may be older than this process.
@@ -280,11 +280,11 @@ class Delivery(msgspec.Struct, eq=False):
     def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
         found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
-        return call.with_target(found, None if found is None else found.tool)
+        return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        era = self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, call.principal.id), era=era)
+        era, page, who = self.exchange.agent.era, self.pipeline.catalog.page, call.principal
+        return CallResult(raw=page(call.method, era, params.cursor, who.id, who.profile), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""

@@ -89,7 +89,8 @@ class CallPlans:
             return _NO_PLAN
         arguments = bytes(members["arguments"]) if "arguments" in members else b""
         agent = exchange.agent
-        seen = self._catalog.seen_by(agent.principal.id)
+        principal = agent.principal
+        seen = self._catalog.seen_by(principal.id, principal.profile)
         if seen is None or (arguments and arguments[0] != _BRACE):
             return _NO_PLAN
         name = bytes(members["name"])
@@ -106,7 +107,8 @@ class CallPlans:
             text = jsonrpc.text(name, "params.name")
         except RpcError:
             text = ""
-        target = self._catalog.tool(text, exchange.agent.principal.id) if text else None
+        principal = exchange.agent.principal
+        target = self._catalog.tool(text, principal.id, principal.profile) if text else None
         planned = target is not None and not target.mirrored and not is_untried(target)
         plan = CallPlan(seen, text, target if planned else None, self._generation)
         if len(name) <= MAX_NAME:
