@@ -111,7 +111,7 @@ def test_no_name_gets_around_what_is_set(world: Make, name: str) -> None:
     target = world({"overrides": [OVERRIDE]}).catalog.tool(name, ALICE, "p0")
     assert target is not None
     assert target.preset is not None
-    assert json.loads(target.preset.added_to(b"")) == {"project": "SUPPORT", "limit": 20}
+    assert json.loads(target.preset.added_to(b"")[0]) == {"project": "SUPPORT", "limit": 20}
     assert target.original == "search"
 
 
