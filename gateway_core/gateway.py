@@ -121,6 +121,7 @@ class Gateway(Reloadable):
         self.budget.when_full(self.sessions.end_idle)
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
+        self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
         parts = Parts(
             common=common,
@@ -136,7 +137,6 @@ class Gateway(Reloadable):
         )
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
-        self.live: Final = LiveCalls(lambda: [it.pipeline for it in reloads.live], first.input_required.parking)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
