@@ -151,6 +151,17 @@ class FileProblem(str):
         self.message = message
         self.unset = unset
 
+    def parts(self) -> dict[str, Any]:
+        """`file`, `line`, `key` and `message`, for output as JSON."""
+        return {"file": self.file, "line": self.line, "key": self.key, "message": self.message}
+
+
+def parts_of(problem: str, file: str | None = None) -> dict[str, Any]:
+    """`FileProblem.parts` of any problem; `line` and `key` are None for one that names no place in `file`."""
+    if isinstance(problem, FileProblem):
+        return problem.parts()
+    return {"file": file, "line": None, "key": None, "message": problem}
+
 
 class ConfigError(GatewayError):
     """The configuration file is invalid. `problems` holds every problem, each `file:line: path: what`."""
@@ -166,6 +177,10 @@ class PluginError(GatewayError):
     def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
         super().__init__(text)
         self.problems = list(problems)
+
+
+class ReloadRefused(GatewayError):
+    """The gateway takes no other configuration now."""
 
 
 class DeliveryError(Exception):

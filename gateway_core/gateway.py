@@ -123,18 +123,8 @@ class Gateway(Reloadable):
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
-        parts = Parts(
-            common=common,
-            pool=self.pool,
-            health=self.health,
-            held=held,
-            open_logins=self._open_logins,
-            store=store,
-            downstream=self.downstream,
-            control=self.control,
-            loop_lag=self._loop_lag,
-            admin_token=admin_token,
-        )
+        kept = (store, self.downstream, self.control, self._loop_lag)
+        parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
         self._server: DataPlane | None = None

@@ -33,6 +33,7 @@ SUITES = {
     "field": "servers and clients that are unusual or wrong, as people meet them",
     "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
+    "generations/test_under_load.py": "reloads amid calls of many agents",
     "test_architecture.py": "the layout",
     "test_benchmarks.py": "benchmarks/",
     "test_docs.py": "the pages",
@@ -64,6 +65,7 @@ TESTED_IN = {
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
+    "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
     "generations/test_reloads.py": ("generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),

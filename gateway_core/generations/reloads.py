@@ -21,7 +21,7 @@ from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.control import ControlPlane
 from gateway_core.downstream.downstream import Downstream, InForce
 from gateway_core.downstream.sessions.store import InMemorySessions
-from gateway_core.errors import ConfigError, GatewayError
+from gateway_core.errors import ConfigError, ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.generation import Common, Generation, generation
 from gateway_core.generations.source import Prepared, Source
@@ -42,10 +42,6 @@ FIRST_CONTACT: Final = 10.0
 RETIRE_INTERVAL: Final = 0.1
 """Seconds between two looks whether an earlier generation serves requests."""
 _KINDS: Final = {LIST_METHODS[kind]: CAPABILITY[kind] for kind in LIST_METHODS}
-
-
-class ReloadRefused(GatewayError):
-    """The gateway takes no other configuration now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from gateway_core.cli import client
 from gateway_core.cli.instance import Instance
 from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
+from gateway_core.errors import ConfigError
 
 
 @pytest.fixture
@@ -109,3 +110,18 @@ def test_a_port_without_a_listener_is_named(answering):
         )
         with pytest.raises(NotAnswering, match=rf"pid 7\) but not answering at {instance.control_address}: .*refused"):
             client.fetch(instance, "status")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "raised"),
+    [
+        ("422 Unprocessable Entity", b'{"problems":[{"text":"a.toml:1: wrong"}]}', ConfigError),
+        ("409 Conflict", b'{"error":"it is stopping"}', Failed),
+        ("404 Not Found", b'{"error":"not found"}', NotAnswering),
+        ("200 OK", b"[1]", NotAnswering),
+    ],
+)
+def test_an_answer_about_the_file_that_is_no_success(answering, head, body, raised):
+    answer = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+    with pytest.raises(raised):
+        client.of_file(answering([answer]), "POST", "reload")

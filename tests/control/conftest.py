@@ -15,6 +15,14 @@ from gateway_core.http1.hosts import HostGuard
 
 
 @dataclass
+class FakeReport:
+    shown: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.shown
+
+
+@dataclass
 class FakeCalls:
     done: list[tuple[str, str]]
 
@@ -29,6 +37,10 @@ class FakeCalls:
 @dataclass
 class FakeOperations:
     ready: bool = True
+    delay: float = 0.0
+    """Seconds that reading the file takes."""
+    problem: Exception | None = None
+    """What is wrong with the file."""
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
 
     pages: dict[str, PluginPage] = field(default_factory=dict)
@@ -45,6 +57,18 @@ class FakeOperations:
 
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         return {"name": name, "profile": profile} if profile else {"name": name}
+
+    async def reload(self) -> FakeReport:
+        return await self._of_file("reload")
+
+    async def compare(self) -> FakeReport:
+        return await self._of_file("diff")
+
+    async def _of_file(self, what: str) -> FakeReport:
+        await asyncio.sleep(self.delay)
+        if self.problem is not None:
+            raise self.problem
+        return FakeReport({"asked": what})
 
     @property
     def live(self) -> "FakeCalls":
