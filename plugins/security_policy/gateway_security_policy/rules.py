@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from gateway_core import Globs, Principal, Tier
+from gateway_core import Globs, Principal, Tier, UriGlobs
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.settings import Effect, RuleConfig
-from gateway_security_policy.uris import UriGlobs
 
 
 class Match(enum.Enum):
