@@ -215,8 +215,7 @@ class Delivery(msgspec.Struct, eq=False):
                 request = plan.request(call, exchange)
             else:
                 request = request_for(call, params, target, exchange)
-            state = None if self._round is None else self._round.upstream_state
-            result, reply = await pipeline.router.dispatch(call, exchange, target, request, state)
+            result, reply = await pipeline.router.dispatch(call, exchange, target, request, self._round)
             self._reply = reply
             if reply is not None and reply.plain and call.method not in TASKS:
                 return result
