@@ -164,7 +164,7 @@ class Catalog:
         """
         if not self.snapshot.private:
             return
-        principal, kind = exchange.agent.principal.id, _KINDS.get(exchange.method)
+        principal, kind = exchange.agent.viewer, _KINDS.get(exchange.method)
         wanted = [
             upstream
             for upstream, kinds in self.snapshot.private.items()
@@ -251,7 +251,7 @@ class Catalog:
         """
         if not self.snapshot.linking or result.error is not None or result.upstream is None:
             return result
-        principal = exchange.agent.principal.id
+        principal = exchange.agent.viewer
         if self.snapshot.private and self._views.known(self.snapshot, principal) is None:
             await in_task()
             await self._views.prepare(lambda: self.snapshot, principal)
@@ -266,7 +266,7 @@ class Catalog:
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
         """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
-        snapshot = self._seen(exchange.agent.principal.id)[0]
+        snapshot = self._seen(exchange.agent.viewer)[0]
         if upstream is None or upstream not in snapshot.linking:
             return None
         served = exchange.method == "resources/read"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from gateway_core.api import Call, CallResult, Principal
+from gateway_core.api import Call, CallResult
 from gateway_core.catalog import Catalog, Target, require_tasks
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -16,7 +16,7 @@ from gateway_core.errors import (
     METHOD_NOT_FOUND,
     RpcError,
 )
-from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import NAME_MEMBERS, PLUGIN_METHODS, SUBSCRIBE, TASKS, TOOLS_CALL
 from gateway_core.upstream.lists.fetched_lists import header_names
@@ -106,26 +106,27 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
 ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
 
 
-def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
-    """The target that `principal` knows as `name`; None if no upstream serves it, and for lists."""
+def find(catalog: Catalog, method: str, name: str, agent: Agent, params: Params) -> Target | None:
+    """The target that `agent` knows as `name`; None if no upstream serves it, and for lists."""
+    viewer = agent.viewer
     match method:
         case "tools/call":
-            return catalog.tool(name, principal.id)
+            return catalog.tool(name, viewer)
         case "prompts/get":
-            return catalog.prompt(name, principal.id)
+            return catalog.prompt(name, viewer)
         case "resources/read" | "resources/subscribe":
-            return catalog.resource(name, principal.id)
+            return catalog.resource(name, viewer)
         case "completion/complete":
             of_prompt = params.ref_type == _PROMPT_REF
-            return catalog.prompt(name, principal.id) if of_prompt else catalog.template(name, principal.id)
+            return catalog.prompt(name, viewer) if of_prompt else catalog.template(name, viewer)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return catalog.tasks.find(principal, name)
+            return catalog.tasks.find(agent.principal, name)
     return None
 
 
-def with_names(call: Call, catalog: Catalog) -> Call:
-    """The call of a list method with the names in the list."""
-    return call.with_listed(catalog.listed(call.method, call.principal.id))
+def with_names(call: Call, catalog: Catalog, agent: Agent) -> Call:
+    """The call of a list method with the names in the list that `agent` gets."""
+    return call.with_listed(catalog.listed(call.method, agent.viewer))
 
 
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:

@@ -197,7 +197,7 @@ class Delivery(msgspec.Struct, eq=False):
             call, params = self._checked(params)
         if exchange.method in pipeline.chain.methods:
             progress = self._chain = ChainProgress()
-            given = with_names(call, pipeline.catalog) if exchange.method in LISTS else call
+            given = with_names(call, pipeline.catalog, exchange.agent) if exchange.method in LISTS else call
             call, verdict = await pipeline.chain.run_before(given, partial(self._look_up, params), progress)
             if verdict is not None:
                 call, ended = await self._decided(call, verdict, progress, params)
@@ -264,10 +264,10 @@ class Delivery(msgspec.Struct, eq=False):
     async def _find(self, params: Params) -> Target | None:
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
         exchange, catalog = self.exchange, self.pipeline.catalog
-        method, principal = exchange.method, exchange.agent.principal
+        method, agent = exchange.method, exchange.agent
         if catalog.snapshot.private:
             await catalog.prepare(exchange)
-        target = find(catalog, method, params.name, principal, params)
+        target = find(catalog, method, params.name, agent, params)
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
             return target
@@ -275,16 +275,16 @@ class Delivery(msgspec.Struct, eq=False):
         if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
             return target
         await catalog.prepare(exchange)
-        return find(catalog, method, params.name, principal, params)
+        return find(catalog, method, params.name, agent, params)
 
     def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, params)
         return call.with_target(found, None if found is None else found.tool)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        era = self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, call.principal.id), era=era)
+        viewer, era = self.exchange.agent.viewer, self.exchange.agent.era
+        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, viewer), era=era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""

@@ -185,7 +185,7 @@ class Watched:
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
         def on_update(updated: str) -> None:
             if updated != original:
-                self._tell_if_allowed(self._catalog.published_uri(upstream.name, updated, self._agent.principal.id))
+                self._tell_if_allowed(self._catalog.published_uri(upstream.name, updated, self._agent.viewer))
             elif uri in self._doubted:
                 self._tell_if_allowed(uri)
             else:

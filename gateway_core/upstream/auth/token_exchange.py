@@ -6,16 +6,15 @@ names, and never to the upstream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from yarl import URL
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NoIdentity
 from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.presented import rights_of
 from gateway_core.upstream.auth.challenge import Challenge
 from gateway_core.upstream.auth.client_grant import ClientGrant
 from gateway_core.upstream.auth.discovery import AuthorizationServer, discover_issuer
@@ -30,8 +29,6 @@ ISSUED: Final = frozenset({f"{TOKEN_TYPE}access_token", f"{TOKEN_TYPE}jwt"})
 """The token types (RFC 8693, section 3) that can be sent to an upstream."""
 MAX_LIFE: Final = 3600.0
 """Seconds after which a token is exchanged again, also if it is valid for longer or for an unknown time."""
-RIGHTS: Final = ("azp", "client_id", "appid", "act", "acr", "amr", "roles", "cnf")
-"""Claims in which two tokens of one subject may give it other rights, besides groups and scopes."""
 
 
 class TokenExchange(ClientGrant):
@@ -102,9 +99,7 @@ class ExchangedTokens(PrincipalTokens):
     def part(self, agent: Agent) -> str:
         """The rights of the agent's token: another token of the same subject may have less of them."""
         _token_of(agent)
-        principal = agent.principal
-        rights = [sorted(principal.scopes), sorted(principal.groups), _rights(principal.claims)]
-        return msgspec.json.encode(rights, order="sorted").decode()
+        return rights_of(agent.principal)
 
     def source(self, agent: Agent, access: Access) -> TokenSource:
         return TokenExchange(self._name, self._url, self._auth, access, subject_token=_token_of(agent))
@@ -112,10 +107,6 @@ class ExchangedTokens(PrincipalTokens):
     def used(self, source: TokenSource, agent: Agent) -> None:
         if isinstance(source, TokenExchange):
             source.present(_token_of(agent))
-
-
-def _rights(claims: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: claims[name] for name in RIGHTS if name in claims}
 
 
 def _token_of(agent: Agent) -> str:
