@@ -5,6 +5,7 @@ nginx tells them apart by their addresses, by the keys that they send, or by a l
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
@@ -22,7 +23,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp.types import Implementation
+from mcp.types import ElicitResult, Implementation
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -77,7 +78,7 @@ class World:
         return httpx2.AsyncClient(transport=transport, headers=self.headers[person], timeout=30)
 
     @asynccontextmanager
-    async def client(self, person: str, era: str) -> AsyncIterator[Client]:
+    async def client(self, person: str, era: str, **options: Any) -> AsyncIterator[Client]:
         """A client of the SDK. All people use the same program."""
         async with (
             self.http(person) as http,
@@ -86,6 +87,7 @@ class World:
                 mode=MODES[era],
                 client_info=Implementation(name="the-program", version="1"),
                 read_timeout_seconds=30,
+                **options,
             ) as client,
         ):
             yield client
@@ -119,6 +121,8 @@ def start(request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path) ->
             plugins = [{"name": "auth_apikey"}, *plugins]
         program = {"command": sys.executable, "args": ["-m", "gateway_core.demo.stdio_server"]}
         upstream = {"name": "demo", "transport": "stdio", **program}
+        listen = free_port()
+        settings = {"public_url": f"http://127.0.0.1:{listen}", **settings}
         given = {"trusted_proxies": proxies, "plugins": plugins, "upstreams": [upstream], **settings}
         gateway = launcher.gateway(given, upstreams=1)
         headers: dict[str, dict[str, str]] = {}
@@ -128,7 +132,7 @@ def start(request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path) ->
             else:
                 basic = base64.b64encode(f"{person}:secret of {person}".encode()).decode()
                 headers[person] = {"Authorization": f"Basic {basic}"} if way == "login" else {}
-        return World(gateway, start_nginx(launcher, tmp_path, gateway, way), headers)
+        return World(gateway, start_nginx(launcher, tmp_path, gateway, way, listen), headers)
 
     return run
 
@@ -138,9 +142,9 @@ def add_key(launcher: Launcher, gateway: Gateway, person: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
-def start_nginx(launcher: Launcher, folder: Path, gateway: Gateway, way: str) -> str:
+def start_nginx(launcher: Launcher, folder: Path, gateway: Gateway, way: str, port: int) -> str:
     """Start nginx; returns the address of the gateway behind it."""
-    login, port = "", free_port()
+    login = ""
     if way == "login":
         people = folder / "people"
         people.write_text("".join(f"{person}:{{PLAIN}}secret of {person}\n" for person in ADDRESSES))
@@ -221,3 +225,28 @@ async def test_a_person_cannot_pretend_to_be_another(start: Callable[..., World]
             assert "Rate limit exceeded" in await add(alice), header
     async with world.client("bob", "modern") as bob:
         assert await add(bob) == "3"
+
+
+@pytest.mark.parametrize("start", ["login"], indirect=True)
+@pytest.mark.parametrize("era", MODES)
+async def test_a_person_answers_for_their_own_agent_alone(start: Callable[..., World], era: str) -> None:
+    """The page of a question is behind nginx, too: its login says who opens it."""
+    world = start([{"name": "security_approval", "always": ["add"], "answer": "page"}])
+    statuses: list[int] = []
+
+    async def browse(url: str) -> None:
+        for person in ("bob", "alice"):
+            async with world.http(person) as http:
+                page = await http.post(url, data={"answer": "approve"})
+                statuses.append(page.status_code)
+
+    async def opened(context: Any, params: Any) -> ElicitResult:
+        assert params.url.startswith(world.url.removesuffix("/mcp"))
+        browsing.append(asyncio.create_task(browse(params.url)))
+        return ElicitResult(action="accept")
+
+    browsing: list[asyncio.Task[None]] = []
+    async with world.client("alice", era, elicitation_callback=opened) as alice:
+        assert await add(alice) == "3"
+    await asyncio.gather(*browsing)
+    assert statuses == [403, 200]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Era,
         Event,
         Health,
+        Kind,
         Outcome,
         Page,
         Pass,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from gateway_core.api.notes import Known, Note
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
+    from gateway_core.cli.plugin_commands.rehearsal import Judgement, RecordedCall, Rehearsal
     from gateway_core.errors import RpcError
     from gateway_core.files import Unusable as UnusableFile
     from gateway_core.files import open_private as open_private_file
@@ -82,6 +84,8 @@ __all__ = [
     "Health",
     "Hider",
     "JsonOption",
+    "Judgement",
+    "Kind",
     "Known",
     "Note",
     "Outcome",
@@ -91,6 +95,8 @@ __all__ = [
     "PluginConfig",
     "Principal",
     "Published",
+    "RecordedCall",
+    "Rehearsal",
     "Reject",
     "Remember",
     "RpcError",
@@ -116,6 +122,9 @@ _ELSEWHERE = {
     "Globs": "gateway_core.api.globs",
     "Hider": "gateway_core.api.approving.hiding",
     "JsonOption": "gateway_core.cli.options",
+    "Judgement": "gateway_core.cli.plugin_commands.rehearsal",
+    "RecordedCall": "gateway_core.cli.plugin_commands.rehearsal",
+    "Rehearsal": "gateway_core.cli.plugin_commands.rehearsal",
     "Known": "gateway_core.api.notes",
     "Note": "gateway_core.api.notes",
     "Remember": "gateway_core.api.approving.approvals",

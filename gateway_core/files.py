@@ -8,6 +8,10 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+from typing import Final
+
+TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
+"""Environment variable; `1` accepts configuration that others may write, or that another user owns."""
 
 
 class Unusable(Exception):

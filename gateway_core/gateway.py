@@ -23,6 +23,7 @@ from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
+from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
@@ -133,7 +134,9 @@ class Gateway(Reloadable):
             loop_lag=self._loop_lag,
             admin_token=admin_token,
         )
-        super().__init__(Reloads(parts, first), source)
+        reloads = Reloads(parts, first)
+        super().__init__(reloads, source)
+        self.live: Final = LiveCalls(lambda: [it.pipeline for it in reloads.live], first.input_required.parking)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
@@ -333,6 +336,10 @@ class Gateway(Reloadable):
             ],
             "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
+
+    def reconnect(self, name: str) -> bool:
+        """Connect to an upstream again, in the background. Returns whether there is one with this name."""
+        return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
     def tools(self) -> dict[str, Any]:
         """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""

@@ -91,11 +91,14 @@ TESTED_IN = {
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": ("control/report.py",),
+    "cli/live/test_calls.py": (
+        *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
+        *("control/live.py", "downstream/sessions/listing.py"),
+    ),
     "demo/test_tour.py": (
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
-    "hooks/test_loader.py": ("hooks/settings.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),

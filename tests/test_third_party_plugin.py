@@ -166,7 +166,7 @@ def test_its_wrong_settings_are_reported_at_their_lines(start, tmp_path):
     line = len(UPSTREAM.splitlines())
     first, second = seen["error"].splitlines()
     assert first.startswith(
-        f"{path}:{line + 3}: mcp.proxy.plugins[0] (night_watch): closed: Input should be a valid bool"
+        f"{path}:{line + 3}: mcp.proxy.plugins[0] (night_watch): closed: must be true or false, but is text"
     )
     assert second.startswith(f"{path}:{line + 4}: mcp.proxy.plugins[0] (night_watch): open: unknown setting; ")
     assert "perhaps" not in seen["error"]

@@ -28,6 +28,7 @@ try {
   const tried = [];
   for (const key of JSON.parse(keys)) {
     await page.getByLabel(/^Key/).fill(key);
+    await page.keyboard.press("Enter"); // is no decision
     await button.click();
     tried.push(await page.locator("h1").innerText());
   }

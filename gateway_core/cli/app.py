@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway_core.cli.commands import files, logins, serving, tools
+from gateway_core.cli.commands import files, live, logins, serving, tools
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.options import Command, Group
@@ -66,6 +66,9 @@ _COMMANDS: Final = (
     files.check,
     tools.tools,
     tools.call,
+    live.calls,
+    live.sessions,
+    live.reconnect,
     logins.login,
     logins.logout,
     files.plugins,

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
 from typing import Any, Final
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance, connectable
+from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 
 TIMEOUT: Final = 2.0
@@ -25,15 +27,8 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
     """GET `/admin/{page}` of the control plane. Raises `NotAnswering`; takes `TIMEOUT` seconds at most."""
-    try:
-        status, body = _get(instance, f"/admin/{page}")
-    except TimeoutError as error:
-        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
-    except OSError as error:  # includes RemoteDisconnected
-        raise _not_answering(instance, str(error) or type(error).__name__) from error
-    except http.client.HTTPException as error:
-        raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
-    if status != 200 or len(body) > MAX_ANSWER:
+    status, body = _answer(instance, "GET", page)
+    if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
     try:
         value = json.loads(body)
@@ -44,7 +39,28 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
     return value
 
 
-def _get(instance: Instance, path: str) -> tuple[int, bytes]:
+def act(instance: Instance, page: str, what: str) -> None:
+    """POST `/admin/{page}`. Raises `Failed` if there is no such `what`, `NotAnswering` as `fetch`."""
+    status, _ = _answer(instance, "POST", page)
+    if status == HTTPStatus.NOT_FOUND:
+        raise Failed(f"there is no {what}")
+    if status != HTTPStatus.OK:
+        raise _not_answering(instance, f"HTTP status {status}")
+
+
+def _answer(instance: Instance, verb: str, page: str) -> tuple[int, bytes]:
+    """Status and body of the response. Raises `NotAnswering`."""
+    try:
+        return _request(instance, verb, f"/admin/{page}")
+    except TimeoutError as error:
+        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
+    except OSError as error:  # includes RemoteDisconnected
+        raise _not_answering(instance, str(error) or type(error).__name__) from error
+    except http.client.HTTPException as error:
+        raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
+
+
+def _request(instance: Instance, verb: str, path: str) -> tuple[int, bytes]:
     """Status and body of the response; a body that is too large is cut to `MAX_ANSWER` + 1 bytes.
 
     Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
@@ -55,7 +71,7 @@ def _get(instance: Instance, path: str) -> tuple[int, bytes]:
         connection.connect()
         with _ended_at(connection.sock, deadline) as late:
             try:
-                connection.request("GET", path, headers={"Authorization": f"Bearer {instance.token}"})
+                connection.request(verb, path, headers={"Authorization": f"Bearer {instance.token}"})
                 answer = connection.getresponse()
                 body = answer.read(MAX_ANSWER + 1)
             except (OSError, http.client.HTTPException):

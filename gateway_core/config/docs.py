@@ -11,11 +11,13 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from gateway_core.config.expand import DEFAULT_PLUGINS, SECURITY_KEYS
-from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, TRUST_VARIABLE, loads
+from gateway_core.config.loader import FILE_LIMIT, RELATIVE_PATH, loads
 from gateway_core.config.models import FileTable, McpTable
-from gateway_core.config.report import bounds_of, section_in, sections, toml_value
+from gateway_core.config.report import section_in, sections, toml_value
 from gateway_core.config.sections import Section
+from gateway_core.config.wording import bounds_of
 from gateway_core.errors import ConfigError
+from gateway_core.files import TRUST_VARIABLE
 
 OUTPUT: Final = Path("docs", "configuration.md")
 COMMAND: Final = "python -m gateway_core.config.docs"

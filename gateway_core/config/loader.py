@@ -28,14 +28,12 @@ from gateway_core.config.server_tls import server_context_of
 from gateway_core.config.source import Path, line_of, scan, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
 from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.files import TRUST_VARIABLE
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
 """Path of the configuration file in a project."""
 FILE_LIMIT: Final = 1024 * 1024
 """Maximum size of a configuration file, bytes."""
-
-TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
-"""Environment variable; `1` accepts a file that others may write, or that another user owns."""
 
 Files = TypeVar("Files", bound=TlsFiles)
 

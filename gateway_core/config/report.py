@@ -7,10 +7,10 @@ of keys whose values are names or choices. No message shows a value from `${…}
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import tomli_w
 from pydantic.fields import FieldInfo
@@ -19,31 +19,20 @@ from pydantic_core import ErrorDetails
 from gateway_core.config.models import FileTable
 from gateway_core.config.sections import Section
 from gateway_core.config.source import Path, show
+from gateway_core.config.wording import (
+    BOUNDS,
+    bounds_of,
+    choices_of,
+    close_choice,
+    one_of,
+    type_found,
+    type_wanted,
+    unknown_key,
+)
 
 _SECRET_KEY = re.compile(r"secret|token|password|passwd|api[_-]?key|authorization|credential", re.IGNORECASE)
 _SECRET_TABLES: Final = frozenset({"env", "headers", "args", "auth", "settings"})
 _SHOWN_TEXTS: Final = frozenset({"name", "separator", "host", "group", "redact_patterns", "allowed_hosts"})
-_TYPES: Final = {
-    "string_type": "text in quotes",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a table",
-    "model_type": "a table",
-    "secret_type": "text in quotes",
-    "finite_number": "a finite number",
-}
-_KINDS: Final[tuple[tuple[type, str], ...]] = (
-    (bool, "a boolean"),  # before int, because bool is a subclass of int
-    (int, "a whole number"),
-    (float, "a number"),
-    (str, "text"),
-    (list, "a list"),
-    (tuple, "a list"),
-    (dict, "a table"),
-)
-_BOUNDS: Final = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,40 +68,32 @@ def _message(error: ErrorDetails, path: Path, *, secret: bool) -> str:
         return f"{context['message']}{f': {one_line(detail)}' if detail else found}"
     if kind == "literal_error" and field is not None:
         return _not_a_choice(path, field, value, secret)
-    if kind in _BOUNDS and field is not None:
+    if kind in BOUNDS and field is not None:
         found = "" if secret else f", but is {found_value(path, value)}"
         return f"must be {bounds_of(field)}{found}{_example(path, field)}"
-    found = found_type(value) if secret else found_value(path, value)
-    return f"must be {_TYPES.get(kind, 'something else')}, but is {found}{_example(path, field)}"
+    found = type_found(value) if secret else found_value(path, value)
+    return f"must be {type_wanted(kind) or 'something else'}, but is {found}{_example(path, field)}"
 
 
 def wrong_type(path: Path, kind: str, source: str) -> Problem:
     """The problem of a text from `${…}` that is no value of the key's type. `kind`: the type of pydantic's error."""
-    wanted = _TYPES[kind]
+    wanted = type_wanted(kind)
     return Problem(
         path, f"must be {wanted}, but the value of {source} is something else{_example(path, field_of(path))}"
     )
 
 
-def found_type(value: Any) -> str:
-    """The TOML type of `value`, in words."""
-    for kind, words in _KINDS:
-        if isinstance(value, kind):
-            return words
-    return "a date or time"
-
-
 def found_value(path: Path, value: Any) -> str:
     """The value if it cannot be secret, else its TOML type."""
     if any(isinstance(part, str) and (part in _SECRET_TABLES or _SECRET_KEY.search(part)) for part in path):
-        return found_type(value)
+        return type_found(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and len(str(value)) <= 30:
         return str(value)
     if isinstance(value, str) and len(value) <= 60 and _shown_text(path, field_of(path)):
         return f'the text "{one_line(value)}"'
-    return found_type(value)
+    return type_found(value)
 
 
 def one_line(text: str) -> str:
@@ -169,53 +150,20 @@ def _unknown_key(path: Path) -> str:
     if homes := _homes().get(key):
         return f"is not a key of this table; it belongs in {' or '.join(homes)}"
     known = model.file_keys()
-    if close := _closest(key, known):
-        return f'is not a known key; did you mean "{close}"?'
-    return f"is not a known key; known here: {', '.join(known)}"
+    return unknown_key(key, known)
 
 
 def _not_a_choice(path: Path, field: FieldInfo, value: Any, secret: bool) -> str:
-    choices = [str(choice) for choice in _choices(field.annotation)]
-    listed = ", ".join(f'"{choice}"' for choice in choices)
-    message = f"must be {'one of ' if len(choices) > 1 else ''}{listed}"
-    if secret:
-        return message
-    message += f", but is {found_value(path, value)}"
-    by_lower = {choice.lower(): choice for choice in choices}
-    close = _closest(value, by_lower) if isinstance(value, str) else ""
-    return f'{message}; did you mean "{by_lower[close]}"?' if close else message
-
-
-def _closest(text: str, known: Iterable[str]) -> str:
-    """The closest of these lower-case words; empty if none is close."""
-    import difflib  # noqa: PLC0415 - only files with errors need it
-
-    return next(iter(difflib.get_close_matches(text.lower(), list(known), n=1)), "")
-
-
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    return next((found for inner in get_args(annotation) if (found := _choices(inner))), ())
+    choices = choices_of(field.annotation)
+    message = f"must be {one_of(choices)}"
+    return message if secret else f"{message}, but is {found_value(path, value)}{close_choice(value, choices)}"
 
 
 def _shown_text(path: Path, field: FieldInfo | None) -> bool:
     if field is None or not path:
         return False
     key = next((part for part in reversed(path) if isinstance(part, str)), "")
-    return key in _SHOWN_TEXTS or field.annotation in (int, float, bool) or bool(_choices(field.annotation))
-
-
-def bounds_of(field: FieldInfo) -> str:
-    """The bounds of a number in words; empty if it has none."""
-    bounds = {
-        name: getattr(rule, name) for rule in field.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)
-    }
-    if "ge" in bounds and "le" in bounds:
-        return f"from {bounds['ge']} to {bounds['le']}"
-    if "gt" in bounds:
-        return f"greater than {bounds['gt']}"
-    return f"{bounds['ge']} or more" if "ge" in bounds else ""
+    return key in _SHOWN_TEXTS or field.annotation in (int, float, bool) or bool(choices_of(field.annotation))
 
 
 def example_of(key: str, field: FieldInfo) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -11,6 +14,7 @@ from pydantic import Field
 from gateway_core.config.fields import Filled
 from gateway_core.config.tls import RenewedContext, TlsFileError, TlsFiles, check_readable, load_certificate
 from gateway_core.errors import ConfigError
+from gateway_core.files import TRUST_VARIABLE
 from gateway_core.http1.certificate import names_of
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ def server_context_of(tls: ServerTlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(_ALPN)
     load_certificate(context, tls.cert, tls.key)
     if tls.client_ca is not None and tls.asks != "none":
+        _check_owned(tls.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if tls.asks == "required" else ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority alone may be named
         try:
@@ -74,6 +79,14 @@ def server_context_of(tls: ServerTlsConfig) -> ssl.SSLContext:
         except (ssl.SSLError, ValueError):
             raise TlsFileError("client_ca", "holds no certificate in PEM") from None
     return context
+
+
+def _check_owned(client_ca: str) -> None:
+    """Raise `TlsFileError` if every user may write to the file that says whose certificates count."""
+    writable = os.stat(client_ca).st_mode & stat.S_IWOTH
+    if writable and os.environ.get(TRUST_VARIABLE) != "1":
+        command = f"chmod o-w {shlex.quote(client_ca)}"
+        raise TlsFileError("client_ca", f"can be changed by every user of this machine; run: {command}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,27 @@ READINESS: Final = "/readyz"
 STATUS: Final = "/admin/status"
 TOOLS: Final = "/admin/tools"
 TOOL: Final = "/admin/tool"
+CALLS: Final = "/admin/calls"
+SESSIONS: Final = "/admin/sessions"
+UPSTREAMS: Final = "/admin/upstreams"
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
-_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", HEALTH, READINESS))
+_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", CALLS, SESSIONS, HEALTH, READINESS))
+
+
+class Sessions(Protocol):
+    """What the control plane needs from the sessions of agents."""
+
+    def listing(self) -> list[dict[str, Any]]: ...
+    def end_by_key(self, key: str) -> bool:
+        """End a session. Returns whether there is one with this key."""
+
+
+class Calls(Protocol):
+    """What the control plane needs from the calls in flight."""
+
+    def listing(self) -> list[dict[str, Any]]: ...
+    def cancel(self, exchange_id: str) -> bool:
+        """End a call. Returns whether there is one with this id."""
 
 
 class Operations(Protocol):
@@ -35,6 +54,13 @@ class Operations(Protocol):
     def status(self) -> dict[str, Any]: ...
     def tools(self) -> dict[str, Any]: ...
     def tool(self, name: str) -> dict[str, Any]: ...
+    def reconnect(self, name: str) -> bool:
+        """Connect to an upstream again. Returns whether there is one with this name."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def live(self) -> Calls: ...
     @property
     def pages(self) -> Mapping[str, PluginPage]:
         """The pages of plugins, by path."""
@@ -60,6 +86,19 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, _CHALLENGE)
             return _json(page(request), clean=operations.clean)
+
+        return handler
+
+    def acting(act: Callable[[str], bool], what: str, done: str) -> Handler:
+        """POST for one thing, which the last but one part of the path names."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if not _has_token(request, token):
+                return _problem("the admin token is required", 401, _CHALLENGE)
+            name = request.match_info["name"]
+            if not act(name):
+                return _problem(f"there is no such {what}", 404)
+            return _json({done: name}, clean=operations.clean)
 
         return handler
 
@@ -93,6 +132,11 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
     app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
     app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
+    app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
+    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(operations.live.cancel, "call", "cancelled"))
+    app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))
+    app.router.add_post(f"{SESSIONS}/{{name}}/end", acting(operations.sessions.end_by_key, "session", "ended"))
+    app.router.add_post(f"{UPSTREAMS}/{{name}}/reconnect", acting(operations.reconnect, "upstream", "reconnecting"))
     return app
 
 

@@ -158,9 +158,9 @@ class Exchange(msgspec.Struct, eq=False):
     """The parked exchange that this one resumes."""
     waited: float = 0.0
     """Seconds spent waiting for the agent's answers."""
-    _asking: int = 0
-    _away_since: float = 0.0
-    """Loop time at which the current wait for the agent's answers began."""
+    asking: int = 0
+    away_since: float = 0.0
+    """Loop time at which the current wait for the agent's answers began; 0 before the first."""
 
     @property
     def conversation(self) -> str:
@@ -284,9 +284,9 @@ class Exchange(msgspec.Struct, eq=False):
 
     async def _asked(self, who: str, method: str, asking: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
         loop = asyncio.get_running_loop()
-        if not self._asking:
-            self._away_since = loop.time()
-        self._asking += 1
+        if not self.asking:
+            self.away_since = loop.time()
+        self.asking += 1
         deadline = self.deadline
         if deadline is not None and not self.ended:
             # A missing answer must not end the call: the asker gets an error, and time to finish.
@@ -297,9 +297,9 @@ class Exchange(msgspec.Struct, eq=False):
         except TimeoutError:
             raise NoAnswer(who, method, seconds) from None
         finally:
-            self._asking -= 1
-            if not self._asking:
-                waited = loop.time() - self._away_since
+            self.asking -= 1
+            if not self.asking:
+                waited = loop.time() - self.away_since
                 self.waited += waited
                 if self.deadline is not None and not self.ended:
                     self.deadline.resume(waited)
@@ -307,7 +307,7 @@ class Exchange(msgspec.Struct, eq=False):
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
         self._flush_progress()
-        self._away_since = asyncio.get_running_loop().time()
+        self.away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
         self.away = True
         for limiter in self.held:
@@ -315,7 +315,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def rejoin(self, other: Exchange) -> None:
         """Attach to `other`, the agent's next request, which brings the answers and gets the result of this call."""
-        self.waited += asyncio.get_running_loop().time() - self._away_since
+        self.waited += asyncio.get_running_loop().time() - self.away_since
         self.back, self.deadline, self.progress_token = other.back, other.deadline, other.progress_token
         other.upstream, other.sent, other.touched = self.upstream, True, True
         self.log_level, other._resumed = other.log_level, self
@@ -331,7 +331,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def extend(self) -> None:
         """Extend the deadline after progress, unless the gateway has ended the call or its agent is being asked."""
-        if self.deadline is not None and not self.ended and not self._asking:
+        if self.deadline is not None and not self.ended and not self.asking:
             self.deadline.extend()
 
 

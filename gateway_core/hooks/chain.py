@@ -84,8 +84,11 @@ class ChainProgress(msgspec.Struct, eq=False):
 class Chain:
     """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
-    def __init__(self, plugins: Sequence[LoadedPlugin]) -> None:
-        """Raises `PluginError` for an authenticator or a page that cannot be used."""
+    def __init__(self, plugins: Sequence[LoadedPlugin], *, keeps_decisions: bool = False) -> None:
+        """`keeps_decisions`: record what plugins do even if none of them observes.
+
+        Raises `PluginError` for an authenticator or a page that cannot be used.
+        """
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
         registry = manager()
         for plugin in self.plugins:
@@ -113,7 +116,7 @@ class Chain:
         self._router = next(iter(hooks["route_tool"].values()), None)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
-        self._observed: Final = bool(hooks["observe"])
+        self._observed: Final = keeps_decisions or bool(hooks["observe"])
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
         self.pages: Final = pages_of(self.plugins)

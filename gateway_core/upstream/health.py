@@ -7,10 +7,13 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from gateway_core.api import UpstreamState
 from gateway_core.hooks import Chain
 from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.watch import Watch
 
+DRAIN_INTERVAL: Final = 0.05
+"""Seconds between two looks at whether calls are in flight."""
 STARTUP_GRACE: Final = 5.0
 """Seconds after the start in which list requests wait for upstreams not yet tried; later they never wait."""
 FIRST_GRACE: Final = 20.0
@@ -33,6 +36,7 @@ class HealthMonitor:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._watches: dict[Upstream, Watch] = {}
         self._tasks: dict[Upstream, asyncio.Task[None]] = {}
+        self._reconnecting: set[asyncio.Task[None]] = set()
         self._started = 0.0
         self._waited = False
 
@@ -55,6 +59,30 @@ class HealthMonitor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def begin_reconnect(self, name: str, patience: float) -> bool:
+        """`reconnect` in the background. Returns whether there is an upstream with this name."""
+        found = next((upstream for upstream in self._upstreams if upstream.name == name), None)
+        if found is not None:
+            task = asyncio.create_task(self.reconnect(found, patience), name=f"reconnect {name}")
+            self._reconnecting.add(task)
+            task.add_done_callback(self._reconnecting.discard)
+        return found is not None
+
+    async def reconnect(self, upstream: Upstream, patience: float) -> None:
+        """Connect to an upstream again: its calls in flight end first, within `patience` seconds.
+
+        No effect while that is going on already. Later calls wait for the new connection.
+        """
+        if upstream not in self._watches:
+            return
+        await self.forget([upstream])
+        upstream.status.enter(UpstreamState.CONNECTING, reason="an operator reconnects it")
+        deadline = upstream.clock.now() + patience
+        while upstream.facts.in_flight and upstream.clock.now() < deadline:
+            await upstream.clock.sleep(DRAIN_INTERVAL)
+        await upstream.connections.disconnect()
+        self.watch([upstream])
 
     def use(self, upstreams: Sequence[Upstream], chain: Chain) -> None:
         """Check by the plugins of `chain` from now on, and count these upstreams as the present ones."""
@@ -93,6 +121,8 @@ class HealthMonitor:
 
     async def stop(self) -> None:
         """Stop the watch tasks. The upstreams' owner closes their connections."""
+        for task in self._reconnecting:
+            task.cancel()
         await self.forget(list(self._watches))
 
 

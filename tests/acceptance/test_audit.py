@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from .conftest import RAD, Rad, free_port, wait_until
+from .conftest import RAD, Rad, free_port, rad, wait_until
 
 TOML = """
 [mcp.proxy]
@@ -86,6 +86,17 @@ async def test_entries_agree_with_the_journal_of_the_server(gateway: Any, record
     assert [len(entries(running, kind)) for kind in ("start", "stop")] == [1, 1]
     verified = running.run("audit", "verify")
     assert verified.returncode == 0, verified.stdout
+    assert running.run("backtest").returncode == 0, "the same rules decide the same"
+    looser = running.config.with_name("looser.toml")
+    looser.write_text(running.config.read_text().replace('tools = ["repeat"]', 'tools = ["other"]'))
+    found = rad("backtest", "--json", "--config", str(looser))
+    assert found.returncode == 1, found.stderr
+    (different,) = json.loads(found.stdout)["differences"]
+    assert (different["name"], different["was"]["rule"], different["now"]["rule"]) == (
+        "repeat",
+        "no repetition",
+        "the rest",
+    )
 
 
 async def test_a_killed_gateway_loses_no_call_that_was_answered(gateway: Any, recorder: Any) -> None:

@@ -85,6 +85,28 @@ def tls_of(folder: Path, **keys: Any) -> ServerTlsConfig:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
+def test_authorities_that_every_user_may_change_are_refused_unless_the_operator_trusts_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
+    table = 'cert = "cert.pem"\nkey = "key.pem"\nclient_ca = "ca.pem"'
+    (folder / "ca.pem").chmod(0o666)
+    with pytest.raises(ConfigError, match=r"tls\.client_ca: can be changed by every user.*chmod o-w"):
+        load(table, folder)
+    monkeypatch.setenv("RADIUM_TRUST_CONFIG", "1")
+    assert load(table, folder).proxy.tls is not None
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG")
+    (folder / "ca.pem").chmod(0o644)
+    certificate = ServerCertificate(tls_of(folder, client_ca=str(folder / "ca.pem")))
+    before = certificate.context
+    (folder / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    (folder / "ca.pem").chmod(0o666)
+    for _ in range(3):
+        certificate.poll()
+    assert certificate.context is before
+    assert any("client_ca: can be changed by every user" in line for line in lines)
+
+
 def test_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
     found = load('cert = "cert.pem"\nkey = "key.pem"\nclient_ca = "ca.pem"', folder).proxy.tls
     assert found == tls_of(folder, client_ca=str(folder / "ca.pem"))

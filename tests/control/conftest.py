@@ -14,11 +14,25 @@ from gateway_core.http1.hosts import HostGuard
 
 
 @dataclass
+class FakeCalls:
+    done: list[tuple[str, str]]
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [{"id": "hush-1"}]
+
+    def cancel(self, exchange_id: str) -> bool:
+        self.done.append(("cancel", exchange_id))
+        return exchange_id == "a1/b"
+
+
+@dataclass
 class FakeOperations:
     ready: bool = True
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
 
     pages: dict[str, PluginPage] = field(default_factory=dict)
+    done: list[tuple[str, str]] = field(default_factory=list)
+    """What was asked of it."""
 
     def status(self) -> dict[str, Any]:
         return self.shown
@@ -28,6 +42,25 @@ class FakeOperations:
 
     def tool(self, name: str) -> dict[str, Any]:
         return {"name": name}
+
+    @property
+    def live(self) -> "FakeCalls":
+        return FakeCalls(self.done)
+
+    def reconnect(self, name: str) -> bool:
+        self.done.append(("reconnect", name))
+        return name == "files"
+
+    @property
+    def sessions(self) -> "FakeOperations":
+        return self
+
+    def listing(self) -> list[dict[str, Any]]:
+        return [{"key": "k"}]
+
+    def end_by_key(self, key: str) -> bool:
+        self.done.append(("end", key))
+        return key == "k"
 
     def clean(self, data: bytes) -> bytes:
         return data.replace(b"hush", b"[REDACTED]")

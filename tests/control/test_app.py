@@ -179,3 +179,54 @@ async def test_a_page_of_another_site_is_forbidden(plane: Any) -> None:
     show(plane, lambda status: b"x")
     async with plane.get("/figures", Origin="http://evil.example") as answer:
         assert answer.status == 403
+
+
+async def test_calls_and_sessions_are_shown_with_the_token(plane: Any) -> None:
+    for path, content in [
+        ("/admin/calls", {"calls": [{"id": "[REDACTED]-1"}]}),
+        ("/admin/sessions", {"sessions": [{"key": "k"}]}),
+    ]:
+        async with plane.get(path) as answer:
+            assert (answer.status, await answer.json()) == (200, content)
+        async with plane.get(path, None) as answer:
+            assert answer.status == 401
+
+
+ACTS = [
+    ("/admin/calls/a1%2Fb/cancel", ("cancel", "a1/b"), {"cancelled": "a1/b"}),
+    ("/admin/sessions/k/end", ("end", "k"), {"ended": "k"}),
+    ("/admin/upstreams/files/reconnect", ("reconnect", "files"), {"reconnecting": "files"}),
+]
+
+
+@pytest.mark.parametrize(("path", "asked", "content"), ACTS)
+async def test_operators_act_on_one_thing_by_its_name(plane: Any, path: str, asked: Any, content: Any) -> None:
+    async with plane.get(path, method="POST") as answer:
+        assert (answer.status, await answer.json()) == (200, content)
+    assert plane.operations.done == [asked]
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/admin/calls/x/cancel", "call"),
+        ("/admin/sessions/x/end", "session"),
+        ("/admin/upstreams/x/reconnect", "upstream"),
+    ],
+)
+async def test_what_is_not_there_is_not_found(plane: Any, path: str, what: str) -> None:
+    async with plane.get(path, method="POST") as answer:
+        assert (answer.status, await answer.json()) == (404, {"error": f"there is no such {what}"})
+
+
+@pytest.mark.parametrize(("path", "asked", "content"), ACTS)
+async def test_nothing_is_done_without_the_token_or_by_reading(plane: Any, path: str, asked: Any, content: Any) -> None:
+    async with plane.get(path, None, method="POST") as answer:
+        assert answer.status == 401
+    async with plane.get(path, "Bearer other", method="POST") as answer:
+        assert answer.status == 401
+    async with plane.get(path) as answer:
+        assert answer.status == 405
+    async with plane.get(path, method="POST", Origin="http://evil.example") as answer:
+        assert answer.status == 403
+    assert plane.operations.done == []

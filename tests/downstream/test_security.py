@@ -48,3 +48,10 @@ async def test_bytes_beyond_ascii_are_refused_in_headers_that_the_gateway_reads(
     lines = b"".join(b"%b: %b\r\n" % (key.encode(), text) for key, text in fields.items())
     answer = await world.raw(b"POST /mcp HTTP/1.1\r\n%b\r\n%b" % (lines, body))
     assert answer.startswith(b"HTTP/1.1 %d " % expected)
+
+
+async def test_the_host_of_the_public_address_is_allowed(start: Any) -> None:
+    world = await start(public_url="https://gateway.example.com")
+    for host, status in (("gateway.example.com", 405), ("evil.example", 403)):
+        async with world.http.request("PUT", world.url, headers={"Host": host}) as response:
+            assert response.status == status

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import Any
 
 import pytest
+from mcp import MCPError
 
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.generations.reloads import ReloadRefused
@@ -177,3 +179,31 @@ async def test_a_gateway_that_stops_refuses_and_undoes_a_reload(stand: Stand) ->
     with pytest.raises(ReloadRefused):
         await stand.gateway.reload()
     assert stand.notes == ["discarded"]
+
+
+@MODES
+async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
+    closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}
+    await stand.start(served("one"), plugins=[{"name": "audit_log", "sync": "each"}])
+    async with stand.client(mode) as client:
+        await text(client, "one_pid")
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
+        async with asyncio.timeout(30):
+            while not stand.gateway.pool.upstreams[0].facts.in_flight:
+                await asyncio.sleep(0.01)
+        await stand.reload(served("one"), plugins=[{"name": "audit_log", "sync": "each"}, closed])
+        with pytest.raises(MCPError, match="closed"):
+            await client.call_tool("one_pid", {})
+        await waiting
+    await stand.settled()
+    await stand.gateway.stop()
+    entries = [json.loads(line) for line in stand.path.with_name("audit.jsonl").read_text().splitlines()]
+    calls = [one for one in entries if one.get("method") == "tools/call"]
+    assert [(one["name"], one["generation"], one["decision"], one["rule"]) for one in calls] == [
+        ("one_pid", 1, "allow", ""),
+        ("one_pid", 2, "refuse", "closed"),
+        ("one_wait", 1, "allow", ""),
+    ]
+    assert [one["seq"] for one in entries] == list(range(1, len(entries) + 1))
+    assert [one["prev"] for one in entries[1:]] == [one["hash"] for one in entries[:-1]]
+    assert [one["type"] for one in entries if one["type"] in {"start", "stop"}] == ["start", "stop"]

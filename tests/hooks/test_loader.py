@@ -338,12 +338,12 @@ def test_settings_are_all_reported_at_once_each_at_its_line(install):
     assert [line.partition(f" {path}: ")[0::2] for line in found] == [
         (
             "mcp-proxy.toml:11:",
-            "limit: Input should be a valid integer, unable to parse string as an integer (calls per minute)",
+            "limit: must be a whole number, but is text (calls per minute)",
         ),
-        ("mcp-proxy.toml:12:", "key: Input should be a valid string"),
-        ("mcp-proxy.toml:15:", "hosts[1]: Input should be a valid integer, unable to parse string as an integer"),
-        ("mcp-proxy.toml:17:", "inner.depth: Input should be a valid integer, unable to parse string as an integer"),
-        ("mcp-proxy.toml:16:", "inner.width: Extra inputs are not permitted"),
+        ("mcp-proxy.toml:12:", "key: must be text in quotes, but is a list"),
+        ("mcp-proxy.toml:15:", "hosts[1]: must be a whole number, but is text"),
+        ("mcp-proxy.toml:17:", "inner.depth: must be a whole number, but is text"),
+        ("mcp-proxy.toml:16:", "inner.width: unknown setting; did you mean depth? it has depth"),
         ("mcp-proxy.toml:18:", "mode: use on"),
         ("mcp-proxy.toml:10:", "must: is required (where to); add it"),
         (

@@ -32,10 +32,11 @@ MAX_PENDING: Final = 64
 """Answers at a time whose key is being looked at."""
 FORM: Final = "application/x-www-form-urlencoded"
 _ACTIONS: Final[Mapping[str, Action]] = {"approve": "accept", "decline": "decline"}
+# The first button is the one that Enter in the field for the key presses: disabled, so that only a click decides.
 _BODY: Final = """<h1>An agent asks for your decision</h1>
 <p>{who}</p>
 <pre class="text">{question}</pre>
-{problem}<form method="post">
+{problem}<form method="post"><button type="submit" disabled hidden></button>
 {key}<button type="submit" name="answer" value="approve">Approve</button>
 <button type="submit" name="answer" value="decline">Decline</button>
 </form>
@@ -111,10 +112,10 @@ class QuestionPageHttp:
 
     async def _answered(self, client: Client, head: RequestHead, page: QuestionPage, answer: str, key: str) -> Response:
         """Show the question, or take the answer of a person who may give it."""
-        if key:
-            fields = {**head.fields, "authorization": f"Bearer {key}"}
-            head = replace(head, fields=fields, repeated=head.repeated - {"authorization"})
-        person = await self._authentication.proven(client, head)
+        try:
+            person = await (self._with_key(client, head, key) if key else self._authentication.proven(client, head))
+        except HttpError as error:
+            return _question(page, needs_key=True, problem=f"Nothing was done: {error.message}. Try again later.")
         may = page.may_be_answered_by(person) and not (key and person is None)
         if not answer:
             return _question(page, needs_key=not may)
@@ -128,6 +129,23 @@ class QuestionPageHttp:
         if answer == "approve":
             return _page(200, "You approved the call", "It goes on now. You can close this page.")
         return _page(200, "You declined the call", "It was not executed. You can close this page.")
+
+    async def _with_key(self, client: Client, head: RequestHead, key: str) -> Principal | None:
+        """The principal that a typed key proves, whatever else the browser proves; None for a wrong key.
+
+        Raises `HttpError` (429, 503) if the key cannot be looked at now.
+        """
+        if not key.isprintable():
+            return None  # no header could have brought it
+        fields = {**head.fields, "authorization": f"Bearer {key}"}
+        with_key = replace(head, fields=fields, repeated=head.repeated - {"authorization"})
+        try:
+            verdict = await self._authentication.ask(client, with_key)
+        except HttpError as error:
+            if error.status != 401:
+                raise
+            return None
+        return verdict.caller_found.principal
 
 
 def _fields(head: RequestHead, body: bytes) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from loguru import logger
 
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.sessions import listing
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.sessions.store import SessionStore
@@ -200,6 +201,17 @@ class Sessions:
         self._store.delete(record)
         session.end()
         self._run(self._tell_ended(record.id))
+
+    def listing(self) -> list[dict[str, Any]]:
+        """The sessions that this process serves, for operators."""
+        return [listing.session(session, self._store.clock()) for session in self]
+
+    def end_by_key(self, key: str) -> bool:
+        """End the session with this key (`SessionRecord.key`). Returns whether there is one."""
+        found = next((session for session in self if session.record.key == key), None)
+        if found is not None:
+            self.end(found)
+        return found is not None
 
     def end_all(self) -> None:
         """End all sessions of this process."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -176,6 +176,21 @@ class Parking:
         call.exchange.leave()
         call.set_lapse(self._wait, self._lapsed, key)
         return key
+
+    def calls(self) -> Iterator[tuple[Exchange, float]]:
+        """The parked calls, and the seconds for which each has waited for its agent."""
+        now = asyncio.get_running_loop().time()
+        for call in list(self._parked.values()):
+            yield call.exchange, now - call.exchange.away_since
+
+    def cancel(self, exchange_id: str) -> bool:
+        """Abandon a parked call by the id of its exchange. Returns whether there was one."""
+        for key, call in list(self._parked.items()):
+            if call.exchange.id == exchange_id:
+                self._taken(key)
+                self._give_up(call)
+                return True
+        return False
 
     async def wait_empty(self, seconds: float) -> None:
         """Wait until no call is parked, at most `seconds`."""

@@ -18,10 +18,10 @@ from gateway_core.exchange.exchange import BackChannel
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.names import ELICITED
 
 PAGE_PATH: Final = "/ask/"
 """Path of the pages, up to the token."""
-COMPLETE: Final = "notifications/elicitation/complete"
 
 Decision: TypeAlias = tuple[Action, str]
 """What the person did, and who that was; empty if nothing proves it."""
@@ -179,7 +179,7 @@ async def opened(back: BackChannel, asking: Coroutine[Any, Any, bytes], page: Qu
             if read_answer(given, None, "its answer")[0] != "accept":
                 return given
         answer = await decided(page)
-        back.notify(COMPLETE, jsonrpc.encode({"elicitationId": page.id}))
+        back.notify(ELICITED, jsonrpc.encode({"elicitationId": page.id}))
         return answer
     finally:
         opening.cancel()

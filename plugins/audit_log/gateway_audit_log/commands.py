@@ -67,7 +67,7 @@ def verify_command(
     except UnusableKey as problem:
         raise CommandError(str(problem)) from None
     files = _files(context, file)
-    with _readable():
+    with readable():
         report = verify(files, keys, expect)
     if as_json:
         context.put_json(
@@ -119,7 +119,7 @@ def show(
     Examples: rad mcp proxy audit show --decision refuse --since 2h; rad mcp proxy audit show --tool 'delete_*' -f
     """
     context = CommandContext.of(NAME, AuditConfig, config)
-    chosen = _filter(
+    chosen = filter_of(
         principal=principal,
         tool=tool,
         upstream=upstream,
@@ -129,7 +129,7 @@ def show(
         until=until,
     )
     files = _files(context, file)
-    with _readable():
+    with readable():
         found = _last(filter(chosen.admits, entries_of(files)), last)
         if as_json:
             for entry in found:
@@ -167,7 +167,7 @@ def export(
     if form not in {"csv", "jsonl"}:
         raise typer.BadParameter("--format is csv or jsonl")
     context = CommandContext.of(NAME, AuditConfig, config)
-    chosen = _filter(
+    chosen = filter_of(
         principal=principal,
         tool=tool,
         upstream=upstream,
@@ -177,7 +177,7 @@ def export(
         until=until,
     )
     files = _files(context, file)
-    with _readable(), contextlib.ExitStack() as stack:
+    with readable(), contextlib.ExitStack() as stack:
         to = sys.stdout
         if output is not None:
             to = stack.enter_context(os.fdopen(_new(Path(output)), "w", encoding="utf-8", newline=""))
@@ -199,7 +199,17 @@ def _new(path: Path) -> int:
         raise CommandError(f"{path}: exists already; name a new file") from None
 
 
-def _filter(*, principal: str, tool: str, upstream: str, outcome: str, decision: str, since: str, until: str) -> Filter:
+def filter_of(
+    *,
+    principal: str = "",
+    tool: str = "",
+    upstream: str = "",
+    outcome: str = "",
+    decision: str = "",
+    since: str = "",
+    until: str = "",
+) -> Filter:
+    """The filter of the options. Raises `typer.BadParameter` for a time that is none."""
     moments = []
     for option, given in (("--since", since), ("--until", until)):
         try:
@@ -222,7 +232,8 @@ def _files(context: CommandContext[AuditConfig], file: str | None) -> list[Path]
 
 
 @contextlib.contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
+    """Within this context, a file that cannot be read ends the command with a message."""
     try:
         yield
     except BrokenPipeError:

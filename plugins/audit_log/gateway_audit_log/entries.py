@@ -97,6 +97,8 @@ class Entries:
             body["arguments"] = self._digest(call.raw_arguments)
             if call.continues:
                 body["continues"] = True
+            if call.given_answers().given:
+                body["answered"] = True
             if final is not None and final is not call and _differs(call, final):
                 body["rewritten"] = {"name": self._name(final), "arguments": self._digest(final.raw_arguments)}
         answer = _bytes_of(result)

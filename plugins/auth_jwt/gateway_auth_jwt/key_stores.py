@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +178,8 @@ class FileKeys:
 def read_keys(path: Path) -> KeySet:
     """The keys in a file. Raises `ValueError` or `OSError`."""
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_mode & stat.S_IWOTH and os.environ.get("RADIUM_TRUST_CONFIG") != "1":
+            raise ValueError(f"every user of this machine can change it; run: chmod o-w {shlex.quote(str(path))}")
         body = file.read(MAX_DOCUMENT + 1)
     if len(body) > MAX_DOCUMENT:
         raise ValueError(f"it is larger than {MAX_DOCUMENT} bytes")

@@ -302,3 +302,19 @@ async def test_a_file_that_becomes_unusable_proves_nothing(authority: Any, tmp_p
         await found(keys, "one")
     authority.write(tmp_path)
     assert await found(keys, "one") == ["one"]
+
+
+async def test_a_file_that_every_user_may_change_proves_nothing(
+    authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
+    path = authority.write(tmp_path)
+    keys = FileKeys(path)
+    path.chmod(0o666)
+    with pytest.raises(ValueError, match="every user of this machine can change it"):
+        FileKeys(path)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(KeysUnavailableError, match="every user of this machine can change it"):
+        await keys.find(None, "RS256")
+    monkeypatch.setenv("RADIUM_TRUST_CONFIG", "1")
+    FileKeys(path)

@@ -83,9 +83,10 @@ class RateLimit:
         self._clock = clock
         self._limits = config.limits
         self._arrivals = MemoryArrivals() if arrivals is None else arrivals
-        counts = Counts(wall)
+        self._wall = wall
+        counts = Counts(self._time)
         general = checks(config, self._arrivals, counts)
-        self._address = checks(config.address, MemoryArrivals(), Counts(wall))
+        self._address = checks(config.address, MemoryArrivals(), Counts(self._time))
         self._rules = tuple(_rules(config, general, self._arrivals, counts))
         self._matches: OrderedDict[tuple[frozenset[str], str], Rule] = OrderedDict()
         only = general[0] if len(general) == 1 and not self._address and len(self._rules) == 1 else None
@@ -102,6 +103,13 @@ class RateLimit:
                 message = f"never applies, because limits[{earlier}] comes first and fits all its agents and tools"
                 yield Note(message, f"limits[{number}]")
             yield from known.about_tools(limit.tools, f"limits[{number}].tools")
+
+    def use_clock(self, clock: Callable[[], float]) -> None:
+        """Take the time from a back-test: that of the recorded call, in seconds since the epoch."""
+        self._clock = self._wall = clock
+
+    def _time(self) -> float:
+        return self._wall()
 
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:

@@ -9,7 +9,10 @@ import pytest
 
 from gateway_core import Ask, Principal
 from gateway_core.api import Call
-from gateway_core.hooks import Question
+from gateway_core.config import TrustedProxiesConfig
+from gateway_core.downstream.auth.authentication import Authentication
+from gateway_core.downstream.auth.forwarded import TrustedProxies
+from gateway_core.hooks import Chain, Question
 from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPage, QuestionPages
 
 from ..auth.keys import Keys
@@ -123,6 +126,25 @@ async def test_a_trusted_proxy_says_who_the_person_is(start: Any) -> None:
     assert page.answer.result() == ("accept", "alice|proxy")
 
 
+async def test_a_typed_key_counts_before_the_login_of_a_proxy(start: Any) -> None:
+    keys, pages = Keys(), QuestionPages(10)
+    keys.groups = ["approvers"]
+    proxies = {"networks": ["127.0.0.1"], "identity_header": "X-Forwarded-User"}
+    site = Site(await start(authenticators=[keys], trusted_proxies=proxies, pages=pages), pages)
+    page, alice = site.open(approvers=["approvers"]), {"X-Forwarded-User": "alice"}
+    assert (await site.post(page, alice, answer="approve"))[0] == 403
+    assert (await site.post(page, alice, answer="approve", key="key-wrong"))[0] == 403
+    assert (await site.post(page, alice, answer="approve", key="key-carol"))[0] == 200
+    assert page.answer.result() == ("accept", "carol|keys")
+
+
+async def test_another_configuration_says_who_may_answer(site: Site) -> None:
+    page, app = site.open(), site.world.downstream._app
+    app._questions.use(Authentication(Chain([]).authenticators, TrustedProxies(TrustedProxiesConfig()), anonymous=True))
+    assert (await site.post(page, answer="approve", key="key-alice"))[0] == 403
+    assert not page.answer.done()
+
+
 async def test_on_this_machine_an_agent_that_proves_nothing_needs_no_key(site: Site) -> None:
     page = site.open(CLAIMED)
     assert 'name="key"' not in (await site.get(page))[1]
@@ -184,7 +206,9 @@ async def test_guesses_of_keys_have_to_wait(site: Site, monkeypatch: pytest.Monk
     page = site.open()
     for number in range(5):
         assert (await site.post(page, answer="approve", key=f"guess-{number}"))[0] == 403
-    assert (await site.post(page, answer="approve", key="key-alice"))[0] == 403, "not looked at for now"
+    status, text = await site.post(page, answer="approve", key="key-alice")
+    assert status == 403
+    assert "too many credentials from this address were refused. Try again later" in text
     assert not page.answer.done()
 
 

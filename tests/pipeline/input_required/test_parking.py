@@ -296,3 +296,18 @@ async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
     await asyncio.wait_for(gateway.drain(), 10)
     for descriptor in (stdin, answers, stdout):
         os.close(descriptor)
+
+
+async def test_an_operator_sees_a_parked_call_and_cancels_it(
+    world: Any, asker: Any, http: aiohttp.ClientSession
+) -> None:
+    async with world(asker("http", "legacy")) as w:
+        agent = Agent(w, http)
+        state = await agent.asked()
+        (shown,) = w.gateway.live.listing()
+        assert (shown["parked"], shown["name"], shown["upstream"]) == (True, "greet", "asker")
+        assert not w.gateway.live.cancel("another")
+        assert w.gateway.live.cancel(shown["id"])
+        assert w.gateway.live.listing() == []
+        assert not w.gateway.live.cancel(shown["id"])
+        assert refusal(await agent.call("greet", {"who": "bob"}, requestState=state, **agent.answers())) == REFUSED

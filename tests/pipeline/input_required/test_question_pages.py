@@ -15,7 +15,7 @@ from gateway_core.api import Call
 from gateway_core.errors import REJECTED, RpcError
 from gateway_core.hooks import Question
 from gateway_core.pipeline.input_required import plugin_questions
-from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPages
+from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPages, opened
 
 from .test_parking import REFUSED, Agent, refusal, said
 from .test_plugin_questions import ERAS, FORM, SUM, Approval, Counter, http, plugins, text
@@ -273,3 +273,39 @@ async def test_pages_are_bounded_lapse_and_have_different_addresses() -> None:
     for page in made:
         some.close(page)
     assert len(some) == 0
+
+
+async def test_a_legacy_client_is_told_that_its_user_has_answered() -> None:
+    told: list[tuple[str, bytes]] = []
+
+    class Back:
+        def notify(self, method: str, params: bytes) -> None:
+            told.append((method, params))
+
+        async def ask(self, method: str, params: bytes) -> bytes:
+            return b'{"action":"accept"}'
+
+    some, back = pages(), Back()
+    page = some.open(question(), call(ANN), 60, bytes)
+    waiting = asyncio.create_task(opened(back, back.ask("elicitation/create", b"{}"), page))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    some.decide(page, ("decline", "ann|keys"))
+    assert await waiting == b'{"action":"decline"}'
+    assert told == [("notifications/elicitation/complete", b'{"elicitationId":"%b"}' % page.id.encode())]
+
+
+async def test_an_answer_on_the_page_counts_before_the_client_says_anything() -> None:
+    class Silent:
+        def notify(self, method: str, params: bytes) -> None: ...
+
+        async def ask(self, method: str, params: bytes) -> bytes:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    some, back = pages(), Silent()
+    page = some.open(question(), call(ANN), 60, bytes)
+    waiting = asyncio.create_task(opened(back, back.ask("elicitation/create", b"{}"), page))
+    await asyncio.sleep(0.01)
+    some.decide(page, ("accept", ""))
+    assert await waiting == b'{"action":"accept"}'

@@ -1,0 +1,42 @@
+"""`rad mcp proxy reconnect`: connects the gateway to one upstream again, and restarts its process if it has one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from gateway_core.cli.client import act, fetch
+from gateway_core.cli.instance import Instance
+from gateway_core.cli.report import Failed, say
+from gateway_core.cli.running import instance
+
+POLL: Final = 0.2
+"""Seconds between two looks at the state."""
+PATIENCE: Final = 120.0
+"""Seconds to wait for the new connection: the calls in flight end first, and the server may start slowly."""
+
+
+def reconnect(config: Path | None, upstream: str) -> None:
+    """Reconnect, and wait for the result. Raises `Failed`, `NotRunning`, `NotAnswering`."""
+    running = instance(config)
+    before = _upstream(running, upstream)
+    act(running, f"upstreams/{quote(upstream, safe='')}/reconnect", f"upstream {upstream}")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        time.sleep(POLL)
+        found = _upstream(running, upstream)
+        if found["state"] == "healthy" and found["connects"] > before["connects"]:
+            say(f"{upstream} is connected: {found['server'] or 'a server without a name'}")
+            return
+        if found["state"] not in {"healthy", "connecting", "ejected"}:
+            raise Failed(f"{upstream} is {found['state'].replace('_', ' ')}: {found['last_error']}")
+    raise Failed(f"{upstream} is not connected after {PATIENCE:g} s; `status` shows what it waits for")
+
+
+def _upstream(running: Instance, name: str) -> dict[str, Any]:
+    for found in fetch(running, "status")["upstreams"]:
+        if found["name"] == name and found["state"] != "disabled":
+            return dict(found)
+    raise Failed(f"there is no upstream {name} in the running gateway")
