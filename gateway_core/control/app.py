@@ -89,14 +89,14 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
 
         return handler
 
-    def acting(act: Callable[[str], bool], what: str, done: str) -> Handler:
-        """POST for one thing, which the last but one part of the path names."""
+    def acting(act: Callable[[], Callable[[str], bool]], what: str, done: str) -> Handler:
+        """POST for one thing, which the last but one part of the path names. `act` returns the function to call."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, _CHALLENGE)
             name = request.match_info["name"]
-            if not act(name):
+            if not act()(name):
                 return _problem(f"there is no such {what}", 404)
             return _json({done: name}, clean=operations.clean)
 
@@ -133,10 +133,12 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
     app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
     app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
     app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
-    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(operations.live.cancel, "call", "cancelled"))
+    app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(lambda: operations.live.cancel, "call", "cancelled"))
     app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))
-    app.router.add_post(f"{SESSIONS}/{{name}}/end", acting(operations.sessions.end_by_key, "session", "ended"))
-    app.router.add_post(f"{UPSTREAMS}/{{name}}/reconnect", acting(operations.reconnect, "upstream", "reconnecting"))
+    app.router.add_post(f"{SESSIONS}/{{name}}/end", acting(lambda: operations.sessions.end_by_key, "session", "ended"))
+    app.router.add_post(
+        f"{UPSTREAMS}/{{name}}/reconnect", acting(lambda: operations.reconnect, "upstream", "reconnecting")
+    )
     return app
 
 

@@ -69,13 +69,14 @@ NOTHING: Final = Presented()
 """What agents present whose upstreams need nothing of them."""
 
 
-RIGHTS: Final = ("azp", "client_id", "appid", "act", "acr", "amr", "roles", "cnf")
-"""Claims in which two tokens of one subject may give it other rights, besides groups and scopes."""
+CHANGING: Final = frozenset({"iat", "exp", "nbf", "jti", "auth_time", "nonce", "at_hash", "uti", "aio", "rh"})
+"""Claims that differ in each token of one agent and give no rights. Any other claim may: roles, details of an
+authorization (RFC 9396), an actor, and those that a server made up."""
 
 
 def rights_of(principal: Principal) -> str:
     """A text for what a verified principal may do, by its token; the same for a renewed token."""
-    claims = {name: principal.claims[name] for name in RIGHTS if name in principal.claims}
+    claims = {name: value for name, value in principal.claims.items() if name not in CHANGING}
     return msgspec.json.encode([sorted(principal.scopes), sorted(principal.groups), claims], order="sorted").decode()
 
 

@@ -173,6 +173,30 @@ async def test_a_token_with_less_rights_gets_no_token_of_one_with_more(start: An
     assert [claims_of(it["subject_token"])["scope"] for it in exchange.of("eve")] == ["mcp admin", "mcp"]
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"authorization_details": [{"type": "account", "id": "1"}]},
+        {"realm_access": {"roles": ["admin"]}},
+        {"permissions": ["write"]},
+        {"act": {"sub": "robot"}},
+    ],
+)
+async def test_any_claim_may_give_rights_but_those_that_change_with_each_token(
+    start: Any, exchange: Exchange, claims: dict[str, Any]
+) -> None:
+    made = await start()
+    async with (
+        made.client(None, "modern", bearer=token("eve", **claims)) as more,
+        made.client(None, "modern", bearer=token("eve", jti="1")) as less,
+        made.client(None, "modern", bearer=token("eve", jti="2", iat=1, auth_time=2)) as renewed,
+    ):
+        for client in (more, less, renewed):
+            await client.call_tool("recall", {})
+    sent = [claims_of(it["subject_token"]) for it in exchange.of("eve")]
+    assert [claims.keys() <= it.keys() for it in sent] == [True, False]
+
+
 async def test_an_agent_without_an_access_token_is_refused(start: Any, exchange: Exchange) -> None:
     made = await start()
     async with made.client(None, "modern") as client, made.client("fay", "modern") as named:
