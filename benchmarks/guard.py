@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -80,6 +81,19 @@ _POLICY = (
     + _DEFAULT
 )
 """50 rules, of which the last one decides."""
+_PROFILE = """
+[[mcp.proxy.profiles]]
+name = "desk"
+tools = ["bench:*", "!*9"]
+groups = ["staff"]
+
+[[mcp.proxy.profiles.overrides]]
+tool = "bench:echo"
+name = "say"
+description = "Says something."
+"""
+_PRESET = 'fixed = { to = "all" }\n'
+"""An argument that the profile sets."""
 _AUDIT = "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("audit_log", *DEFAULT_PLUGINS)) + _DEFAULT
 _META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -87,6 +101,7 @@ _META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 _PARAMS = {"name": "echo", "arguments": {"text": "x" * 100}, "_meta": _META}
+_RENAMED = {**_PARAMS, "name": "say"}
 _BODY = jsonrpc.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": _PARAMS})
 _HEAD = (
     b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nMcp-Method: tools/call\r\n"
@@ -245,6 +260,8 @@ async def measured() -> dict[str, Cost]:
         output.setup(Log, to_terminal=False)  # type: ignore[arg-type]
         minimal, default = await gateway(scratch, _MINIMAL), await gateway(scratch, _DEFAULT)
         ruled, alice = await gateway(scratch, _POLICY), Principal.proven("alice", issuer="keys", groups=["staff"])
+        narrow, preset = [await gateway(scratch, _POLICY + _PROFILE + more) for more in ("", _PRESET)]
+        clerk = replace(alice, profile="desk")
         audited = await gateway(scratch, _AUDIT)
         paths = {
             "request read": reading,
@@ -254,6 +271,8 @@ async def measured() -> dict[str, Cost]:
             ),
             "usual call with the default plugins": beginning(default, "modern", _PARAMS),
             "the same with a policy of 50 rules": beginning(ruled, "modern", _PARAMS, alice),
+            "the same in a profile": beginning(narrow, "modern", _RENAMED, clerk),
+            "the same with an argument that is set": beginning(preset, "modern", _RENAMED, clerk),
             "the same with an audit log instead": beginning(audited, "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),

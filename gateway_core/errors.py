@@ -7,7 +7,7 @@ to another upstream or must never be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -103,6 +103,16 @@ class GatewayError(Exception):
     """An error that the operator has to fix. The text says what happened, to what, and what to do."""
 
 
+class UnknownProfile(GatewayError):
+    """The configuration has no such profile."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        """`known`: the profiles that it has."""
+        names = ", ".join(known)
+        has = f"the configuration has {names}" if names else "the configuration has no profiles"
+        super().__init__(f"no profile {name[:100]!r}; {has}")
+
+
 class FileProblem(str):
     """One problem in a file as text, `file:line: key: message`, and its parts."""
 
@@ -141,6 +151,17 @@ class FileProblem(str):
         self.message = message
         self.unset = unset
 
+    def parts(self) -> dict[str, Any]:
+        """`file`, `line`, `key` and `message`, for output as JSON."""
+        return {"file": self.file, "line": self.line, "key": self.key, "message": self.message}
+
+
+def parts_of(problem: str, file: str | None = None) -> dict[str, Any]:
+    """`FileProblem.parts` of any problem; `line` and `key` are None for one that names no place in `file`."""
+    if isinstance(problem, FileProblem):
+        return problem.parts()
+    return {"file": file, "line": None, "key": None, "message": problem}
+
 
 class ConfigError(GatewayError):
     """The configuration file is invalid. `problems` holds every problem, each `file:line: path: what`."""
@@ -156,6 +177,10 @@ class PluginError(GatewayError):
     def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
         super().__init__(text)
         self.problems = list(problems)
+
+
+class ReloadRefused(GatewayError):
+    """The gateway takes no other configuration now."""
 
 
 class DeliveryError(Exception):

@@ -121,22 +121,12 @@ class Gateway(Reloadable):
         self.budget.when_full(self.sessions.end_idle)
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
+        self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
-        parts = Parts(
-            common=common,
-            pool=self.pool,
-            health=self.health,
-            held=held,
-            open_logins=self._open_logins,
-            store=store,
-            downstream=self.downstream,
-            control=self.control,
-            loop_lag=self._loop_lag,
-            admin_token=admin_token,
-        )
+        kept = (store, self.downstream, self.control, self._loop_lag)
+        parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
-        self.live: Final = LiveCalls(lambda: [it.pipeline for it in reloads.live], first.input_required.parking)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
@@ -233,9 +223,9 @@ class Gateway(Reloadable):
         await self.health.wait_first_attempts(timeout)
         await self.catalog.settled()
 
-    async def serve_stdio(self) -> None:
-        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it."""
-        self._stdio = self.downstream.stdio_server()
+    async def serve_stdio(self, profile: str = "") -> None:
+        """Serve one agent on stdin and stdout until it closes stdin, or `drain` ends it. `profile`: of the agent."""
+        self._stdio = self.downstream.stdio_server(profile=profile)
         try:
             await self._stdio.run()
         finally:
@@ -341,13 +331,13 @@ class Gateway(Reloadable):
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
-    def tools(self) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools`: the published tools, and how name conflicts were resolved."""
-        return report.tools(self.catalog.snapshot, self.pool.upstreams, self.catalog.notes())
+    def tools(self, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools`: what agents see, and how name conflicts were resolved; see `report`."""
+        return report.tools(self.catalog, self.pool.upstreams, profile)
 
-    def tool(self, name: str) -> dict[str, Any]:
-        """The data of `rad mcp proxy tools NAME`: one tool by its published name, or as `upstream:tool`."""
-        return report.tool(name, self.catalog.tool(name))
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
+        return report.tool(self.catalog, name, profile)
 
 
 def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:

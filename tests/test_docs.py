@@ -138,7 +138,7 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
 
 
 def test_the_check_of_commands_finds_mistakes() -> None:
-    assert list(problems_of("reload", ""))
+    assert list(problems_of("recharge", ""))
     assert list(problems_of("start", "--prot 3000"))
     assert list(problems_of("start", "file.toml"))
     assert list(problems_of("status", "--config"))

@@ -21,6 +21,7 @@ from gateway_core.api.served import KINDS, Published, Served
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY, RpcError, drop_traceback
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era, Kind
+from gateway_core.mcp.preset import Preset
 from gateway_core.mcp.read_only import ReadOnlyDict
 
 _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
@@ -181,9 +182,12 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Whether this call was made from `other` by `replace`."""
         return self._states is other._states and self.method == other.method
 
-    def with_target(self, served: Served | None, tool: Tool | None) -> Call:
-        """Called by the core: this call with what stands behind its name, and the catalog's entry of a tool."""
-        return _replace(self, tool=tool, _served=served)
+    def with_target(self, served: Served | None, tool: Tool | None, preset: Preset | None = None) -> Call:
+        """Called by the core: this call with what stands behind its name, the catalog's entry of a tool, and the
+        arguments that a profile sets."""
+        raw = self.raw_arguments if preset is None else preset.enforced_in(self.raw_arguments)
+        decoded = self._decoded if raw is self.raw_arguments else {}
+        return _replace(self, tool=tool, _served=served, raw_arguments=raw, _decoded=decoded)
 
     def with_listed(self, listed: Mapping[str, Published]) -> Call:
         """Called by the core: this call of a list method with the names in the list."""

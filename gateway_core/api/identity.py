@@ -65,6 +65,8 @@ class Principal:
     """Further claims about the subject, read-only."""
     expires: float | None = None
     """When the proof ends, in seconds since the epoch; None if it does not end by itself."""
+    profile: str = ""
+    """The profile through which the agent sees the gateway; empty without one. The gateway sets it."""
 
     def __post_init__(self) -> None:
         if self.claims.__class__ is not ReadOnlyDict:

@@ -27,6 +27,8 @@ class Known:
     """The names of all upstreams in the file, also of disabled ones."""
     tools: Sequence[Tool] | None = None
     """The published tools; None unless the command has connected to all upstreams."""
+    groups: frozenset[str] | None = None
+    """The groups in which agents may be; None if an authenticating plugin does not know them before a request."""
 
     def about_upstreams(self, globs: Iterable[str], setting: str) -> Iterator[Note]:
         """Notes on globs that match no upstream of the file. `setting`: the path of the list that has them."""
@@ -35,6 +37,13 @@ class Known:
                 yield Note(
                     f'"{glob}" matches no upstream of this file{_hint(glob, self.upstreams)}', _at(setting, number)
                 )
+
+    def about_groups(self, groups: Iterable[str], setting: str) -> Iterator[Note]:
+        """Notes on groups in which no agent is; none if the groups are not known. `setting`: the path of the list."""
+        for number, group in enumerate(groups):
+            if self.groups is not None and group not in self.groups:
+                hint = _hint(group, self.groups)
+                yield Note(f'no agent is in the group "{group}"{hint}', _at(setting, number))
 
     def about_tools(
         self, globs: Iterable[str], setting: str, names: Callable[[Tool], Iterable[str]] = lambda tool: (tool.name,)

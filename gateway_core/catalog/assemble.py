@@ -33,6 +33,8 @@ class Assembler:
         self._lists = lists
         names = Names(owners.generations, config.separator, config.names)
         self._rules = Rules(names, ReplicaRule(config), owners, config.separator)
+        self._shared = not config.profiles
+        """Whether all agents may get the same list."""
 
     def whole(self, upstreams: Sequence[Upstream], all_fetched: FetchedByUpstream) -> Slices[Snapshot]:
         """The snapshot of `all_fetched`, in which upstreams that were never reached may be missing, in slices."""
@@ -83,6 +85,8 @@ class Assembler:
             snapshot = _replace(snapshot, tools=entries["tool"], tools_by_owner=tools_by_owner)
         complete = sum(not fetched.remembered for fetched in all_fetched.values()) == len(base.upstreams)
         hints = {kind: _hint(kind, all_fetched, complete=complete) for kind in kinds}
+        if not self._shared:
+            hints = {kind: Hint(hint.ttl_ms) for kind, hint in hints.items()}
         chosen = {kind: entries[kind] for kind in LIST_METHODS if kind in kinds}
         made = yield from self._lists.listings(chosen, hints, owner)
         return _replace(snapshot, listings={**base.listings, **made})

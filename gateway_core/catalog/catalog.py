@@ -1,7 +1,8 @@
 """The catalog: rebuilds snapshots, looks up names, answers list requests, notifies listeners of changes.
 
 If an upstream's lists are private, each principal has its own **view**; see `views.py`. Without private lists, all
-principals share one snapshot.
+principals share one snapshot. A profile narrows what its agents see; see `profiles/`. In look-ups and lists,
+`principal` is the id of the agent, and `profile` its profile.
 
 A large catalog is rebuilt in slices, between which the event loop serves others. Calls use the last snapshot until the
 new one is complete.
@@ -17,15 +18,16 @@ from typing import Any, Final
 from loguru import logger
 from msgspec.structs import replace as _replace
 
-from gateway_core.api import CallResult, Era, Published, Tool
+from gateway_core.api import CallResult, Era, Published
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.changes import report_changes
-from gateway_core.catalog.identity import identity
+from gateway_core.catalog.identity import discover_hint, identity
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.memory import Memory
+from gateway_core.catalog.profiles.views import ProfileViews
 from gateway_core.catalog.publish import Resolver, known_in
 from gateway_core.catalog.replicas import undeclared
-from gateway_core.catalog.snapshot import Snapshot, Target
+from gateway_core.catalog.snapshot import Snapshot, Target, explicit_tool
 from gateway_core.catalog.tasks import Tasks
 from gateway_core.catalog.uris.links import Publisher, published_links
 from gateway_core.catalog.uris.templates import Effort
@@ -45,8 +47,6 @@ Listener = Callable[[frozenset[str]], None]
 
 LARGE_RESULT: Final = 256 * 1024
 """Bytes of a result above which its links are rewritten in a thread."""
-DISCOVER_TTL_MS: Final = 60_000
-"""Longest cache lifetime of the `server/discover` result, in milliseconds; upstreams come and go."""
 _KINDS: Final = {method: kind for kind, method in LIST_METHODS.items()}
 
 
@@ -78,6 +78,9 @@ class Catalog:
         self.tasks: Final = Tasks(seal, upstreams, self.tool)
         self._assembler = Assembler(config, resolve, self._lists, self.memory.owners)
         self._views = Views(self._assembler, budget)
+        self.profiles: Final = ProfileViews(config.profiles, self._lists, budget)
+        self._changed_in: Mapping[str, frozenset[str]] = {}
+        """Profile -> what the last change of the snapshot changed for its agents; see `changed_in`."""
         self._rebuilds = RepeatedWork(self._rebuilt, "rebuild the catalog", _failed)
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
         """The lists that the snapshot was made from, each with the counter of its upstream's changes."""
@@ -116,8 +119,10 @@ class Catalog:
             return
         holders = yield from self.memory.owners.assignment({kind: after.held(kind) for kind in LIST_METHODS})
         yield from report_changes(before, after)
+        in_profiles = yield from self.profiles.renewed(after)
         self._made_from = made_from
         self.snapshot = after
+        self._changed_in = self.profiles.replace(in_profiles)
         self.generation = object()
         known = ((name, kind) for kind in LIST_METHODS for name in known_in(all_fetched, kind))
         self.memory.owners.assign(holders, known)
@@ -153,6 +158,10 @@ class Catalog:
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
+    def changed_in(self, profile: str, kinds: frozenset[str]) -> frozenset[str]:
+        """What of the last change, which was in `kinds`, the agents of a profile see."""
+        return self._changed_in.get(profile, kinds) if profile else kinds
+
     # -- views --------------------------------------------------------------------------------------------------
 
     async def prepare(self, exchange: Exchange) -> None:
@@ -162,7 +171,10 @@ class Catalog:
         that a name reaches the right tool. All upstreams are asked concurrently. For one that does not answer in
         time, the principal's last lists stay; without any, it is left out.
         """
+        who = exchange.agent.principal
         if not self.snapshot.private:
+            if who.profile:
+                await self.profiles.prepare(self.snapshot, who.profile)
             return
         principal, kind = exchange.agent.viewer, _KINDS.get(exchange.method)
         wanted = [
@@ -174,38 +186,56 @@ class Catalog:
         ]
         if wanted:
             await asyncio.gather(*(upstream.private_lists.renew(exchange.agent) for upstream in wanted))
-        await self._views.prepare(lambda: self.snapshot, principal)
+        await self._prepare_view(principal, who.profile)
 
-    def seen_by(self, principal: str) -> object | None:
+    async def _prepare_view(self, principal: str, profile: str) -> None:
+        await self._views.prepare(lambda: self.snapshot, principal)
+        view = self._views.known(self.snapshot, principal) if profile else None
+        if view is not None:
+            await self.profiles.prepare(view.snapshot, profile, self._owner_of(view.snapshot, principal))
+
+    def seen_by(self, principal: str, profile: str = "") -> object | None:
         """An object that identifies what a principal sees, to compare by identity; None if `prepare` is due."""
         base = self.snapshot
         if not base.private:
-            return self.generation
+            return self.profiles.known(base, profile) if profile else self.generation
         view = self._views.known(base, principal)
-        if view is None:
+        if view is None or (view.missing and any(one.reachable for one in view.missing)):
             return None
-        return None if view.missing and any(one.reachable for one in view.missing) else view.token
+        if not profile:
+            return view.token
+        return self.profiles.known(view.snapshot, profile, self._owner_of(view.snapshot, principal))
+
+    def _owner_of(self, snapshot: Snapshot, principal: str) -> str:
+        """The principal that a snapshot belongs to; empty for the gateway's own."""
+        return "" if snapshot is self.snapshot else principal
 
     def drop_view(self, principal: str) -> None:
         """Make the view of this principal again: its private lists have changed."""
         self._views.drop(principal)
 
-    def _seen(self, principal: str | None) -> tuple[Snapshot, ...]:
+    def _seen(self, principal: str | None, profile: str = "") -> tuple[Snapshot, ...]:
         """The snapshots to look names up in: the principal's view, then, if it is incomplete, the gateway's snapshot.
 
         The latter lets a call end with the upstream's own response or failure. None: the gateway's snapshot only.
         """
         base = self.snapshot
         if not base.private or principal is None:
-            return (base,)
+            return (self.profiles.of(base, profile),) if profile else (base,)
         view = self._views.of(base, principal)
-        return (view.snapshot,) if view.complete else (view.snapshot, base)
+        seen = (view.snapshot,) if view.complete else (view.snapshot, base)
+        if not profile:
+            return seen
+        return tuple(self.profiles.of(one, profile, self._owner_of(one, principal)) for one in seen)
 
-    # -- look-ups: `principal` is the id of the agent ------------------------------------------------------------
+    # -- look-ups ------------------------------------------------------------------------------------------------
 
-    def tool(self, name: str, principal: str | None = None) -> Target | None:
-        """The target of a tool, by published name or by `upstream:tool`, which reaches unlisted tools, too."""
-        seen = self._seen(principal)
+    def tool(self, name: str, principal: str | None = None, profile: str = "") -> Target | None:
+        """The target of a tool, by its name in the list or by `upstream:tool`.
+
+        Without a profile, the latter reaches unlisted tools, too.
+        """
+        seen = self._seen(principal, profile)
         for snapshot in seen:
             target = snapshot.target("tool", name)
             if target is not None:
@@ -216,33 +246,36 @@ class Catalog:
         allowed = upstream.config.tools
         if allowed is not None and original not in allowed:
             return None
-        return _tool_of(seen, upstream, original, principal)
+        return explicit_tool(seen, upstream, original, principal, listed_only=bool(profile))
 
-    def prompt(self, name: str, principal: str | None = None) -> Target | None:
+    def prompt(self, name: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target of a prompt, by published name or by `upstream:prompt`."""
-        for snapshot in self._seen(principal):
+        seen = self._seen(principal, profile)
+        for snapshot in seen:
             target = snapshot.target("prompt", name)
             if target is not None:
                 return target
         upstream, prompt = self._explicit(name)
-        return Target(prompt, (upstream,)) if upstream is not None and prompt else None
+        if upstream is None or not prompt or (profile and not any(it.has_prompt(upstream, prompt) for it in seen)):
+            return None
+        return Target(prompt, (upstream,))
 
-    def resource(self, uri: str, principal: str | None = None) -> Target | None:
+    def resource(self, uri: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target of a resource; see `Snapshot.resource`."""
-        found = (snapshot.resource(uri) for snapshot in self._seen(principal))
+        found = (snapshot.resource(uri) for snapshot in self._seen(principal, profile))
         return next((target for target in found if target is not None), None)
 
-    def template(self, uri_template: str, principal: str | None = None) -> Target | None:
+    def template(self, uri_template: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target that completes the variables of a template, or of a resource's URI (the protocol allows both)."""
-        for snapshot in self._seen(principal):
+        for snapshot in self._seen(principal, profile):
             target = snapshot.target("template", uri_template)
             if target is not None:
                 return target
-        return self.resource(uri_template, principal)
+        return self.resource(uri_template, principal, profile)
 
-    def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:
+    def published_uri(self, upstream: str, uri: str, principal: str | None = None, profile: str = "") -> str:
         """The URI by which a principal reaches `uri`, a resource of the named upstream."""
-        return self._seen(principal)[0].published_uri(upstream, uri, served=True)
+        return self._seen(principal, profile)[0].published_uri(upstream, uri, served=True)
 
     async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with its URIs rewritten to those that the agent uses.
@@ -251,10 +284,10 @@ class Catalog:
         """
         if not self.snapshot.linking or result.error is not None or result.upstream is None:
             return result
-        principal = exchange.agent.viewer
-        if self.snapshot.private and self._views.known(self.snapshot, principal) is None:
+        viewer, who = exchange.agent.viewer, exchange.agent.principal
+        if self.snapshot.private and self._views.known(self.snapshot, viewer) is None:
             await in_task()
-            await self._views.prepare(lambda: self.snapshot, principal)
+            await self._prepare_view(viewer, who.profile)
         published = self._publisher(exchange, result)
         if published is None:
             return result
@@ -266,7 +299,7 @@ class Catalog:
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
         """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
-        snapshot = self._seen(exchange.agent.viewer)[0]
+        snapshot = self._seen(exchange.agent.viewer, exchange.agent.principal.profile)[0]
         if upstream is None or upstream not in snapshot.linking:
             return None
         served = exchange.method == "resources/read"
@@ -278,7 +311,7 @@ class Catalog:
 
     # -- lists --------------------------------------------------------------------------------------------------
 
-    def page(self, method: str, era: Era, cursor: str | None, principal: str | None = None) -> bytes:
+    def page(self, method: str, era: Era, cursor: str | None, principal: str | None = None, profile: str = "") -> bytes:
         """The result object of a list request, from memory; expired lists are fetched again in the background.
 
         Raises `RpcError(INVALID_PARAMS)` for an invalid cursor, or one whose position no longer exists.
@@ -286,22 +319,23 @@ class Catalog:
         if cursor is None:
             for upstream in self._upstreams:
                 upstream.refresh_if_expired()
-        return self._lists.page(self._seen(principal)[0].listings[method, era], cursor)
+        return self._lists.page(self._seen(principal, profile)[0].listings[method, era], cursor)
 
-    def listed(self, method: str, principal: str) -> Mapping[str, Published]:
+    def listed(self, method: str, principal: str, profile: str = "") -> Mapping[str, Published]:
         """The names in the whole list of a principal; the same object until the list changes."""
-        return self._seen(principal)[0].listings[method, "modern"].published
+        return self._seen(principal, profile)[0].listings[method, "modern"].published
 
-    def identity(self, era: Era) -> dict[str, Any]:
+    def identity(self, era: Era, profile: str = "") -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
-        return identity(self._upstreams, era)
+        if not profile:
+            return identity(self._upstreams, era)
+        config = self.profiles.rules(profile).config
+        upstreams = tuple(self._seen(None, profile)[0].upstreams.values())
+        return identity(upstreams, era, title=config.title, instructions=config.instructions)
 
     def discover_hint(self) -> Hint:
-        """The cache hint of `server/discover`: the merged hints of all upstreams, at most `DISCOVER_TTL_MS`."""
-        merged = Hint(DISCOVER_TTL_MS, public=True)
-        for upstream in self._upstreams:
-            merged = merged.merged(upstream.info.hint if upstream.info is not None else Hint())
-        return merged
+        """The cache hint of `server/discover`."""
+        return discover_hint(self._upstreams, public=not self.profiles.profiles)
 
 
 def _failed(error: Exception) -> None:
@@ -311,17 +345,3 @@ def _failed(error: Exception) -> None:
 def _linked(method: str, result: CallResult, published: Publisher) -> CallResult:
     raw = published_links(method, result.raw, published)
     return result if raw is result.raw else _replace(result, raw=raw)
-
-
-def _tool_of(seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None) -> Target:
-    """The target of an explicitly named tool. Plugins see its published entry, so their rules still apply."""
-    for snapshot in seen:
-        entry = snapshot.tools_by_owner.get((upstream.name, original))
-        if entry is not None:
-            return Target(original, (upstream,), entry.tool, entry.mirrored)
-    fetched = upstream.fetched if principal is None else upstream.private_lists.tools_for(principal)
-    item = fetched.find("tool", original) if fetched is not None else None
-    if item is None:
-        return Target(original, (upstream,))
-    tool = Tool(f"{upstream.name}:{original}", original, item.raw or {}, (upstream.name,))
-    return Target(original, (upstream,), tool, item.header_map)

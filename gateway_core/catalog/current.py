@@ -61,17 +61,21 @@ class CurrentCatalog:
         """See `Catalog.tasks`."""
         return self._catalog.tasks
 
-    def identity(self, era: Era) -> dict[str, Any]:
+    def changed_in(self, profile: str, kinds: frozenset[str]) -> frozenset[str]:
+        """See `Catalog.changed_in`."""
+        return self._catalog.changed_in(profile, kinds)
+
+    def identity(self, era: Era, profile: str = "") -> dict[str, Any]:
         """See `Catalog.identity`."""
-        return self._catalog.identity(era)
+        return self._catalog.identity(era, profile)
 
     def discover_hint(self) -> Hint:
         """See `Catalog.discover_hint`."""
         return self._catalog.discover_hint()
 
-    def published_uri(self, upstream: str, uri: str, principal: str | None = None) -> str:
+    def published_uri(self, upstream: str, uri: str, principal: str | None = None, profile: str = "") -> str:
         """See `Catalog.published_uri`."""
-        return self._catalog.published_uri(upstream, uri, principal)
+        return self._catalog.published_uri(upstream, uri, principal, profile)
 
 
 def _nothing() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway_core.api import Kind, Published, Tool
+from gateway_core.mcp.preset import Preset
 from gateway_core.upstream.upstream import Upstream
 
 
@@ -28,6 +29,13 @@ class Entry:
     """For a tool: the arguments that `Mcp-Param-*` headers mirror, see `Item.header_map`."""
     legacy: Mapping[str, bytes | None] = field(default_factory=dict)
     """Members that differ for legacy agents, see `Item.legacy`."""
+    preset: Preset | None = field(default=None, compare=False)
+    """The arguments that a profile sets for a tool."""
+
+    @property
+    def published(self) -> str:
+        """The name in the gateway's own lists; a profile may give a tool another one."""
+        return self.name if self.tool is None else self.tool.name
 
     def serves(self, upstream: str) -> bool:
         """Whether the named upstream is one of its replicas."""
@@ -44,7 +52,7 @@ class PublishedNames(Mapping[str, Published]):
 
     def __getitem__(self, name: str) -> Published:
         entry = self._entries[name]
-        return Published(entry.name, entry.original, tuple(upstream.name for upstream in entry.upstreams))
+        return Published(entry.published, entry.original, tuple(upstream.name for upstream in entry.upstreams))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -1,8 +1,8 @@
 """List results as encoded pages, and the cursors between them.
 
 A cursor is a sealed token, valid only for the list that it was issued for. If that list belongs to one principal, only
-that principal can use it (server/utilities/pagination, Error Handling). It identifies the last entry sent,
-so that an agent that reads a changing list neither misses nor repeats the entries that stay.
+that principal can use it (server/utilities/pagination, Error Handling); the same holds for a profile. It identifies the
+last entry sent, so that an agent that reads a changing list neither misses nor repeats the entries that stay.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Listing:
     raws: tuple[bytes, ...]
     owner: str
     """The principal that the list belongs to; empty for a shared list."""
+    profile: str
+    """The profile that the list belongs to; empty without one."""
     members: Mapping[str, Any]
     """The other members of each page's result, besides its entries."""
     pages: tuple[bytes, ...] = field(default=(), compare=False)
@@ -61,7 +63,11 @@ class Lists:
         return self._page_size == other._page_size and self._seal is other._seal
 
     def listings(
-        self, entries: Mapping[Kind, Mapping[str, Entry]], hints: Mapping[Kind, Hint], owner: str = ""
+        self,
+        entries: Mapping[Kind, Mapping[str, Entry]],
+        hints: Mapping[Kind, Hint],
+        owner: str = "",
+        profile: str = "",
     ) -> Slices[dict[tuple[str, Era], Listing]]:
         """(list method, era) -> listing, for each kind in `entries`, in slices.
 
@@ -74,10 +80,9 @@ class Lists:
             modern = tuple(entry.raw for entry in published.values())
             members = {"resultType": "complete", **hints.get(kind, Hint()).members(), "_meta": _META}
             seen = PublishedNames(published)
-            found[method, "legacy"] = yield from self._paged(Listing(kind, names, legacy, owner, {}, published=seen))
-            found[method, "modern"] = yield from self._paged(
-                Listing(kind, names, modern, owner, members, published=seen)
-            )
+            old = Listing(kind, names, legacy, owner, profile, {}, published=seen)
+            found[method, "legacy"] = yield from self._paged(old)
+            found[method, "modern"] = yield from self._paged(replace(old, raws=modern, members=members))
         return found
 
     def page(self, listing: Listing, cursor: str | None) -> bytes:
@@ -115,7 +120,7 @@ class Lists:
 
 
 def _binding(listing: Listing) -> tuple[str, ...]:
-    return ("cursor", LIST_METHODS[listing.kind], listing.owner)
+    return ("cursor", LIST_METHODS[listing.kind], listing.owner, listing.profile)
 
 
 def _place(listing: Listing, before: int, digest: bytes) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as _replace
+from typing import Protocol
 
 import msgspec
 
@@ -17,6 +18,7 @@ from gateway_core.catalog.replicas import Lookalikes, ReplicaSet
 from gateway_core.catalog.uris.links import leads_elsewhere
 from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.limits.slices import SLICE, Slices, sliced
+from gateway_core.mcp.preset import Preset
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
@@ -29,6 +31,21 @@ class Target(msgspec.Struct, frozen=True):
     tool: Tool | None = None
     mirrored: Mapping[tuple[str, ...], str] = {}
     """See `Entry.mirrored`."""
+    preset: Preset | None = None
+    """See `Entry.preset`."""
+
+    @classmethod
+    def of(cls, entry: Entry, upstreams: tuple[Upstream, ...] | None = None) -> Target:
+        """The target of an entry. `upstreams`: those of its upstreams that the call may go to; None for all."""
+        chosen = entry.upstreams if upstreams is None else upstreams
+        return cls(entry.original, chosen, entry.tool, entry.mirrored, entry.preset)
+
+
+class Admission(Protocol):
+    """Decides about resources that no list has."""
+
+    def admits(self, uri: str, target: Target, *, by_template: bool) -> bool:
+        """Whether agents may use this URI. `by_template`: a published template matches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,8 @@ class Snapshot:
     warnings: tuple[str, ...] = ()
     replicas: tuple[ReplicaSet, ...] = ()
     lookalikes: tuple[Lookalikes, ...] = ()
+    admission: Admission | None = None
+    """Restricts the resources that no list has; None for no restriction."""
 
     def entries(self, kind: Kind) -> Mapping[str, Entry]:
         return {
@@ -121,7 +140,11 @@ class Snapshot:
         entry = self.entries(kind).get(name)
         if entry is None:
             entry = self.awaited.get(kind, {}).get(name)
-        return None if entry is None else Target(entry.original, entry.upstreams, entry.tool, entry.mirrored)
+        return None if entry is None else Target.of(entry)
+
+    def has_prompt(self, upstream: Upstream, original: str) -> bool:
+        """Whether a prompt of an upstream is listed, by its own name."""
+        return any(it.original == original and upstream in it.upstreams for it in self.prompts.values())
 
     def differs(self, other: Snapshot, kind: Kind) -> bool:
         """Whether agents may see a different list of that kind; a private list may differ whenever `changes` does."""
@@ -154,11 +177,15 @@ class Snapshot:
                 break
             original = match.original_of(uri, effort)
             if original is not None:
-                return Target(original, match.entry.upstreams)
+                return self._admitted(uri, Target(original, match.entry.upstreams), by_template=True)
         if marked is not None:
-            return Target(plain, (marked,))
+            return self._admitted(uri, Target(plain, (marked,)))
         owners = [upstream for upstream in self.upstreams.values() if self._has_resources(upstream)]
-        return Target(uri, (owners[0],)) if len(owners) == 1 else None
+        return self._admitted(uri, Target(uri, (owners[0],))) if len(owners) == 1 else None
+
+    def _admitted(self, uri: str, target: Target, *, by_template: bool = False) -> Target | None:
+        admission = self.admission
+        return target if admission is None or admission.admits(uri, target, by_template=by_template) else None
 
     def _has_resources(self, upstream: Upstream) -> bool:
         """Whether the upstream has resources, by its capabilities or its lists."""
@@ -194,3 +221,24 @@ class Snapshot:
         if (reached and not effort.spent) or (match is None and not served and leads_elsewhere(uri, schemes)):
             return uri
         return marked_uri(uri, upstream)
+
+
+def explicit_tool(
+    seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None, *, listed_only: bool
+) -> Target | None:
+    """The target of an explicitly named tool. Plugins see its published entry, so their rules still apply.
+
+    `seen`: the snapshots of the principal. `listed_only`: only tools in their lists.
+    """
+    for snapshot in seen:
+        entry = snapshot.tools_by_owner.get((upstream.name, original))
+        if entry is not None:
+            return Target.of(entry, (upstream,))
+    if listed_only:
+        return None
+    fetched = upstream.fetched if principal is None else upstream.private_lists.tools_for(principal)
+    item = fetched.find("tool", original) if fetched is not None else None
+    if item is None:
+        return Target(original, (upstream,))
+    tool = Tool(f"{upstream.name}:{original}", original, item.raw or {}, (upstream.name,))
+    return Target(original, (upstream,), tool, item.header_map)

@@ -1,8 +1,8 @@
 """Task ids: a server may turn a long call into a task, which agents refer to later by id (SEP-2663).
 
 Two upstreams may issue the same **task id**, and upstreams do not know the agents. So agents get a sealed token that
-holds the upstream's name and id and the name of the tool, and is bound to the principal. Any process with the same
-secrets can open it; nothing is stored here. All ids that cannot be opened get the same response.
+holds the upstream's name and id and the name of the tool, and is bound to the principal and its profile. Any process
+with the same secrets can open it; nothing is stored here. All ids that cannot be opened get the same response.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def require_tasks(agent: Agent) -> None:
 class Tasks:
     """Translates task ids between agents and upstreams."""
 
-    def __init__(self, seal: Seal, upstreams: Sequence[Upstream], tool: Callable[[str, str], Target | None]) -> None:
-        """`tool` looks a tool up by the name that a principal, given by its id, uses."""
+    def __init__(
+        self, seal: Seal, upstreams: Sequence[Upstream], tool: Callable[[str, str, str], Target | None]
+    ) -> None:
+        """`tool` looks a tool up by the name that a principal, given by its id and its profile, uses."""
         self._seal = seal
         self._tool = tool
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
@@ -51,7 +53,7 @@ class Tasks:
 
         None if the id is not valid for this principal.
         """
-        content = self._seal.open_stable((_PURPOSE, principal.id), task_id)
+        content = self._seal.open_stable(_binding(principal), task_id)
         if content is None:
             return None
         name, own, tool = msgspec.json.decode(content, type=tuple[str, str, str])
@@ -59,12 +61,12 @@ class Tasks:
         # A server that is legacy by now would misread the request as one of the older protocol.
         if upstream is None or upstream.facts.era == "legacy":
             return None
-        creator = self._tool(tool, principal.id)
+        creator = self._tool(tool, principal.id, principal.profile)
         return Target(own, (upstream,), None if creator is None else creator.tool)
 
     def id_for(self, principal: Principal, upstream: str, own: str, tool: str) -> str:
         """The id that `principal` uses for the task `own` of `upstream`, which its call of `tool` created."""
-        return self._seal.seal_stable((_PURPOSE, principal.id), jsonrpc.encode((upstream, own, tool)))
+        return self._seal.seal_stable(_binding(principal), jsonrpc.encode((upstream, own, tool)))
 
     def translated(self, call: Call, target: Target, result: CallResult) -> CallResult:
         """The upstream's result, with the agent's task id.
@@ -96,6 +98,11 @@ class Tasks:
         if _text(members[TASK_ID]) != own:
             raise _invalid(upstream, "it is about another task than the one that was asked for")
         return _with_id(result, members, call.name)
+
+
+def _binding(principal: Principal) -> tuple[str, ...]:
+    """Whose task it is. Agents of another profile may not see the tool that created it."""
+    return (_PURPOSE, principal.id, principal.profile)
 
 
 def _text(raw: Raw | None) -> str | None:

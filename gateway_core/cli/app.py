@@ -63,6 +63,8 @@ _COMMANDS: Final = (
     serving.start,
     serving.stop,
     serving.status,
+    serving.reload,
+    serving.diff,
     files.check,
     tools.tools,
     tools.call,

@@ -19,21 +19,49 @@ from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance, connectable
 from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
+from gateway_core.errors import ConfigError
 
 TIMEOUT: Final = 2.0
 """Seconds from connecting to the last byte of the response."""
+RELOAD_TIMEOUT: Final = 150.0
+"""The same for a reload, in which plugins start and upstreams connect."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
-    """GET `/admin/{page}` of the control plane. Raises `NotAnswering`; takes `TIMEOUT` seconds at most."""
+    """GET `/admin/{page}` of the control plane; takes `TIMEOUT` seconds at most.
+
+    Raises `NotAnswering`, and `Failed` if what the page is about does not exist.
+    """
     status, body = _answer(instance, "GET", page)
+    if status == HTTPStatus.NOT_FOUND and (reason := _reason(body)):
+        raise Failed(reason)
     if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
+    return _object(instance, body)
+
+
+def of_file(instance: Instance, verb: str, page: str) -> dict[str, Any]:
+    """The answer of `/admin/reload` or `/admin/diff`, for which the gateway reads its file.
+
+    Raises `ConfigError` with the problems of the file, `Failed` if the gateway refuses, `NotAnswering` as `fetch`.
+    """
+    status, body = _answer(instance, verb, page, RELOAD_TIMEOUT)
+    found = _object(instance, body)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise ConfigError([str(one["text"]) for one in found["problems"]])
+    if status == HTTPStatus.CONFLICT:
+        raise Failed(str(found["error"]))
+    if status != HTTPStatus.OK:
+        raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
+    return found
+
+
+def _object(instance: Instance, body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _not_answering(instance, "the answer is not JSON") from error
+    except (ValueError, RecursionError):
+        raise _not_answering(instance, "the answer is not JSON") from None
     if not isinstance(value, dict):
         raise _not_answering(instance, "the answer is not a JSON object")
     return value
@@ -48,26 +76,27 @@ def act(instance: Instance, page: str, what: str) -> None:
         raise _not_answering(instance, f"HTTP status {status}")
 
 
-def _answer(instance: Instance, verb: str, page: str) -> tuple[int, bytes]:
-    """Status and body of the response. Raises `NotAnswering`."""
+def _answer(instance: Instance, verb: str, page: str, timeout: float | None = None) -> tuple[int, bytes]:
+    """Status and body of the response. Raises `NotAnswering`. `timeout`: in place of `TIMEOUT`."""
+    timeout = TIMEOUT if timeout is None else timeout
     try:
-        return _request(instance, verb, f"/admin/{page}")
+        return _request(instance, verb, f"/admin/{page}", timeout)
     except TimeoutError as error:
-        raise _not_answering(instance, f"no answer within {TIMEOUT:g} s") from error
+        raise _not_answering(instance, f"no answer within {timeout:g} s") from error
     except OSError as error:  # includes RemoteDisconnected
         raise _not_answering(instance, str(error) or type(error).__name__) from error
     except http.client.HTTPException as error:
         raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
 
 
-def _request(instance: Instance, verb: str, path: str) -> tuple[int, bytes]:
+def _request(instance: Instance, verb: str, path: str, timeout: float) -> tuple[int, bytes]:
     """Status and body of the response; a body that is too large is cut to `MAX_ANSWER` + 1 bytes.
 
     Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
     """
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + timeout
     host = connectable(instance.control_host)
-    with closing(http.client.HTTPConnection(host, instance.control_port, timeout=TIMEOUT)) as connection:
+    with closing(http.client.HTTPConnection(host, instance.control_port, timeout=timeout)) as connection:
         connection.connect()
         with _ended_at(connection.sock, deadline) as late:
             try:
@@ -83,6 +112,16 @@ def _request(instance: Instance, verb: str, path: str) -> tuple[int, bytes]:
         if len(body) <= MAX_ANSWER and not answer.isclosed():
             raise http.client.IncompleteRead(body)
         return answer.status, body
+
+
+def _reason(body: bytes) -> str:
+    """The reason in an error of the control plane; empty if the body is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    reason = value.get("error") if isinstance(value, dict) else None
+    return reason if isinstance(reason, str) else ""
 
 
 @contextmanager

@@ -105,6 +105,11 @@ class Hold:
         self.instance = replace(self.instance, control_host=host, control_port=port)
         self._publish()
 
+    def reconfigured(self, drain_timeout: float, certificate: str) -> None:
+        """Publish what another configuration says; see `Instance`."""
+        self.instance = replace(self.instance, drain_timeout=drain_timeout, certificate=certificate)
+        self._publish()
+
     def release(self) -> None:
         """Remove the file, then release the lock, so that no process finds our file unlocked."""
         if self._fd < 0:

@@ -10,7 +10,14 @@ from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.exposure import exposure, is_local, passes_credentials_on, unprotected
 from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries
 from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
-from gateway_core.config.sections import LimitsConfig, LogConfig, NamesConfig, SecurityConfig, TrustedProxiesConfig
+from gateway_core.config.profiles import OverrideConfig, ProfileConfig
+from gateway_core.config.sections import (
+    LimitsConfig,
+    LogConfig,
+    NamesConfig,
+    SecurityConfig,
+    TrustedProxiesConfig,
+)
 from gateway_core.config.template import default_file
 
 __all__ = [
@@ -21,7 +28,9 @@ __all__ = [
     "LimitsConfig",
     "LogConfig",
     "NamesConfig",
+    "OverrideConfig",
     "PluginEntry",
+    "ProfileConfig",
     "ProxyConfig",
     "SecurityConfig",
     "TrustedProxiesConfig",

@@ -48,6 +48,7 @@ _SCALARS: Final[dict[Any, str]] = {
     float: "number",
     str: "text",
     SecretStr: "text",
+    Any: "any value",
 }
 
 _MISTAKES: Final = """\

@@ -59,7 +59,7 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+def matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
             raise mistake(message)
@@ -307,13 +307,13 @@ Arguments = Annotated[tuple[Annotated[str, AfterValidator(_no_nul)], ...], Befor
 Name = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             NAME_PATTERN,
             'must be 1 to 64 letters, digits, ".", "_" or "-" (":" is kept for calls to upstream:tool)',
         )
     ),
 ]
-Separator = Annotated[str, AfterValidator(_matching(_SEPARATOR, 'must be 1 to 8 letters, digits, ".", "_" or "-"'))]
+Separator = Annotated[str, AfterValidator(matching(_SEPARATOR, 'must be 1 to 8 letters, digits, ".", "_" or "-"'))]
 Host = Annotated[str, AfterValidator(_host)]
 AllowedHosts = Annotated[tuple[Annotated[str, AfterValidator(_allowed_host)], ...], BeforeValidator(as_tuple)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(as_tuple)]

@@ -247,7 +247,7 @@ def _plugin_entry(entry: Any, index: int, lines: dict[Path, int], filled: Interp
 def _formatted(
     problems: list[Problem], path: FilePath, raw: dict[str, Any], lines: dict[Path, int], options: Mapping[str, Any]
 ) -> list[str]:
-    """Messages in file order: `file:line: dotted.path: what`, with the name of the upstream or plugin if known.
+    """Messages in file order: `file:line: dotted.path: what`, with the name of the entry of a list if it is known.
 
     Each is a `FileProblem`, but the problem of a value from the command line is text that begins with its option.
     """
@@ -265,7 +265,7 @@ def _formatted(
 
 def _of(path: Path, raw: dict[str, Any]) -> str:
     """`upstream "github": ` if `path` is inside an entry with a valid literal name; otherwise empty."""
-    if len(path) < 5 or path[2] not in ("upstreams", "plugins"):
+    if len(path) < 5 or path[2] not in ("upstreams", "profiles", "plugins"):
         return ""
     value: Any = raw
     for part in (*path[:4], "name"):

@@ -34,6 +34,7 @@ from gateway_core.config.fields import (
     as_tuple,
 )
 from gateway_core.config.forwarding.sources import ForwardSource
+from gateway_core.config.profiles import ProfileConfig
 from gateway_core.config.sections import (
     ControlConfig,
     LimitsConfig,
@@ -296,6 +297,9 @@ class ProxyConfig(Section):
     security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
     upstreams: Annotated[tuple[UpstreamConfig, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The MCP servers, in order."
+    )
+    profiles: Annotated[tuple[ProfileConfig, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), description="Views of the gateway for some agents."
     )
     plugins: Annotated[tuple[PluginEntry, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The plugins, in the order in which they run. Without it, the default set."

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from gateway_core.config.entries import check_names, check_profiles, tables_in
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
 from gateway_core.config.fields import SigningAlgorithm
 from gateway_core.config.forwarding.rules import check_exchange, check_forward
@@ -18,6 +19,7 @@ from gateway_core.config.models import ProxyConfig
 from gateway_core.config.report import Problem
 from gateway_core.config.source import Path
 from gateway_core.http1.hosts import leads_to_loopback
+from gateway_core.mcp.profile_address import split_address
 
 _PROXY: Path = ("mcp", "proxy")
 _STDIO_ONLY = ("command", "args", "env", "cwd")
@@ -40,8 +42,8 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         yield from _server_tls(tls)
     if isinstance(proxies := proxy.get("trusted_proxies"), dict) and "identity_header" in proxies:
         yield from _naming_proxies(proxies.get("networks"), (*_PROXY, "trusted_proxies"))
-    upstreams = [(index, item) for index, item in enumerate(_list(proxy, "upstreams")) if isinstance(item, dict)]
-    yield from _names(upstreams, (*_PROXY, "upstreams"), lines)
+    upstreams = tables_in(proxy, "upstreams")
+    yield from check_names(upstreams, (*_PROXY, "upstreams"), lines)
     for index, upstream in upstreams:
         path: Path = (*_PROXY, "upstreams", index)
         yield from _separator(proxy, upstream, path, secret)
@@ -55,16 +57,12 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
         if isinstance(tls := upstream.get("tls"), dict):
             yield from _tls(tls, upstream.get("url"), (*path, "tls"))
         yield from _upstream_time(proxy, upstream, path, secret)
-    plugins = [(index, item) for index, item in enumerate(_list(proxy, "plugins")) if isinstance(item, dict)]
-    yield from _names(plugins, PLUGINS, lines)
+    yield from check_profiles(proxy, lines)
+    plugins = tables_in(proxy, "plugins")
+    yield from check_names(plugins, PLUGINS, lines)
     yield from _client_certificates(proxy, plugins)
     if "plugins" in proxy:
         yield from _security(proxy, [plugin for _, plugin in plugins])
-
-
-def _list(table: dict[str, Any], key: str) -> list[Any]:
-    value = table.get(key)
-    return value if isinstance(value, list) else []
 
 
 def _number(table: dict[str, Any], key: str) -> float | None:
@@ -150,19 +148,6 @@ def _upstream_time(
         )
 
 
-def _names(tables: list[tuple[int, dict[str, Any]]], path: Path, lines: dict[Path, int]) -> Iterator[Problem]:
-    seen: dict[str, int] = {}
-    for index, table in tables:
-        name = table.get("name")
-        if not isinstance(name, str):
-            continue
-        if name in seen:
-            line = lines.get((*path, seen[name], "name"))
-            where = f" on line {line}" if line else ""
-            yield Problem((*path, index, "name"), f"is taken{where}: names must be unique; choose another")
-        seen.setdefault(name, index)
-
-
 def _separator(
     proxy: dict[str, Any], upstream: dict[str, Any], path: Path, secret: Container[Path]
 ) -> Iterator[Problem]:
@@ -224,7 +209,7 @@ def leads_to_gateway(url: str, host: str, port: int) -> bool:
         return False
     if number is None:
         number = 443 if parts.scheme == "https" else 80
-    if number != port or parts.path.rstrip("/") not in ("", "/mcp", "/sse"):
+    if number != port or split_address(parts.path)[0].rstrip("/") not in ("", "/mcp", "/sse"):
         return False
     is_local = leads_to_loopback(host) or host in ("0.0.0.0", "::")
     return name == host.lower() or (is_local and leads_to_loopback(name))

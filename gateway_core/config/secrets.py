@@ -51,6 +51,11 @@ def secrets_of(proxy: ProxyConfig) -> Iterator[Secret]:
         yield Secret("state_keys", state_key.get_secret_value())
     for upstream in proxy.upstreams:
         yield from secrets_of_upstream(upstream)
+    for profile in proxy.profiles:
+        for override in profile.overrides:
+            label = f"an argument in profile {profile.name}"
+            for name, value in _texts({**override.defaults, **override.fixed}):
+                yield from _labelled(label, _of_value(name, value))
     for plugin in proxy.plugins:
         for key, value in _texts(plugin.settings):
             if _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key) and not _names_header(key, value):

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 from loguru import logger
 
+from gateway_core.errors import ConfigError, PluginError, ReloadRefused, UnknownProfile, parts_of
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
@@ -26,8 +27,18 @@ TOOL: Final = "/admin/tool"
 CALLS: Final = "/admin/calls"
 SESSIONS: Final = "/admin/sessions"
 UPSTREAMS: Final = "/admin/upstreams"
+RELOAD: Final = "/admin/reload"
+DIFF: Final = "/admin/diff"
+RELOAD_TIME: Final = 120.0
+"""Seconds that a reload may take: plugins start, and new upstreams connect."""
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
-_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", CALLS, SESSIONS, HEALTH, READINESS))
+_ADDRESSES: Final = ", ".join((STATUS, TOOLS, f"{TOOL}?name=NAME", CALLS, SESSIONS, DIFF, RELOAD, HEALTH, READINESS))
+
+
+class Report(Protocol):
+    """The result of a reload, or what one would do."""
+
+    def as_json(self) -> dict[str, Any]: ...
 
 
 class Sessions(Protocol):
@@ -52,8 +63,14 @@ class Operations(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> dict[str, Any]: ...
-    def tools(self) -> dict[str, Any]: ...
-    def tool(self, name: str) -> dict[str, Any]: ...
+    def tools(self, profile: str = "") -> dict[str, Any]: ...
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
+    async def reload(self) -> Report:
+        """Put the configuration of the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`."""
+
+    async def compare(self) -> Report:
+        """What `reload` would change. Raises as `reload`."""
+
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again. Returns whether there is one with this name."""
 
@@ -69,10 +86,15 @@ class Operations(Protocol):
         """JSON without secrets of the gateway."""
 
 
-def application(operations: Operations, token: str, guard: Callable[[], HostGuard]) -> web.Application:
+def application(
+    operations: Operations,
+    token: str,
+    guard: Callable[[], HostGuard],
+    give_time: Callable[[web.Request, float], None],
+) -> web.Application:
     """The routes of `operations`. `/admin/*` requires `token` as a bearer token; an empty one rejects all requests.
 
-    `guard` returns the present guard of the listener.
+    `guard` returns the present guard of the listener. `give_time`: lets the connection of a request last longer.
     """
 
     async def healthz(_: web.Request) -> web.StreamResponse:
@@ -85,7 +107,26 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
         async def handler(request: web.Request) -> web.StreamResponse:
             if not _has_token(request, token):
                 return _problem("the admin token is required", 401, _CHALLENGE)
-            return _json(page(request), clean=operations.clean)
+            try:
+                return _json(page(request), clean=operations.clean)
+            except UnknownProfile as problem:
+                return _problem(str(problem), 404)
+
+        return handler
+
+    def of_file(work: Callable[[], Awaitable[Report]]) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if not _has_token(request, token):
+                return _problem("the admin token is required", 401, _CHALLENGE)
+            give_time(request, RELOAD_TIME)
+            try:
+                return _json((await work()).as_json(), clean=operations.clean)
+            except ReloadRefused as error:
+                return _problem(str(error), 409)
+            except (ConfigError, PluginError) as error:
+                problems = error.problems or [str(error)]
+                shown = [{**parts_of(one), "text": str(one)} for one in problems]
+                return _json({"error": str(error), "problems": shown}, 422, clean=operations.clean)
 
         return handler
 
@@ -130,8 +171,13 @@ def application(operations: Operations, token: str, guard: Callable[[], HostGuar
     app.router.add_get(HEALTH, healthz)
     app.router.add_get(READINESS, readyz)
     app.router.add_get(STATUS, with_token(lambda _: operations.status()))
-    app.router.add_get(TOOLS, with_token(lambda _: operations.tools()))
-    app.router.add_get(TOOL, with_token(lambda request: operations.tool(request.query.get("name", ""))))
+    app.router.add_get(TOOLS, with_token(lambda request: operations.tools(request.query.get("profile", ""))))
+    app.router.add_get(
+        TOOL,
+        with_token(lambda request: operations.tool(*(request.query.get(key, "") for key in ("name", "profile")))),
+    )
+    app.router.add_get(DIFF, of_file(operations.compare))
+    app.router.add_post(RELOAD, of_file(operations.reload))
     app.router.add_get(CALLS, with_token(lambda _: {"calls": operations.live.listing()}))
     app.router.add_post(f"{CALLS}/{{name}}/cancel", acting(lambda: operations.live.cancel, "call", "cancelled"))
     app.router.add_get(SESSIONS, with_token(lambda _: {"sessions": operations.sessions.listing()}))

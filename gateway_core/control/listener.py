@@ -29,7 +29,7 @@ class ControlPlane:
 
     def __init__(self, operations: Operations, token: str, guard: HostGuard) -> None:
         self._runner = web.AppRunner(
-            application(operations, token, lambda: self._guard),
+            application(operations, token, lambda: self._guard, self._give_time),
             access_log=None,
             logger=_silent,
             lingering_time=0.0,
@@ -75,6 +75,12 @@ class ControlPlane:
             connection.abort()
         await self._runner.cleanup()
 
+    def _give_time(self, request: web.Request, seconds: float) -> None:
+        """Let the connection of a request last `seconds` from now."""
+        for connection in self._open:
+            if connection.carries(request):
+                connection.end_after(seconds)
+
     def _connection(self) -> _Connection:
         assert self._runner.server is not None, "set up by `start`"
         return _Connection(self._runner.server(), self._open)
@@ -92,11 +98,21 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other base classes
-        self._deadline = asyncio.get_running_loop().call_later(CONNECTION_TIME, self.abort)
+        self.end_after(CONNECTION_TIME)
         self._everyone[self] = None
         if len(self._everyone) > MAX_CONNECTIONS:
             next(iter(self._everyone)).abort()
         self._inner.connection_made(transport)
+
+    def carries(self, request: web.Request) -> bool:
+        """Whether a request came on this connection."""
+        return request.protocol is self._inner
+
+    def end_after(self, seconds: float) -> None:
+        """Abort the connection `seconds` from now, unless it has ended."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:

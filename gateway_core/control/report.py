@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway_core.catalog import Snapshot, Target
+from gateway_core.catalog import Catalog
 from gateway_core.config import UpstreamConfig
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
@@ -108,12 +108,20 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str]) -> dict[str, Any]:
-    """The published tools, the decisions on name conflicts, the replicas, the notes and the warnings."""
+def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") -> dict[str, Any]:
+    """The tools that agents see, the decisions on name conflicts, the replicas, the notes and the warnings.
+
+    `profile`: of the agents; empty for those without one. Raises `UnknownProfile`.
+    """
+    snapshot, notes = catalog.snapshot, catalog.notes()
+    if profile:
+        notes = [remark.text for remark in catalog.profiles.remarks(snapshot, profile)]
+        snapshot = catalog.profiles.of(snapshot, profile)
     return {
         "tools": [
             {
                 "name": entry.name,
+                "published_name": entry.published,
                 "original_name": entry.original,
                 "upstreams": [owner.name for owner in entry.upstreams],
                 "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
@@ -136,7 +144,7 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
             {"upstreams": list(found.upstreams), "reason": found.reason, "tools": list(found.names.get("tool", ()))}
             for found in snapshot.replicas
         ],
-        "notes": list(notes),
+        "notes": notes,
         "warnings": [
             *snapshot.warnings,
             *(warning for of in upstreams for warning in _warnings(of)),
@@ -144,8 +152,10 @@ def tools(snapshot: Snapshot, upstreams: Sequence[Upstream], notes: Sequence[str
     }
 
 
-def tool(name: str, target: Target | None) -> dict[str, Any]:
-    """One tool and its definition, which is None if no list of an upstream has the tool."""
+def tool(catalog: Catalog, name: str, profile: str = "") -> dict[str, Any]:
+    """One tool and its definition, which is None if no list of an upstream has the tool. Raises as `tools`."""
+    catalog.profiles.check(profile)
+    target = catalog.tool(name, profile=profile)
     known = None if target is None else target.tool
     return {
         "name": name,

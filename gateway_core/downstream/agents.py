@@ -45,11 +45,13 @@ def principal_of(client_info: bytes, caller: Caller) -> Principal:
         info = _ClientInfo()
     name, version, address = _printable(info.name), _printable(info.version), caller.address
     if caller.principal is not None:
-        return replace(caller.principal, client_name=name, client_version=version, address=address)
-    claimed, digest = _identity(info.name, name), caller.presented.headers_digest
-    if digest:
-        claimed = f"{claimed}~{digest}"
-    return Principal(id=f"{claimed}@{address}", client_name=name, client_version=version, address=address)
+        principal = caller.principal
+    else:
+        claimed, digest = _identity(info.name, name), caller.presented.headers_digest
+        if digest:
+            claimed = f"{claimed}~{digest}"
+        principal = Principal(id=f"{claimed}@{address}")
+    return replace(principal, client_name=name, client_version=version, address=address, profile=caller.profile)
 
 
 def _identity(claimed: str, printable: str) -> str:

@@ -1,6 +1,7 @@
 """The HTTP server for agents: checks every request and routes it to a handler.
 
 `/mcp` and `/` serve Streamable HTTP in both eras; `/sse` and `/messages` serve the older transport if it is enabled.
+Each path of an endpoint but `/` may be followed by `/p/NAME`, for the agents of a profile.
 `/healthz` and `/readyz` are for operators. They and preflights are answered even when the connection limit is reached,
 and without credentials, as are the documents below `/.well-known/` and the pages for people.
 """
@@ -21,6 +22,7 @@ from gateway_core.downstream.agents import NO_META, meta_of
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.auth.presenting import Presenting
+from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
@@ -42,6 +44,7 @@ from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
+from gateway_core.mcp.profile_address import split_address
 
 MCP_PATHS: Final = frozenset({"/mcp", "/"})
 WELL_KNOWN: Final = "/.well-known/"
@@ -74,7 +77,9 @@ class App:
         """
         self._ready = ready
         self._budget = budget
-        self._callers = CallerHandlers(authentication, presenting, config.max_connections)
+        self._callers = CallerHandlers(
+            authentication, presenting, ProfileChoice(config.profiles), config.max_connections
+        )
         self._modern = modern
         self._legacy = legacy
         self._questions = questions
@@ -91,7 +96,7 @@ class App:
         sse: SseHttp | None,
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
-        self._callers.use(authentication, presenting, config.max_connections)
+        self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
         if self._questions is not None:
             self._questions.use(authentication)
         self._apply(config, credential_headers, documents, sse)
@@ -103,6 +108,7 @@ class App:
         documents: Mapping[str, bytes],
         sse: SseHttp | None,
     ) -> None:
+        self._profiles = bool(config.profiles)
         self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
         secure = config.tls is not None
@@ -124,8 +130,9 @@ class App:
         known: Handler | None = head.route.handler
         if known is not None and time.monotonic() < head.route.until:
             return known
-        origin, methods = head.fields.get("origin"), self._methods.get(head.path, ())
-        path = head.path.rstrip("/") or "/" if methods else head.path
+        found, profile = self._place(head)
+        origin, methods = head.fields.get("origin"), self._methods.get(found, ())
+        path = found.rstrip("/") or "/" if methods else found
         # Probes of load balancers and of Kubernetes send the address of the container as Host.
         refused = self._guard.judge(head.fields["host"], origin, any_host=path in _ALWAYS_SERVED)
         if refused is not None:
@@ -141,10 +148,14 @@ class App:
             serve = self._mcp(head) if path in MCP_PATHS else self._older(head, path)
         else:
             serve = _not_found
-        handler, until = self._callers.handler(client, head, serve)
+        handler, until = self._callers.handler(client, head, serve, profile)
         if serve == self._post:
             head.route.keep(handler, until)
         return handler
+
+    def _place(self, head: RequestHead) -> tuple[str, str | None]:
+        """The path of the endpoint, and the profile that the address names."""
+        return split_address(head.path) if self._profiles else (head.path, None)
 
     def _public(self, client: Client, head: RequestHead, path: str, methods: Sequence[str]) -> Handler | None:
         """The handler of a request that needs no credentials; None for any other. Raises `HttpError`."""
@@ -240,13 +251,13 @@ class App:
         return self._modern.post(post)
 
     def _options(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        methods = self._methods.get(head.path, ())
+        methods = self._methods.get(self._place(head)[0], ())
         if cors.is_preflight(head):
             return cors.preflight(head, methods, self._credential_headers)
         return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})
 
     def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        return page.page(head, secure=client.secure, sse=self._sse is not None)
+        return page.page(head, self._place(head)[1], secure=client.secure, sse=self._sse is not None)
 
     def _well_known(self, client: Client, head: RequestHead, body: bytes) -> Response:
         return Response(self._documents[head.path.rstrip("/")])

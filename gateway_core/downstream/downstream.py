@@ -13,6 +13,7 @@ from gateway_core.downstream.app import App
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.auth.presenting import Presenting
+from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.browsers.question_page import QuestionPageHttp
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
@@ -147,7 +148,8 @@ class Downstream:
                 documents=now.authenticators.documents,
                 sse=SseHttp(self._legacy, self.sessions) if config.transport == "sse" else None,
             )
-            self._server.use(config, now.certificate, doubts=not known)
+            doubts = not known or before.profiles != config.profiles
+            self._server.use(config, now.certificate, doubts=doubts)
         self.sessions.reconsider(now.gone)
         self.subscriptions.reconsider(now.gone)
         self._catalog.replace(now.catalog, now.kinds)
@@ -156,8 +158,12 @@ class Downstream:
         """Forget an earlier pipeline, which serves no request any more."""
         self._calls.retire(pipeline)
 
-    def stdio_server(self, stdin: int | None = None, stdout: int | None = None) -> StdioServer:
-        """The server of one agent on stdin and stdout, or on other descriptors; not started yet."""
+    def stdio_server(self, stdin: int | None = None, stdout: int | None = None, *, profile: str = "") -> StdioServer:
+        """The server of one agent on stdin and stdout, or on other descriptors; not started yet.
+
+        `profile`: of the agent; without it, the default profile if there is one.
+        """
+        profile = profile or default_profile(self._config.profiles)
         modern = ModernRequests(self._catalog, self._calls, self.subscriptions)
         return StdioServer(
             self._config,
@@ -166,6 +172,7 @@ class Downstream:
             sessions=self.sessions,
             legacy=self._legacy,
             modern=modern,
+            profile=profile,
         )
 
 

@@ -48,7 +48,7 @@ class ModernRequests:
         params = message.members
         agent, log_level = admit(message, params, meta, session.record.caller)
         if message.method == DISCOVER:
-            return jsonrpc.result(message.id, discover(self._catalog))
+            return jsonrpc.result(message.id, discover(self._catalog, agent))
         if message.method == LISTEN:
             self._listen(session, agent, message)
             return None

@@ -70,7 +70,7 @@ class Legacy:
         """
         self._sessions.check_open()
         self._sessions.introduce(session, introduced)
-        identity = self._catalog.identity("legacy")
+        identity = self._catalog.identity("legacy", introduced.principal.profile)
         result: dict[str, Any] = {"protocolVersion": introduced.protocol_version, **identity}
         return jsonrpc.result(message.id, jsonrpc.encode(result))
 

@@ -176,9 +176,9 @@ _known_agents = lru_cache(maxsize=REMEMBERED)(_described)
 """Returns the same `Agent` for all methods and names, because the agent caches call plans."""
 
 
-def discover(catalog: CurrentCatalog) -> bytes:
-    """The result of `server/discover`."""
-    identity = catalog.identity("modern")
+def discover(catalog: CurrentCatalog, agent: Agent) -> bytes:
+    """The result of `server/discover` for an agent."""
+    identity = catalog.identity("modern", agent.principal.profile)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(MODERN_PROTOCOL_VERSIONS),
@@ -215,7 +215,7 @@ class ModernHttp:
             check_routing(head)
             agent, log_level = admit(message, message.members, post.meta, post.caller, head.fields)
             if message.method == DISCOVER:
-                return Response(jsonrpc.result(message.id, discover(self._catalog)))
+                return Response(jsonrpc.result(message.id, discover(self._catalog, agent)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
             reply = PostResponse(client, head.route.owner, accepted, self._budget)

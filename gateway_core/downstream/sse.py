@@ -23,6 +23,7 @@ from gateway_core.http1.application import Client
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS, event
+from gateway_core.mcp.profile_address import profile_path, split_address
 
 STREAM_PATH: Final = "/sse"
 MESSAGE_PATH: Final = "/messages"
@@ -84,8 +85,9 @@ class SseHttp:
 
 def _endpoint(path: str, session_id: str) -> str:
     """The address for messages, relative to the stream's `path`: a proxy may serve both under another base path."""
-    base = "../" if path.endswith("/") else ""
-    return f"{base}{MESSAGE_PATH[1:]}?session_id={session_id}"
+    named = split_address(path)[1]
+    base = "../" * (path.count("/") - 1)
+    return f"{base}{profile_path(MESSAGE_PATH, named)[1:]}?session_id={session_id}"
 
 
 def _session_id(head: RequestHead) -> str:

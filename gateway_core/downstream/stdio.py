@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -18,7 +19,7 @@ from loguru import logger
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.agents import principal_of
-from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.caller import Caller, in_profile
 from gateway_core.downstream.batch import decode_all
 from gateway_core.downstream.duplex import Duplex, ModernRequests
 from gateway_core.downstream.legacy import Legacy
@@ -51,13 +52,16 @@ class StdioServer:
         sessions: Sessions,
         legacy: Legacy,
         modern: ModernRequests,
+        profile: str = "",
     ) -> None:
-        """`descriptors`: those to use as stdin and stdout; None for those of the process."""
+        """`descriptors`: those to use as stdin and stdout; None for those of the process. `profile`: of the agent."""
         self._config = config
-        self._catalog = catalog
+        self._listen = catalog.listen
+        self._visible = partial(catalog.changed_in, profile)
         self._sessions = sessions
         self._descriptors = descriptors
-        self._session = sessions.open_unstored(CALLER, principal_of(b"", CALLER).id)
+        caller = in_profile(CALLER, profile) if profile else CALLER
+        self._session = sessions.open_unstored(caller, principal_of(b"", caller).id)
         self._channel = Duplex(self._session, legacy, modern)
         self._reading: asyncio.Task[None] | None = None
 
@@ -73,7 +77,7 @@ class StdioServer:
             loop = asyncio.get_running_loop()
             self._reading = loop.create_task(self._read(read))
             writing = loop.create_task(self._write(write))
-            forget_changes = self._catalog.listen(self._session.changed)
+            forget_changes = self._listen(lambda kinds: self._session.changed(self._visible(kinds)))
             try:
                 await asyncio.wait([self._reading, writing], return_when=asyncio.FIRST_COMPLETED)
                 if not writing.done():

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Final
+
+from loguru import logger
 
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
-from gateway_core.generations.reloads import ReloadRefused, Reloads, Report
+from gateway_core.errors import ConfigError, PluginError, ReloadRefused
+from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
+from gateway_core.log.wording import count
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
+
+MAX_LOGGED: Final = 100
+"""Changes, or problems, of one reload that are logged."""
 
 
 class Reloadable(ABC):
@@ -61,7 +69,20 @@ class Reloadable(ABC):
 
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
         """
-        return await self._reloads.reload(self._file(), listening=self.listens)
+        try:
+            report = await self._reloads.reload(self._file(), listening=self.listens)
+        except (ConfigError, PluginError) as error:
+            problems = error.problems or [str(error)]
+            logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
+            for problem in problems[:MAX_LOGGED]:
+                logger.error("{}", problem)
+            raise
+        logger.info(
+            "the configuration was reloaded: {}", count(len(report.changes), "change"), generation=report.generation
+        )
+        for change in report.changes[:MAX_LOGGED]:
+            (logger.warning if change.restart else logger.info)("{}", change)
+        return report
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`."""

@@ -21,7 +21,7 @@ from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.control import ControlPlane
 from gateway_core.downstream.downstream import Downstream, InForce
 from gateway_core.downstream.sessions.store import InMemorySessions
-from gateway_core.errors import ConfigError, GatewayError
+from gateway_core.errors import ConfigError, ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.generation import Common, Generation, generation
 from gateway_core.generations.source import Prepared, Source
@@ -42,10 +42,6 @@ FIRST_CONTACT: Final = 10.0
 RETIRE_INTERVAL: Final = 0.1
 """Seconds between two looks whether an earlier generation serves requests."""
 _KINDS: Final = {LIST_METHODS[kind]: CAPABILITY[kind] for kind in LIST_METHODS}
-
-
-class ReloadRefused(GatewayError):
-    """The gateway takes no other configuration now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +226,7 @@ class Reloads:
                 after.chain.authenticators,
                 certificate,
                 gone,
-                _shown_differently(before.chain, after.chain),
+                _shown_differently(before, after),
             ),
         )
         prepared.apply()
@@ -309,12 +305,15 @@ def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:
     return tuple(dict.fromkeys(secret for it in generations for secret in secrets_of(it.config.proxy)))
 
 
-def _shown_differently(before: Chain, after: Chain) -> frozenset[str]:
-    """The kinds of lists that other plugins, or plugins in another order, may show to agents now."""
+def _shown_differently(before: Generation, after: Generation) -> frozenset[str]:
+    """The kinds of lists that other plugins, plugins in another order, or other profiles may show to agents now."""
+    if before.config.proxy.profiles != after.config.proxy.profiles:
+        return frozenset(_KINDS.values())
     found: set[str] = set()
     for method in LISTS:
         mine, its = (
-            [(id(it.instance), it.on_error) for it in of.plugins if method in it.methods] for of in (before, after)
+            [(id(it.instance), it.on_error) for it in of.chain.plugins if method in it.methods]
+            for of in (before, after)
         )
         if mine != its:
             found.add(_KINDS[method])

@@ -34,6 +34,22 @@ def notes(
     return found
 
 
+def groups_of(plugins: Sequence[LoadedPlugin]) -> frozenset[str] | None:
+    """The groups of the agents that the authenticating plugins prove; None if one of them does not tell.
+
+    A plugin tells in its optional attribute `known_groups`.
+    """
+    found: set[str] = set()
+    for plugin in plugins:
+        if "authenticate" not in plugin.hooks:
+            continue
+        try:
+            found.update(plugin.instance.known_groups)  # type: ignore[attr-defined]
+        except Exception:  # noqa: BLE001 - a plugin that has none, or whose bug must not hide the notes
+            return None
+    return frozenset(found)
+
+
 def _add(plugin: LoadedPlugin, report: EntryReport, known: Known) -> None:
     method: Any = getattr(plugin.instance, "notes", None)
     if not callable(method):

@@ -52,15 +52,20 @@ class Params(msgspec.Struct, frozen=True, eq=False):
         return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
 
     def call(self, exchange: Exchange, target: Target | None) -> Call:
-        """The call as plugins see it."""
-        agent = exchange.agent
+        """The call as plugins see it, with the arguments that a profile sets.
+
+        Raises `RpcError(INVALID_PARAMS)` if the agent gives such an argument.
+        """
+        agent, arguments = exchange.agent, self.arguments
+        if target is not None and target.preset is not None:
+            arguments = target.preset.added_to(arguments)
         return Call(
             exchange.method,
             self.name,
             agent.principal,
             agent.era,
             exchange.id,
-            self.arguments,
+            arguments,
             self.meta,
             None if target is None else target.tool,
             target,
@@ -108,17 +113,18 @@ ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "t
 
 def find(catalog: Catalog, method: str, name: str, agent: Agent, params: Params) -> Target | None:
     """The target that `agent` knows as `name`; None if no upstream serves it, and for lists."""
-    viewer = agent.viewer
+    viewer, profile = agent.viewer, agent.principal.profile
     match method:
         case "tools/call":
-            return catalog.tool(name, viewer)
+            return catalog.tool(name, viewer, profile)
         case "prompts/get":
-            return catalog.prompt(name, viewer)
+            return catalog.prompt(name, viewer, profile)
         case "resources/read" | "resources/subscribe":
-            return catalog.resource(name, viewer)
+            return catalog.resource(name, viewer, profile)
         case "completion/complete":
             of_prompt = params.ref_type == _PROMPT_REF
-            return catalog.prompt(name, viewer) if of_prompt else catalog.template(name, viewer)
+            look_up = catalog.prompt if of_prompt else catalog.template
+            return look_up(name, viewer, profile)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
             return catalog.tasks.find(agent.principal, name)
     return None
@@ -126,7 +132,7 @@ def find(catalog: Catalog, method: str, name: str, agent: Agent, params: Params)
 
 def with_names(call: Call, catalog: Catalog, agent: Agent) -> Call:
     """The call of a list method with the names in the list that `agent` gets."""
-    return call.with_listed(catalog.listed(call.method, agent.viewer))
+    return call.with_listed(catalog.listed(call.method, agent.viewer, agent.principal.profile))
 
 
 def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
@@ -148,6 +154,12 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcE
     if rejection is not None:
         return RpcError.of_gateway(rejection.code, rejection.message)
     compared = header_names(target.mirrored)
+    if target.preset is not None:
+        names = target.preset.names
+        hidden = header_names({path: token for path, token in target.mirrored.items() if path[0] in names})
+        for name, _ in given:
+            if name.lower() in hidden:
+                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} belongs to no argument of this tool")
     exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
     return None
 

@@ -263,10 +263,9 @@ class Delivery(msgspec.Struct, eq=False):
 
     async def _find(self, params: Params) -> Target | None:
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
-        exchange, catalog = self.exchange, self.pipeline.catalog
-        method, agent = exchange.method, exchange.agent
-        if catalog.snapshot.private:
-            await catalog.prepare(exchange)
+        catalog, method, agent = self.pipeline.catalog, self.exchange.method, self.exchange.agent
+        if catalog.snapshot.private or agent.principal.profile:
+            await catalog.prepare(self.exchange)
         target = find(catalog, method, params.name, agent, params)
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
@@ -274,17 +273,18 @@ class Delivery(msgspec.Struct, eq=False):
         # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
         if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
             return target
-        await catalog.prepare(exchange)
+        await catalog.prepare(self.exchange)
         return find(catalog, method, params.name, agent, params)
 
     def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
         found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, params)
-        return call.with_target(found, None if found is None else found.tool)
+        return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        viewer, era = self.exchange.agent.viewer, self.exchange.agent.era
-        return CallResult(raw=self.pipeline.catalog.page(call.method, era, params.cursor, viewer), era=era)
+        agent, page = self.exchange.agent, self.pipeline.catalog.page
+        raw = page(call.method, agent.era, params.cursor, agent.viewer, agent.principal.profile)
+        return CallResult(raw=raw, era=agent.era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""

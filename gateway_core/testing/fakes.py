@@ -91,19 +91,22 @@ class FakeCatalog:
         self.ended: CallResult | None = None
         """The result of the call, after the plugins."""
 
-    def seen_by(self, principal: str) -> None:
+    def seen_by(self, principal: str, profile: str) -> None:
         """None, so that the pipeline looks up every call and keeps no call plan."""
+
+    async def prepare(self, exchange: Exchange) -> None:
+        """Nothing: no name depends on the principal or the profile."""
 
     async def settled(self) -> bool:
         """False: there is no change to wait for."""
         return False
 
-    def tool(self, name: str, principal: str) -> Target | None:
+    def tool(self, name: str, principal: str, profile: str) -> Target | None:
         given = self._given
         tool = given.tool if name == given.name else make_tool(name, name, None, ("upstream",))
         return None if tool is None else Target(tool.original_name, self._upstreams, tool)
 
-    def prompt(self, name: str, principal: str) -> Target:
+    def prompt(self, name: str, principal: str, profile: str) -> Target:
         given = self._given
         return Target(given.original_name if name == given.name else name, self._upstreams)
 
@@ -113,7 +116,7 @@ class FakeCatalog:
         """The upstreams of the call, for any task id."""
         return Target(task_id, self._upstreams, self._given.tool)
 
-    def listed(self, method: str, principal: str) -> Mapping[str, Published]:
+    def listed(self, method: str, principal: str, profile: str) -> Mapping[str, Published]:
         """The names that the call was made with."""
         return self._given.listed
 
@@ -126,7 +129,7 @@ class FakeCatalog:
         self.ended = result
         return result
 
-    def page(self, method: str, era: Era, cursor: str | None, principal: str) -> bytes:
+    def page(self, method: str, era: Era, cursor: str | None, principal: str, profile: str) -> bytes:
         """A list result, which also comes from the upstream."""
         result = self._upstream.serve(self._given)
         if result.error is not None:

@@ -29,11 +29,24 @@ url = "%s"
 name = "security_ratelimit"
 rate_limit_per_minute = 60
 burst = 60
-
+%s
 [[mcp.proxy.plugins]]
 name = "security_approval"
 always = ["server:record"]
 remember = %s
+"""
+POLICY = """
+[[mcp.proxy.plugins]]
+name = "security_policy"
+
+[[mcp.proxy.plugins.rules]]
+tools = ["record"]
+when = 'arguments.call_id != "free"'
+then = "ask"
+reason = "records are for ever"
+
+[[mcp.proxy.plugins.rules]]
+then = "allow"
 """
 TRANSPORTS = ["http-legacy", "http-modern", "sse-legacy", "stdio-legacy", "stdio-modern"]
 MODES = {"legacy": "legacy", "modern": "2026-07-28"}
@@ -43,14 +56,15 @@ IDS = map("call{}".format, itertools.count())
 class User:
     """A user who does the same with every question."""
 
-    def __init__(self, action: str | None) -> None:
-        """`action`: None to leave questions unanswered."""
+    def __init__(self, action: str | None, plugin: str = "security_approval") -> None:
+        """`action`: None to leave questions unanswered. `plugin`: the one that asks."""
         self.action = action
+        self.plugin = plugin
         self.asked: list[str] = []
 
     async def __call__(self, context: Any, params: Any) -> types.ElicitResult:
         self.asked.append(params.message)
-        assert params.model_dump(by_alias=True)["_meta"]["dev.radium.gateway/plugin"] == "security_approval"
+        assert params.model_dump(by_alias=True)["_meta"]["dev.radium.gateway/plugin"] == self.plugin
         if self.action is None:
             await asyncio.Event().wait()
         content = {} if self.action == "accept" else None
@@ -67,8 +81,8 @@ def connect(request: pytest.FixtureRequest, gateway: Any, server: Any, tmp_path:
     """`connect(user)`: a client of a gateway with `question_timeout` and `remember`."""
     transport, _, era = request.param.partition("-")
 
-    def client(user: User | None, timeout: float = 300, remember: str = '"no"') -> Client:
-        toml = TOML % (timeout, server.url, remember)
+    def client(user: User | None, timeout: float = 300, remember: str = '"no"', before: str = "") -> Client:
+        toml = TOML % (timeout, server.url, before, remember)
         if transport == "stdio":
             config = tmp_path / "stdio" / ".radium" / "mcp-proxy.toml"
             config.parent.mkdir(parents=True)
@@ -93,6 +107,20 @@ async def test_an_approved_call_is_executed_once(connect: Any, server: Any) -> N
     assert len(user.asked) == 1
     assert "Server: server\nTool: record\n" in user.asked[0]
     assert f'call_id: "{name}"' in user.asked[0]
+
+
+async def test_a_call_that_a_rule_and_another_plugin_ask_about_is_asked_about_once(connect: Any, server: Any) -> None:
+    user, name = User("accept", plugin="security_policy"), next(IDS)
+    async with connect(user, before=POLICY) as client:
+        result = await client.call_tool("record", {"call_id": name})
+        assert not result.is_error, result
+        assert "record" in [tool.name for tool in (await client.list_tools()).tools]
+        user.action = "decline"
+        with pytest.raises(MCPError, match="record was not called: the user declined it"):
+            await client.call_tool("record", {"call_id": next(IDS)})
+    assert server.begun() == [name]
+    assert len(user.asked) == 2
+    assert "Reason: records are for ever\nServer: server\nTool: record\n" in user.asked[0]
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])

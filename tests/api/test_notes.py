@@ -33,3 +33,11 @@ def test_tools_are_compared_only_if_they_are_known() -> None:
 def test_a_plugin_says_which_names_of_a_tool_it_compares() -> None:
     known = Known(frozenset(), [tool("search")])
     assert not list(known.about_tools(["github:*"], "tools", lambda one: [f"{one.upstreams[0]}:{one.name}"]))
+
+
+def test_groups_are_compared_only_if_they_are_known() -> None:
+    assert not list(Known(frozenset()).about_groups(["dev"], "groups"))
+    known = Known(frozenset(), groups=frozenset({"dev", "ops"}))
+    assert list(known.about_groups(["ops", "dve"], "groups")) == [
+        Note('no agent is in the group "dve"; did you mean "dev"?', "groups[1]")
+    ]

@@ -7,7 +7,9 @@ import pytest
 
 from gateway_core.cli import client
 from gateway_core.cli.instance import Instance
+from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
+from gateway_core.errors import ConfigError
 
 
 @pytest.fixture
@@ -75,6 +77,13 @@ def test_a_stranger_on_the_port(answering, answer, why):
     assert "secret-token" not in str(caught.value)
 
 
+def test_what_does_not_exist_is_named_by_the_control_plane(answering):
+    body = b'{"error":"no profile x"}'
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with pytest.raises(Failed, match="no profile x"):
+        client.fetch(answering([answer]), "tools?profile=x")
+
+
 def test_an_answer_that_never_ends(answering, monkeypatch):
     monkeypatch.setattr(client, "MAX_ANSWER", 100_000)
     pieces = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"2710\r\n" + b" " * 10_000 + b"\r\n"] * 100]
@@ -101,3 +110,18 @@ def test_a_port_without_a_listener_is_named(answering):
         )
         with pytest.raises(NotAnswering, match=rf"pid 7\) but not answering at {instance.control_address}: .*refused"):
             client.fetch(instance, "status")
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "raised"),
+    [
+        ("422 Unprocessable Entity", b'{"problems":[{"text":"a.toml:1: wrong"}]}', ConfigError),
+        ("409 Conflict", b'{"error":"it is stopping"}', Failed),
+        ("404 Not Found", b'{"error":"not found"}', NotAnswering),
+        ("200 OK", b"[1]", NotAnswering),
+    ],
+)
+def test_an_answer_about_the_file_that_is_no_success(answering, head, body, raised):
+    answer = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
+    with pytest.raises(raised):
+        client.of_file(answering([answer]), "POST", "reload")

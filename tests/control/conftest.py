@@ -9,8 +9,17 @@ import aiohttp
 import pytest
 
 from gateway_core.control import ControlPlane
+from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
+
+
+@dataclass
+class FakeReport:
+    shown: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.shown
 
 
 @dataclass
@@ -28,6 +37,10 @@ class FakeCalls:
 @dataclass
 class FakeOperations:
     ready: bool = True
+    delay: float = 0.0
+    """Seconds that reading the file takes."""
+    problem: Exception | None = None
+    """What is wrong with the file."""
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
 
     pages: dict[str, PluginPage] = field(default_factory=dict)
@@ -37,11 +50,25 @@ class FakeOperations:
     def status(self) -> dict[str, Any]:
         return self.shown
 
-    def tools(self) -> dict[str, Any]:
+    def tools(self, profile: str = "") -> dict[str, Any]:
+        if profile:
+            raise UnknownProfile(profile, [])
         return {"tools": [1 / len(self.shown)]}
 
-    def tool(self, name: str) -> dict[str, Any]:
-        return {"name": name}
+    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+        return {"name": name, "profile": profile} if profile else {"name": name}
+
+    async def reload(self) -> FakeReport:
+        return await self._of_file("reload")
+
+    async def compare(self) -> FakeReport:
+        return await self._of_file("diff")
+
+    async def _of_file(self, what: str) -> FakeReport:
+        await asyncio.sleep(self.delay)
+        if self.problem is not None:
+            raise self.problem
+        return FakeReport({"asked": what})
 
     @property
     def live(self) -> "FakeCalls":

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway_core import Page
+from gateway_core.errors import ConfigError, FileProblem, PluginError, ReloadRefused
 from gateway_core.hooks.pages import PluginPage
 
 
@@ -33,6 +34,14 @@ async def test_one_tool_is_shown_by_its_name_whatever_characters_it_has(plane: A
             assert (answer.status, await answer.json()) == (200, {"name": name})
     async with plane.get("/admin/tool?name=x", None) as answer:
         assert answer.status == 401
+
+
+async def test_a_profile_is_named_in_the_query(plane: Any) -> None:
+    async with plane.get("/admin/tool?name=x&profile=desk") as answer:
+        assert (answer.status, await answer.json()) == (200, {"name": "x", "profile": "desk"})
+    async with plane.get("/admin/tools?profile=desk") as answer:
+        assert answer.status == 404
+        assert await answer.json() == {"error": "no profile 'desk'; the configuration has no profiles"}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +188,53 @@ async def test_a_page_of_another_site_is_forbidden(plane: Any) -> None:
     show(plane, lambda status: b"x")
     async with plane.get("/figures", Origin="http://evil.example") as answer:
         assert answer.status == 403
+
+
+FILE = pytest.mark.parametrize(("path", "method", "asked"), [("reload", "POST", "reload"), ("diff", "GET", "diff")])
+
+
+@FILE
+async def test_a_reload_needs_the_token_and_its_method(plane: Any, path: str, method: str, asked: str) -> None:
+    async with plane.get(f"/admin/{path}", None, method) as answer:
+        assert answer.status == 401
+    async with plane.get(f"/admin/{path}", method="DELETE") as answer:
+        assert answer.status == 405
+    async with plane.get(f"/admin/{path}", method=method) as answer:
+        assert (answer.status, await answer.json()) == (200, {"asked": asked})
+
+
+@FILE
+async def test_all_problems_of_a_file_are_answered_without_secrets(
+    plane: Any, path: str, method: str, asked: str
+) -> None:
+    plane.operations.problem = ConfigError([FileProblem("a.toml", 40, "mcp.proxy.port", "hush"), "--port: wrong"])
+    async with plane.get(f"/admin/{path}", method=method) as answer:
+        assert answer.status == 422
+        found = (await answer.json())["problems"]
+    place = {"file": "a.toml", "line": 40, "key": "mcp.proxy.port", "message": "[REDACTED]"}
+    assert found[0] == {**place, "text": "a.toml:40: mcp.proxy.port: [REDACTED]"}
+    assert found[1] == {"file": None, "line": None, "key": None, "message": "--port: wrong", "text": "--port: wrong"}
+
+
+async def test_a_plugin_that_cannot_start_is_a_problem_of_the_file(plane: Any) -> None:
+    plane.operations.problem = PluginError("the plugin p could not start")
+    async with plane.get("/admin/reload", method="POST") as answer:
+        assert answer.status == 422
+        assert [one["text"] for one in (await answer.json())["problems"]] == ["the plugin p could not start"]
+
+
+async def test_a_gateway_that_takes_no_file_answers_409(plane: Any) -> None:
+    plane.operations.problem = ReloadRefused("it is stopping")
+    async with plane.get("/admin/reload", method="POST") as answer:
+        assert (answer.status, await answer.json()) == (409, {"error": "it is stopping"})
+
+
+async def test_a_reload_may_take_longer_than_other_requests(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_core.control.listener.CONNECTION_TIME", 0.2)
+    plane = await start()
+    plane.operations.delay = 1.0
+    async with plane.get("/admin/reload", method="POST") as answer:
+        assert answer.status == 200
 
 
 async def test_calls_and_sessions_are_shown_with_the_token(plane: Any) -> None:

@@ -35,7 +35,10 @@ class FakeCatalog:
     def __init__(self) -> None:
         self.listeners: list[Callable[[frozenset[str]], None]] = []
 
-    def identity(self, era: str) -> dict[str, Any]:
+    def changed_in(self, profile: str, kinds: frozenset[str]) -> frozenset[str]:
+        return kinds
+
+    def identity(self, era: str, profile: str = "") -> dict[str, Any]:
         capabilities = {kind: {"listChanged": True} for kind in ("tools", "resources", "prompts")}
         return {
             "capabilities": capabilities,

@@ -363,7 +363,18 @@ ROWS: Final = {
             "tests/cli/serving/test_start.py": ("test_a_killed_gateway_does_not_block_the_next",),
         },
     ),
-    52: Row("reload under load", "upstreams that stay keep running", {UNBUILT: ("test_row_52_reload_under_load",)}),
+    52: Row(
+        "reload under load",
+        "no call at an upstream that stays fails; none is judged by two configurations; a wrong file changes nothing",
+        {
+            MACHINE: ("test_row_52_reload_under_load",),
+            "tests/generations/test_under_load.py": (
+                "test_no_call_fails_and_none_is_judged_by_two_configurations",
+                "test_fifty_reloads_leave_nothing_behind",
+                "test_a_wrong_file_costs_nothing_but_a_list_of_problems",
+            ),
+        },
+    ),
     53: Row("the clock jumps", "limits and pauses do not follow it", {MACHINE: ("test_row_53_clock_jump",)}),
     54: Row("Redis is down", "each process counts alone", {UNBUILT: ("test_row_54_redis_is_down",)}),
     55: Row(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -258,3 +260,40 @@ async def test_row_59_all_upstreams_of_a_tool_are_down(started: Started) -> None
     assert error["data"]["retryAfterMs"] > 0
     assert {tool["name"] for tool in rad.command("tools")["tools"]} >= {"hang_up", "die"}, "the tools stay listed"
     assert (await rad.call("die")).unknown, "the tools of another upstream are called"
+
+
+async def test_row_52_reload_under_load(started: Started) -> None:
+    """SIGHUP adds and removes an upstream, again and again, and the others keep their processes."""
+    rad = started.gateway([over_stdio("pipe")], log={"format": "json"})
+    rad.wait_for("pipe")
+    before, descriptors = rad.family(), rad.descriptors()
+    right, problem = rad.config.read_text(), f"{rad.config}:40: mcp.proxy.timeout"
+    url, _ = started.server("added")
+    added = f'\n[[mcp.proxy.upstreams]]\nname = "added"\ntransport = "http"\nurl = "{url}"\n'
+    done: list[Answer] = []
+    over = asyncio.Event()
+
+    async def call_on() -> None:
+        async with aiohttp.ClientSession() as http:
+            while not over.is_set():
+                done.append(await rad.call("pipe__ok", http))
+
+    calling = [asyncio.create_task(call_on()) for _ in range(8)]
+    for number in range(10):
+        rad.config.write_text(right + (added if number % 2 == 0 else ""))
+        rad.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(
+            wait_until, lambda number=number: rad.text.count("was reloaded") > number, "a reload", 60
+        )
+        rad.config.write_text("[mcp.proxy]\nenable = true\n" + "\n" * 37 + "timeout = 'long'\n")
+        rad.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda number=number: rad.text.count(problem) > number, "the problem", 60)
+    over.set()
+    await asyncio.gather(*calling)
+    assert len(done) > 80
+    assert {answer.text for answer in done} == {"ok"}
+    assert rad.status().keys() == {"pipe"}
+    assert before == rad.family()
+    wait_until(lambda: rad.descriptors() <= descriptors + 1, "connections are closed", 60)
+    lines = [json.loads(line) for line in rad.text.splitlines() if '"tool"' in line]
+    assert {line["generation"] for line in lines} == set(range(1, 12))

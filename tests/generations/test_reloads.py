@@ -8,11 +8,11 @@ import os
 from typing import Any
 
 import pytest
-from mcp import MCPError
+from mcp import Client, MCPError
 
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.generations.reloads import ReloadRefused
-from tests.generations.conftest import Stand, names, served, text
+from tests.generations.conftest import MODERN, Stand, names, served, text
 
 pytestmark = pytest.mark.timeout(180)
 MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
@@ -98,6 +98,40 @@ async def test_agents_hear_that_a_list_changed(stand: Stand) -> None:
         await stand.reload(served("one"), served("two"), timeout=30.0)
         async with asyncio.timeout(30):
             await heard.wait()
+
+
+@pytest.mark.parametrize("mode", [MODERN, "legacy"])
+async def test_profiles_change_for_the_agents_that_use_them(stand: Stand, mode: str) -> None:
+    heard = asyncio.Event()
+
+    async def on_message(message: Any) -> None:
+        if "ToolListChanged" in type(message).__name__:
+            heard.set()
+
+    def profile(name: str, **members: Any) -> dict[str, Any]:
+        return {"name": name, **members}
+
+    await stand.start(served("one"), profiles=[profile("few", tools=["*_pid"]), profile("gone")])
+    few, gone = (f"{stand.gateway.address}/mcp/p/{name}" for name in ("few", "gone"))
+    async with (
+        Client(few, mode=mode, read_timeout_seconds=60, message_handler=on_message) as client,
+        Client(gone, mode=mode, read_timeout_seconds=60) as other,
+    ):
+        assert await names(client) == {"one_pid"}
+        assert len(await names(other)) == 2
+        override = {"tool": "one_wait", "name": "sleep"}
+        changes = await stand.reload(
+            served("one"), profiles=[profile("few", tools=["one:*"], overrides=[override], default=True)]
+        )
+        assert changes == ["profiles: changed"]
+        if mode == "legacy":
+            async with asyncio.timeout(30):
+                await heard.wait()
+        assert await names(client) == {"one_pid", "sleep"}
+        with pytest.raises(Exception, match=r"Not Found|Session terminated"):
+            await names(other)
+    async with stand.client(mode) as client:
+        assert await names(client) == {"one_pid", "sleep"}, "it is the default profile now"
 
 
 async def test_a_file_with_errors_changes_nothing_and_names_all_of_them(stand: Stand) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway_core import Known, Note, hookimpl
 from gateway_core.config import PluginEntry
 from gateway_core.hooks import notes as module
-from gateway_core.hooks.notes import notes
+from gateway_core.hooks.notes import groups_of, notes
 from gateway_core.testing import configured
 
 KNOWN = Known(frozenset({"github"}))
@@ -78,3 +78,38 @@ def test_notes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = noted(Notes(*[Note("x" * 5000)] * 10))
     assert len(found) == 3
     assert all(len(note) < 1100 for note in found)
+
+
+class Keys:
+    """An authenticator that knows its groups."""
+
+    known_groups: Any = ("dev",)
+
+    @hookimpl
+    def authenticate(self) -> None:
+        return None
+
+
+def test_groups_are_known_if_all_authenticators_know_theirs() -> None:
+    class Others(Keys):
+        @property
+        def known_groups(self) -> frozenset[str]:
+            return frozenset({"ops"})
+
+    class Tokens:
+        @hookimpl
+        def authenticate(self) -> None:
+            return None
+
+    class Fails(Keys):
+        @property
+        def known_groups(self) -> frozenset[str]:
+            raise OSError
+
+    keys, others, tokens, fails, other = (
+        configured(plugin, name=plugin.__name__) for plugin in (Keys, Others, Tokens, Fails, Notes)
+    )
+    assert groups_of([]) == groups_of([other]) == frozenset()
+    assert groups_of([keys, other, others]) == {"dev", "ops"}
+    assert groups_of([keys, tokens]) is None
+    assert groups_of([fails]) is None

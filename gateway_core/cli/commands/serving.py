@@ -27,6 +27,10 @@ def start(
     stdio: Annotated[
         bool, typer.Option("--stdio", help="Serve one agent on stdin and stdout; opens no port for agents.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Reload the configuration file whenever it changes.")] = False,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
+    ] = "",
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
 ) -> None:
     """Start the gateway.
@@ -38,7 +42,9 @@ def start(
     """
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
-    raise typer.Exit(run(config, detach=detach, stdio=stdio, host=host, port=port, ready_fd=ready_fd))
+    options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    code = run(config, detach=detach, stdio=stdio, profile=profile, watch=watch, options=options, ready_fd=ready_fd)
+    raise typer.Exit(code)
 
 
 def stop(
@@ -65,6 +71,31 @@ def status(config: ConfigOption = None, _state: StateDirOption = None, as_json: 
     Example: rad mcp proxy status
     """
     from gateway_core.cli.status import status as run  # noqa: PLC0415
+
+    run(config, as_json=as_json)
+
+
+def reload(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Apply the changed configuration file to the running gateway.
+
+    No call is lost: calls in flight end under the configuration that they began with. A file with problems changes
+    nothing. Prints what changed, and what needs a restart. Exit code 1: the file has problems. 3: it is not running.
+
+    Example: rad mcp proxy reload
+    """
+    from gateway_core.cli.serving.reload import reload as run  # noqa: PLC0415
+
+    run(config, as_json=as_json)
+
+
+def diff(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:
+    """Show what `reload` would change in the running gateway.
+
+    Changes nothing. Exit code 1: the file has problems. 3: it is not running.
+
+    Example: rad mcp proxy diff
+    """
+    from gateway_core.cli.serving.reload import diff as run  # noqa: PLC0415
 
     run(config, as_json=as_json)
 

@@ -14,6 +14,10 @@ from gateway_core.cli.options import ConfigOption, JsonOption, StateDirOption
 
 def tools(
     name: Annotated[str | None, typer.Argument(help="One tool: show its arguments and how to call it.")] = None,
+    *,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="What the agents of this profile see.")
+    ] = "",
     config: ConfigOption = None,
     _state: StateDirOption = None,
     as_json: JsonOption = False,
@@ -27,7 +31,7 @@ def tools(
     """
     from gateway_core.cli.tools.listing import tools as run  # noqa: PLC0415
 
-    run(config, name, as_json=as_json)
+    run(config, name, profile=profile, as_json=as_json)
 
 
 def call(

@@ -11,6 +11,7 @@ from gateway_core.api import Tool
 from gateway_core.api.notes import Known
 from gateway_core.cli.hints import command
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
+from gateway_core.cli.inspecting.profiles import unknown_profiles, with_lines
 from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
@@ -19,6 +20,7 @@ from gateway_core.cli.settings import local_gateway
 from gateway_core.config import Config, exposure, passes_credentials_on, unprotected
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.hooks.notes import groups_of
 from gateway_core.hooks.notes import notes as plugin_notes
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
@@ -34,13 +36,13 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         if as_json:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
         raise
-    found, notes, tools = asyncio.run(_try_upstreams(settings)) if connect else ([], _replicas(settings), [])
+    found, notes, tools = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings), [])
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
-    known = Known(_names(settings), tools if connect and not failed else None)
+    known = Known(_names(settings), tools if connect and not failed else None, groups_of(loaded))
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
     authenticates = any("authenticate" in plugin.hooks for plugin in loaded)
-    warnings = exposure(proxy, authenticates=authenticates)
+    warnings = [*exposure(proxy, authenticates=authenticates), *unknown_profiles(settings)]
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(
@@ -104,13 +106,16 @@ def _names(config: Config) -> frozenset[str]:
     return frozenset(one.name for one in (*config.proxy.upstreams, *config.disabled))
 
 
-async def _try_upstreams(config: Config) -> tuple[list[dict[str, Any]], list[str], list[Tool]]:
-    """Connect once; returns the state of each upstream, the notes on replicas, and the published tools."""
+async def _try_upstreams(path: Path, config: Config) -> tuple[list[dict[str, Any]], list[str], list[Tool]]:
+    """Connect once; returns the state of each upstream, the notes on replicas and profiles, and the published tools."""
     from gateway_core.cli.tools.listing import tools_in  # noqa: PLC0415 - only needed with `--connect`
 
     async with local_gateway(config) as gateway:
         answer = gateway.tools()
-        return gateway.status()["upstreams"], list(answer["notes"]), tools_in(answer)
+        catalog = gateway.catalog
+        remarks = catalog.profiles.all_remarks(catalog.snapshot)
+        notes = [*answer["notes"], *with_lines(path, config, remarks)]
+        return gateway.status()["upstreams"], notes, tools_in(answer)
 
 
 def _line(one: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway_core import errors
 from gateway_core.config import Config, load, plugin_entries
 from gateway_core.errors import ConfigError, FileProblem, PluginError
 from gateway_core.hooks import loader
@@ -16,11 +17,11 @@ def load_with_plugins(path: Path) -> tuple[Config, tuple[loader.LoadedPlugin, ..
     try:
         config = load(path)
     except ConfigError as error:
-        raise ConfigError(_with_plugins(error, path)) from None
+        raise ConfigError(with_plugins(error, path)) from None
     return config, loader.load(config.proxy.plugins, str(path))
 
 
-def _with_plugins(error: ConfigError, path: Path) -> list[str]:
+def with_plugins(error: ConfigError, path: Path) -> list[str]:
     """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known."""
     entries = [
         entry if complete else entry.model_copy(update={"enabled": False}) for entry, complete in plugin_entries(path)
@@ -36,9 +37,4 @@ def _with_plugins(error: ConfigError, path: Path) -> list[str]:
 
 def parts_of(problems: Sequence[str], path: Path | None) -> list[dict[str, Any]]:
     """`file`, `line`, `key` and `message` of each problem; `line` and `key` are null for one of the whole file."""
-    return [
-        {"file": one.file, "line": one.line, "key": one.key, "message": one.message}
-        if isinstance(one, FileProblem)
-        else {"file": None if path is None else str(path), "line": None, "key": None, "message": one}
-        for one in problems
-    ]
+    return [errors.parts_of(one, None if path is None else str(path)) for one in problems]

@@ -86,15 +86,16 @@ class CommandContext(Generic[SettingsT]):
         """Whether a gateway with this file uses the plugin."""
         return not self.to_enable
 
-    def tools(self, name: str | None = None) -> Sequence[Tool]:
+    def tools(self, name: str | None = None, *, profile: str = "") -> Sequence[Tool]:
         """The published tools, or the tool `name` if there is one: its published name or `upstream:tool`.
 
         From the running gateway of the configuration file, or by connecting to its upstreams. `Tool.upstreams` are
-        those that can get a call of that name.
+        those that can get a call of that name. `profile`: only the tools that its agents see; `name` is then the name
+        that they use. Raises `GatewayError`.
         """
         from gateway_core.cli.tools.listing import known_tools, tools_in  # noqa: PLC0415 - most commands do not need it
 
-        answer, tool = known_tools(self.file, name)
+        answer, tool = known_tools(self.file, name, profile)
         if name is None:
             return tools_in(answer)
         if tool is None or tool["definition"] is None:

@@ -1,8 +1,8 @@
 """Runs one gateway in an event loop until a signal or the agent ends it.
 
-The first SIGTERM, SIGINT or SIGHUP drains (calls in flight get `drain_timeout`), a second one stops without draining. A
+The first SIGTERM or SIGINT drains (calls in flight get `drain_timeout`), a second one stops without draining. A
 watchdog thread ends the process if it does not stop in time, for example because a plugin blocks the event loop.
-SIGUSR1 reopens the log file.
+SIGHUP reloads the configuration file, unless it says that the terminal was closed. SIGUSR1 reopens the log file.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from gateway_core.cli.rendering import pages
 from gateway_core.cli.report import say
 from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
+from gateway_core.cli.serving.file_source import FileSource, Log, changes_of
+from gateway_core.cli.serving.launch import Launch
 from gateway_core.cli.settings import logins_file, names_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
+from gateway_core.errors import GatewayError
 from gateway_core.limits.heap import keep_freed_memory
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
@@ -44,19 +47,22 @@ WATCHDOG_GRACE: Final = 10.0
 
 
 class Signals:
-    """Shutdown requested by signals: the first sets `stop`, the second sets `now`."""
+    """What signals request: the first to stop sets `stop`, the second sets `now`; one to reload sets `reload`."""
 
     def __init__(self, drain_timeout: float, last_act: Callable[[], None]) -> None:
         """`last_act`: called before the watchdog ends the process, which may be in any state."""
         self.stop = asyncio.Event()
         self.now = asyncio.Event()
+        self.reload = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._limit = drain_timeout + WATCHDOG_GRACE
         self._last_act = last_act
         self._count = 0
         # Handlers of the interpreter, not of the loop: they run even while a plugin blocks the loop.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        self._has_terminal = _has_terminal()
+        signal.signal(signal.SIGHUP, self._on_hangup)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: output.reopen())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -67,6 +73,16 @@ class Signals:
         elif self._count == 2:
             self._loop.call_soon_threadsafe(self.now.set)
             self.watch(NOW_GRACE + WATCHDOG_GRACE)
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        if self._has_terminal and not _has_terminal():
+            self._on_signal(number, frame)
+        else:
+            self._loop.call_soon_threadsafe(self.reload.set)
+
+    def limit(self, drain_timeout: float) -> None:
+        """Apply another `drain_timeout` to a stop that begins later."""
+        self._limit = drain_timeout + WATCHDOG_GRACE
 
     def watch(self, seconds: float) -> None:
         """End the process after `seconds`, from a thread."""
@@ -82,16 +98,30 @@ class Signals:
         os._exit(1)
 
 
-async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
     """Serve agents on the configured port until a signal. `starter`: pipe to report on once the gateway listens."""
-    proxy, log = config.proxy, config.proxy.log
-    if starter is not None and log.file is None:
-        assert config.path is not None, "it was read from a file"
-        log = log.model_copy(update={"file": str(log_file(config.path, state_folder(config.path)))})
+    proxy = config.proxy
     held = held_secrets(proxy, hold.instance.token)
-    output.setup(log, to_terminal=starter is None and sys.stderr.isatty(), held=held)
+    fallback = None if starter is None else str(log_file(launch.path, launch.folder))
+    log = Log(held, to_terminal=starter is None and sys.stderr.isatty(), fallback=fallback)
+    log.set_up(config)
     signals = Signals(proxy.drain_timeout, hold.release)
-    async with _gateway(config, early, held, signals, hold.instance.token) as gateway:
+
+    def applied(now: Config) -> None:
+        signals.limit(now.proxy.drain_timeout)
+        hold.reconfigured(now.proxy.drain_timeout, "" if now.proxy.tls is None else now.proxy.tls.cert)
+
+    source = FileSource(launch, config, log, applied)
+    async with _gateway(source, config, early, signals, held=held, admin_token=hold.instance.token) as gateway:
         for warning in exposure(proxy, authenticates=gateway.authenticates):
             logger.warning("{}", warning)
         control = proxy.control
@@ -101,27 +131,31 @@ async def serve(config: Config, early: EarlyChildren, hold: Hold, starter: Start
         with port.explained(proxy.host, proxy.port):
             if not await _unless_stopped(gateway.start(), signals):
                 return
-        _announce(gateway, starter, log.file or "")
-        await signals.stop.wait()
+        _announce(gateway, starter, log.file(config))
+        async with _reloading(gateway, launch, signals):
+            await signals.stop.wait()
         await _unless_now(gateway.drain(), signals)
 
 
-async def serve_stdio(config: Config, early: EarlyChildren) -> None:
+async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> None:
     """Serve one agent on stdin and stdout until it closes stdin or a signal arrives."""
     held = held_secrets(config.proxy)
-    output.setup(config.proxy.log, to_terminal=False, held=held)
+    log = Log(held, to_terminal=False, fallback=None)
+    log.set_up(config)
     signals = Signals(config.proxy.drain_timeout, lambda: None)
-    async with _gateway(config, early, held, signals) as gateway:
+    source = FileSource(launch, config, log, lambda now: signals.limit(now.proxy.drain_timeout))
+    async with _gateway(source, config, early, signals, held=held) as gateway:
         try:
             await gateway.start_control(config.proxy.control.host, 0)
             logger.info("control plane listening", address=gateway.control.address, pid=os.getpid())
         except OSError as error:
             logger.warning("no control plane: cannot listen on {}: {}", config.proxy.control.host, error.strerror)
         if await _unless_stopped(gateway.start(listen=False), signals):
-            serving = asyncio.ensure_future(gateway.serve_stdio())
+            serving = asyncio.ensure_future(gateway.serve_stdio(launch.profile))
             stopped = asyncio.ensure_future(signals.stop.wait())
             # In both cases, requests that were already received are still answered.
-            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            async with _reloading(gateway, launch, signals):
+                await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             await _unless_now(gateway.drain(), signals)
             serving.cancel()
@@ -131,8 +165,40 @@ async def serve_stdio(config: Config, early: EarlyChildren) -> None:
 
 
 @asynccontextmanager
+async def _reloading(gateway: Gateway, launch: Launch, signals: Signals) -> AsyncIterator[None]:
+    """Reload the file on SIGHUP, and if it is watched also when it changes. The gateway logs how that ended."""
+
+    async def on_signals() -> None:
+        while True:
+            await signals.reload.wait()
+            signals.reload.clear()
+            with suppress(GatewayError):
+                await gateway.reload()
+
+    async def on_changes() -> None:
+        async for _ in changes_of(launch.path, launch.version):
+            signals.reload.set()
+
+    tasks = [asyncio.ensure_future(on_signals())]
+    if launch.watch:
+        tasks.append(asyncio.ensure_future(on_changes()))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+@asynccontextmanager
 async def _gateway(
-    config: Config, early: EarlyChildren, held: HeldSecrets, signals: Signals, admin_token: str = ""
+    source: FileSource,
+    config: Config,
+    early: EarlyChildren,
+    signals: Signals,
+    *,
+    held: HeldSecrets,
+    admin_token: str = "",
 ) -> AsyncIterator[Gateway]:
     """Yield a gateway that is not started yet, and stop it on exit."""
     gateway: Gateway | None = None
@@ -142,7 +208,9 @@ async def _gateway(
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
         logins = None if config.path is None else logins_file(config.path, state_folder(config.path))
-        gateway = Gateway(config, admin_token=admin_token, early=early, memory=memory, held=held, logins=logins)
+        gateway = Gateway(
+            config, admin_token=admin_token, early=early, memory=memory, held=held, logins=logins, source=source
+        )
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         keep_freed_memory()
         yield gateway

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.serving import pid_one
@@ -13,14 +16,20 @@ def start(
     *,
     detach: bool = False,
     stdio: bool = False,
-    host: str | None = None,
-    port: int | None = None,
+    profile: str = "",
+    watch: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
     ready_fd: int | None = None,
 ) -> int:
-    """Start the gateway and return the exit code; in the foreground, once it has ended. `ready_fd`: see `detach`."""
+    """Start the gateway and return the exit code; in the foreground, once it has ended.
+
+    `profile`: of the agent on stdin and stdout. `watch`: reload the file whenever it changes. `options`: values from
+    the command line for keys of `[mcp.proxy]`. `ready_fd`: see `detach`.
+    """
     if detach and stdio:
         raise UsageError("--detach and --stdio exclude each other: with --stdio, the agent starts the gateway")
-    options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    if profile and not stdio:
+        raise UsageError("--profile has no effect without --stdio; over HTTP, the address is /mcp/p/NAME")
     if stdio and options:
         raise UsageError(f"--{next(iter(options))} has no effect with --stdio, which opens no port for agents")
     first = pid_one.is_pid_one()
@@ -31,11 +40,12 @@ def start(
     if detach:
         from gateway_core.cli.serving import detach as background  # noqa: PLC0415 - does not load the gateway
 
-        return background.start(config, options=[f"--{key}={value}" for key, value in options.items()])
+        given = [f"--{key}={value}" for key, value in options.items()]
+        return background.start(config, options=[*given, *(["--watch"] if watch else [])])
     code = pid_one.split() if first else None
     if code is not None:
         return code
     from gateway_core.cli.serving.serve import start as run  # noqa: PLC0415
 
-    run(config, stdio=stdio, ready_fd=ready_fd, options=options)
+    run(config, stdio=stdio, watch=watch, profile=profile, ready_fd=ready_fd, options=options)
     return 0

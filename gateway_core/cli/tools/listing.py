@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from gateway_core.api import Tool
 from gateway_core.cli.client import fetch
@@ -25,15 +25,19 @@ from gateway_core.config import Config, load
 from gateway_core.log.escaping import escape
 
 
-def tool_page(name: str) -> str:
+def tool_page(name: str, profile: str = "") -> str:
     """The page of the control plane that describes one tool."""
-    return f"tool?name={quote(name, safe='')}"
+    return f"tool?{urlencode({'name': name, 'profile': profile}, quote_via=quote)}"
 
 
-def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
-    """Print what agents see, or the tool `name`: from the running gateway, or by connecting to the upstreams."""
+def tools(config: Path | None, name: str | None, *, profile: str = "", as_json: bool) -> None:
+    """Print what agents see, or the tool `name`: from the running gateway, or by connecting to the upstreams.
+
+    `profile`: of the agents; empty for those without one.
+    """
     check_text(name)
-    answer, tool = known_tools(locate(config), name)
+    check_text(profile)
+    answer, tool = known_tools(locate(config), name, profile)
     if tool is None:
         put_json(answer) if as_json else show_tools(answer)
         return
@@ -48,31 +52,37 @@ def tools(config: Path | None, name: str | None, *, as_json: bool) -> None:
         _show(tool, example, arguments_of(schema))
 
 
-def known_tools(path: Path, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What the control plane says of all tools, and of the tool `name`: of the running gateway, or of one that connects
-    to the upstreams for this.
+def known_tools(path: Path, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What the control plane says of all tools that the agents of a profile see, and of the tool `name`: of the running
+    gateway, or of one that connects to the upstreams for this.
 
-    The first is empty if the tool `name` is known.
+    The first is empty if the tool `name` is known. Raises `GatewayError`.
     """
     running = instance_of(path)
     if running is None:
         say("no gateway is running for this file: connecting to its upstreams …")
-        return asyncio.run(_now(load(path), name))
-    tool = None if name is None else fetch(running, tool_page(name))
-    return {} if tool is not None and tool["definition"] is not None else fetch(running, "tools"), tool
+        return asyncio.run(_now(load(path), name, profile))
+    tool = None if name is None else fetch(running, tool_page(name, profile))
+    is_known = tool is not None and tool["definition"] is not None
+    return {} if is_known else fetch(running, f"tools?{urlencode({'profile': profile})}"), tool
 
 
 def tools_in(answer: Mapping[str, Any]) -> list[Tool]:
-    """The published tools in what the control plane says of all tools, with no more of their definitions than hints."""
+    """The tools in what the control plane says of all tools, with no more of their definitions than name and hints."""
     return [
-        Tool(one["name"], one["original_name"], {"annotations": one["annotations"]}, tuple(one["upstreams"]))
+        Tool(
+            one["published_name"],
+            one["original_name"],
+            {"name": one["name"], "annotations": one["annotations"]},
+            tuple(one["upstreams"]),
+        )
         for one in answer["tools"]
     ]
 
 
-async def _now(config: Config, name: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+async def _now(config: Config, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     async with local_gateway(config) as gateway:
-        return gateway.tools(), None if name is None else gateway.tool(name)
+        return gateway.tools(profile), None if name is None else gateway.tool(name, profile)
 
 
 def near_name(name: str, tools: Sequence[Mapping[str, Any]]) -> str:

@@ -20,11 +20,14 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
     """Who was verified; None for a client that proves nothing."""
     presented: Presented = NOTHING
     """Secrets that the request presents for single upstreams."""
+    profile: str = ""
+    """The profile through which the caller sees the gateway; empty without one."""
 
     @property
     def key(self) -> str:
-        """Whose sessions the caller may use: those of the principal, or of the address."""
-        return self.address if self.principal is None else self.principal.id
+        """Whose sessions the caller may use: those of the principal, or of the address, in the same profile."""
+        who = self.address if self.principal is None else self.principal.id
+        return f"\0{self.profile}\0{who}" if self.profile else who
 
     @property
     def network(self) -> str:
@@ -42,6 +45,12 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
         if mine is None or theirs is None:
             return mine is theirs
         return mine == theirs and mine.claims == theirs.claims
+
+
+@lru_cache(maxsize=4096)
+def in_profile(caller: Caller, profile: str) -> Caller:
+    """The same caller with a profile; the same object each time."""
+    return Caller(caller.address, caller.principal, caller.presented, profile)
 
 
 @lru_cache(maxsize=4096)

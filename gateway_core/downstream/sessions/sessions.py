@@ -189,7 +189,7 @@ class Sessions:
     def changed(self, kinds: frozenset[str]) -> None:
         """Notify all agents that lists have changed."""
         for session in self:
-            session.changed(kinds)
+            session.changed(self._catalog.changed_in(session.record.caller.profile, kinds))
 
     def end(self, session: LiveSession) -> None:
         """End a session: cancel its calls, end its streams, close its upstream sessions.

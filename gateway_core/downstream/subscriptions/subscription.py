@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -102,6 +103,7 @@ class Subscription:
         """Messages that wait for the acknowledgement; None once it is queued."""
         self._watched = Watched(catalog, agent, call, self._updated)
         self._followed = Followed(catalog, agent, call, self._told)
+        self._visible = partial(catalog.changed_in, agent.principal.profile)
         self._forget = catalog.listen(self._changed)
         everyone.add(self)
         self._beginning: asyncio.Task[None] | None = None
@@ -143,8 +145,9 @@ class Subscription:
             self._early.append(message)
 
     def _changed(self, kinds: frozenset[str]) -> None:
+        visible = self._visible(kinds)
         for kind in CHANGING:
-            if kind in kinds & self._kinds:
+            if kind in visible & self._kinds:
                 self._say(jsonrpc.notification(list_changed(kind), {"_meta": self._meta}))
 
     def _updated(self, uri: str) -> None:

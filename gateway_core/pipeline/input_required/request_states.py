@@ -57,7 +57,7 @@ class State(msgspec.Struct, array_like=True, frozen=True):
 
 
 class States:
-    """Seals and opens states, bound to principal, method, and a digest of name and arguments (Server Requirements).
+    """Seals and opens states, bound to principal, profile, method, name and arguments (Server Requirements).
 
     Other processes with the same keys accept a state, but not one with questions or answers of plugins: each process
     remembers which states were used, and an answer counts once.
@@ -123,4 +123,4 @@ def refused() -> RpcError:
 
 
 def _binding(call: Call) -> tuple[str, ...]:
-    return ("requestState", call.principal.id, call.method, call.digest())
+    return ("requestState", call.principal.id, call.principal.profile, call.method, call.digest())

@@ -83,6 +83,11 @@ class ApiKeys:
         self._is_gone = False
         self._problem = ""
 
+    @property
+    def known_groups(self) -> frozenset[str]:
+        """The groups of all keys, for notes of other plugins."""
+        return frozenset(group for record in self._records.values() for group in record.groups)
+
     async def __aenter__(self) -> Self:
         if not self._records:
             logger.warning("auth_apikey has no key yet; to make one: rad mcp proxy keys add NAME")

@@ -282,3 +282,7 @@ def test_the_default_file_is_beside_the_configuration(tmp_path):
     assert found.file == tmp_path / "mcp-proxy.keys"
     assert isinstance(found.file, Path)
     assert os.environ.get("RADIUM_TRUST_CONFIG") is None
+
+
+def test_the_groups_of_all_keys_are_known(make):
+    assert make(keys=(BOB,)).known_groups == {"staff", "admins"}

@@ -59,6 +59,11 @@ class MutualTls:
         self._allow = None if config.allow is None else self._globs(config.allow)
         self._groups = [(self._globs([glob]), groups) for glob, groups in config.groups.items()]
 
+    @property
+    def known_groups(self) -> frozenset[str]:
+        """The groups of all certificates, for notes of other plugins."""
+        return frozenset(group for _, groups in self._groups for group in groups)
+
     @hookimpl
     def authenticate(self, credentials: Credentials) -> Principal | Reject | None:
         certificate = credentials.certificate

@@ -149,3 +149,8 @@ def test_groups_of_all_patterns_that_match_are_joined() -> None:
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         configured(MutualTls, **settings)
+
+
+def test_the_groups_of_all_certificates_are_known() -> None:
+    plugin = configured(MutualTls, groups={"CN=a": ["dev", "ops"], "CN=b": ["dev"]}).instance
+    assert getattr(plugin, "known_groups") == {"dev", "ops"}  # noqa: B009 - the instance has no type here

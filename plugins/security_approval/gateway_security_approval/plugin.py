@@ -110,9 +110,10 @@ class Approval:
         self._needs_person = needs_person
 
     def notes(self, known: Known) -> Iterator[Note]:
-        """Globs that match nothing."""
+        """Globs that match nothing, and groups in which no agent is."""
         config = self._config
         yield from known.about_upstreams(config.upstreams, "upstreams")
+        yield from known.about_groups(config.approvers, "approvers")
         for setting, globs in (("always", config.always), ("never", config.never)):
             yield from known.about_upstreams(
                 [glob.partition(":")[0] if ":" in glob else "*" for glob in globs], setting

@@ -276,3 +276,12 @@ def test_globs_that_match_nothing_are_noted():
     found = {note.setting: note.message for note in person.plugin.notes(Known(upstreams, tools))}
     assert list(found) == ["upstreams[0]", "always[1]", "always[2]", "never[0]"]
     assert found["never[0]"] == '"raed" matches no published tool; did you mean "read"?'
+
+
+def test_a_group_without_members_cannot_approve_and_is_noted():
+    person = Person(answer="page", approvers=("ops", "approvrs"))
+    (note,) = person.plugin.notes(Known(frozenset(), groups=frozenset({"ops", "approvers"})))
+    assert (note.setting, note.message) == (
+        "approvers[1]",
+        'no agent is in the group "approvrs"; did you mean "approvers"?',
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -40,6 +41,9 @@ def access(
     scopes: Annotated[list[str] | None, typer.Option("--scope", metavar="NAME", help="A scope; repeatable.")] = None,
     issuer: Annotated[str, typer.Option("--issuer", metavar="NAME", help="Who vouches for it.")] = "",
     claims: Annotated[str, typer.Option("--claims", metavar="JSON", help="Its claims, as a JSON object.")] = "{}",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="The profile that its agent uses; TOOL is a name in it.")
+    ] = "",
     unverified: Annotated[
         bool, typer.Option("--unverified", help="WHO is the id of an agent that proves nothing: NAME@ADDRESS.")
     ] = False,
@@ -55,9 +59,10 @@ def access(
     """
     context = CommandContext.of(NAME, PolicyConfig, config)
     principal = _principal(who, groups or [], scopes or [], issuer, _object(claims, "--claims"), unverified=unverified)
+    principal = replace(principal, profile=profile)
     given = None if arguments is None else _object(arguments, "--arguments")
     policy = Policy(context.settings)
-    tools = context.tools(tool)
+    tools = context.tools(tool, profile=profile)
     if tool is not None and not tools:
         raise CommandError(f"no tool {tool}: its calls are denied\n  to list all tools: {context.command('tools')}")
     found = [(one, explained(policy, principal, one, given)) for one in tools]
@@ -71,7 +76,7 @@ def access(
             }
         )
     elif tool is None:
-        rows = [(one.name, ", ".join(one.upstreams), *_decided(policy, explanations)) for one, explanations in found]
+        rows = [(_name(one), ", ".join(one.upstreams), *_decided(policy, explanations)) for one, explanations in found]
         context.put_table(("tool", "upstreams", "decision", "rule"), rows, whole={"tool", "decision"})
     else:
         _explain(context, policy, *found[0])
@@ -86,6 +91,12 @@ def explained(
         explain(policy.rules, principal, subject, arguments) if policy.rules else Explanation(subject, (), (_FREE,))
         for subject in policy.subjects_of(tool)
     ]
+
+
+def _name(tool: Tool) -> str:
+    """The name that agents use."""
+    name = tool.definition.get("name")
+    return name if isinstance(name, str) else tool.name
 
 
 def _principal(
@@ -128,7 +139,7 @@ def _shown(tool: Tool, explanations: Sequence[Explanation], *, steps: bool) -> d
     """One tool for `--json`; `steps`: with every rule that was tried."""
     verdict = deciding(explanations)
     shown: dict[str, Any] = {
-        "name": tool.name,
+        "name": _name(tool),
         "upstreams": list(tool.upstreams),
         "decision": decision(explanations),
         "rule": None if verdict is None or verdict.rule is None else verdict.rule.number,
@@ -156,7 +167,7 @@ def _shown(tool: Tool, explanations: Sequence[Explanation], *, steps: bool) -> d
 
 
 def _explain(context: CommandContext[PolicyConfig], policy: Policy, tool: Tool, found: Sequence[Explanation]) -> None:
-    context.put(f"{tool.name}: {_WORDS[decision(found)]} ({_rule_of(policy, found)})")
+    context.put(f"{_name(tool)}: {_WORDS[decision(found)]} ({_rule_of(policy, found)})")
     for one in found:
         context.put()
         context.put(f"at upstream {one.subject.upstream}, tier {one.subject.tier}: {_WORDS[one.decision]}")

@@ -23,7 +23,7 @@ MAX_DEPTH: Final = 64
 VARIABLES: Final = ("principal", "tool", "arguments")
 MEMBERS: Final[Mapping[str, Mapping[str, str]]] = {
     "principal": {
-        **dict.fromkeys(("id", "subject", "issuer", "client_name", "address"), "text"),
+        **dict.fromkeys(("id", "subject", "issuer", "client_name", "address", "profile"), "text"),
         "verified": "boolean",
         **dict.fromkeys(("groups", "scopes"), "texts"),
         "claims": "object",

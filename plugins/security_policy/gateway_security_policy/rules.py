@@ -62,6 +62,7 @@ def facts_of(principal: Principal) -> dict[str, Any]:
         "groups": sorted(principal.groups),
         "scopes": sorted(principal.scopes),
         "claims": plain(principal.claims),
+        "profile": principal.profile,
         "client_name": principal.client_name,
         "address": principal.address,
     }
@@ -206,5 +207,6 @@ def _who(config: RuleConfig) -> tuple[tuple[str, Callable[[Principal], bool]], .
 
 
 def _profile(principal: Principal) -> str:
-    profile = principal.claims.get("profile")
+    """The profile that the agent uses, or else the one that its credentials claim."""
+    profile = principal.profile or principal.claims.get("profile")
     return profile if isinstance(profile, str) else ""

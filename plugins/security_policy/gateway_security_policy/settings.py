@@ -33,7 +33,7 @@ class RuleConfig(PluginConfig):
     groups: _Texts | None = Field(default=None, description="the principal is in one of these groups")
     scopes: _Texts | None = Field(default=None, description="the principal has one of these scopes")
     issuers: _Globs | None = Field(default=None, description="globs of who vouches for the principal")
-    profiles: _Texts | None = Field(default=None, description="values of the principal's claim `profile`")
+    profiles: _Texts | None = Field(default=None, description="the agent's profile, or else its claim `profile`")
     verified: bool | None = Field(default=None, description="whether the principal was proven by an authenticator")
     upstreams: _Globs | None = Field(default=None, description="globs of the names of upstreams")
     tools: _Globs | None = Field(default=None, description="globs of the names of tools")

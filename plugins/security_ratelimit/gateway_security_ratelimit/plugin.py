@@ -102,6 +102,7 @@ class RateLimit:
             if earlier is not None:
                 message = f"never applies, because limits[{earlier}] comes first and fits all its agents and tools"
                 yield Note(message, f"limits[{number}]")
+            yield from known.about_groups(limit.groups, f"limits[{number}].groups")
             yield from known.about_tools(limit.tools, f"limits[{number}].tools")
 
     def use_clock(self, clock: Callable[[], float]) -> None:

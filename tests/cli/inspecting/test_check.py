@@ -95,3 +95,19 @@ def test_plugins_note_what_is_probably_a_mistake_in_their_settings(project, rad)
     text = rad("check", "--connect").stdout
     assert f"note: {upstream}\n" in text
     assert f'note: {config}:14: mcp.proxy.plugins[0] (security_policy): rules[1].tools[0]: "lokup" matches no' in text
+
+
+def test_a_group_in_which_no_agent_is_is_noted(project, rad):
+    config = project / ".radium" / "mcp-proxy.toml"
+    text = (
+        "[mcp.proxy]\nenable = true\n"
+        '[[mcp.proxy.plugins]]\nname = "security_policy"\n'
+        '[[mcp.proxy.plugins.rules]]\ngroups = ["dev"]\nthen = "allow"\n'
+    )
+    config.write_text(text)
+    (note,) = json.loads(rad("check", "--json").stdout)["notes"]
+    assert note.startswith(f"{config}:6: mcp.proxy.plugins[0] (security_policy): rules[0].groups[0]: no agent is in")
+    tokens = '[[mcp.proxy.plugins]]\nname = "auth_jwt"\naudience = "https://gateway.example.com/mcp"\n'
+    config.write_text(text + tokens + '[[mcp.proxy.plugins.issuers]]\nissuer = "https://id.example"\n')
+    found = rad("check", "--json")
+    assert json.loads(found.stdout)["notes"] == [], found.stdout

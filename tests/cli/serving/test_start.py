@@ -54,7 +54,7 @@ def test_status_and_stop_of_a_running_gateway(running, rad, pid_path, free_port)
     assert rad("status").returncode == 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_good_order(running, pid_path, number):
     running.send_signal(number)
     out, err = running.communicate(timeout=20)

@@ -20,6 +20,7 @@ class Keys(Plugin[PluginConfig]):
         super().__init__(config or PluginConfig())
         self.asked: list[Credentials] = []
         self.groups: list[str] = []
+        self.claims: dict[str, Any] = {}
         self.expires: float | None = None
         self.revoked: set[str] = set()
         self.gate = asyncio.Event()
@@ -38,7 +39,7 @@ class Keys(Plugin[PluginConfig]):
         name = key.removeprefix("key-")
         if name in self.revoked or name == "wrong":
             return Reject(f"the key of {name} is revoked")
-        return Principal.proven(name, issuer="keys", groups=self.groups, expires=self.expires)
+        return Principal.proven(name, issuer="keys", groups=self.groups, claims=self.claims, expires=self.expires)
 
 
 def bearer(name: str) -> dict[str, str]:

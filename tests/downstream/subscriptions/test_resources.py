@@ -57,7 +57,7 @@ class Shelf:
     def resource(self, uri: str, principal: str | None = None) -> Target | None:
         return Target(uri.replace("seen:", "own:"), self.sources) if uri.startswith("seen:") else None
 
-    def published_uri(self, upstream: str, original: str, principal: str | None = None) -> str:
+    def published_uri(self, upstream: str, original: str, principal: str | None = None, profile: str = "") -> str:
         return original.replace("own:", "seen:")
 
 

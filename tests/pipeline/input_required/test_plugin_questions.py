@@ -560,8 +560,8 @@ async def test_an_approval_of_a_tool_that_changed_meanwhile_is_asked_for_again(
         catalog = w.gateway.catalog
         found = catalog.tool
 
-        def moved(name: str, principal: str = "") -> Any:
-            return found("other:add" if name == "add" else name, principal)
+        def moved(name: str, *of: str) -> Any:
+            return found("other:add" if name == "add" else name, *of)
 
         catalog.tool = moved
         again = (await ann.call("add", SUM, requestState=state, **ACCEPT))["result"]

@@ -1,0 +1,1 @@
+"""Profiles: views of the catalog for some agents, with fewer entries, other names, and arguments that are set."""

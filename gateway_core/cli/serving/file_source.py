@@ -1,0 +1,135 @@
+"""The configuration file of a running gateway: read again for a reload, and watched for changes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from gateway_core.cli.inspecting.problems import with_plugins
+from gateway_core.cli.serving.launch import Launch, Version, version_of
+from gateway_core.concealing import HeldSecrets
+from gateway_core.config import Config, load
+from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.log import output
+
+SETTLE: Final = 200
+"""Milliseconds without a change after which a watched file is read: editors write a file in several steps."""
+LOOK: Final = 1000
+"""Milliseconds between two looks at a watched file."""
+LINK: Final = "..data"
+"""The link that Kubernetes replaces when the files of a volume change."""
+
+
+class Log:
+    """Where this process writes its log: what the file says, or what the start says in its place."""
+
+    def __init__(self, held: HeldSecrets, *, to_terminal: bool, fallback: str | None) -> None:
+        """`to_terminal`: see `output.setup`. `fallback`: the file if the configuration names none; None: stderr."""
+        self._held = held
+        self._to_terminal = to_terminal
+        self._fallback = fallback
+
+    def set_up(self, config: Config) -> None:
+        """See `output.setup`."""
+        output.setup(self._settings(config), to_terminal=self._to_terminal, held=self._held)
+
+    def targets(self, config: Config) -> output.Targets:
+        """See `output.Targets`."""
+        return output.Targets(self._settings(config), to_terminal=self._to_terminal, held=self._held)
+
+    def file(self, config: Config) -> str:
+        """The log file; empty for stderr."""
+        return config.proxy.log.file or self._fallback or ""
+
+    def _settings(self, config: Config) -> output.LogSettings:
+        log = config.proxy.log
+        return log if log.file is not None else log.model_copy(update={"file": self._fallback})
+
+
+class FileSource:
+    """Implements `Source`. Values from the command line keep their effect across reloads."""
+
+    def __init__(self, launch: Launch, config: Config, log: Log, applied: Callable[[Config], None]) -> None:
+        """`config`: the configuration in force. `applied` is called with another one that has come into force."""
+        self._launch = launch
+        self._config = config
+        self._log = log
+        self._applied = applied
+
+    def read(self) -> Config:
+        path = self._launch.path
+        try:
+            config = load(path, state=self._launch.folder, options=self._launch.overrides)
+        except ConfigError as error:
+            raise ConfigError(with_plugins(error, path)) from None
+        if not config.proxy.enable:
+            what = "is false; to stop the gateway: rad mcp proxy stop"
+            raise ConfigError([FileProblem(str(path), None, "mcp.proxy.enable", what)])
+        return config
+
+    def prepare(self, config: Config) -> PreparedProcess:
+        targets = None
+        if config.proxy.log != self._config.proxy.log:
+            try:
+                targets = self._log.targets(config)
+            except OSError as error:
+                what = f"cannot be opened: {error.strerror}"
+                raise ConfigError([FileProblem(str(self._launch.path), None, "mcp.proxy.log.file", what)]) from None
+        return PreparedProcess(targets, lambda: self._use(config))
+
+    def _use(self, config: Config) -> None:
+        self._config = config
+        self._applied(config)
+
+
+class PreparedProcess:
+    """Implements `Prepared`: the targets of the log, if they change, and what the process publishes."""
+
+    def __init__(self, targets: output.Targets | None, applied: Callable[[], None]) -> None:
+        self._targets = targets
+        self._applied = applied
+
+    def apply(self) -> None:
+        if self._targets is not None:
+            # In a thread, because a stalled disk or terminal would hold up all calls.
+            threading.Thread(target=self._targets.use(), name="end-log", daemon=True).start()
+        self._applied()
+
+    def discard(self) -> None:
+        if self._targets is not None:
+            self._targets.discard()
+
+
+async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
+    """Yield whenever the file has changed and is complete, however it is replaced, until cancelled.
+
+    `read`: the version that the gateway has. Without notice from the system, a look each second finds a change.
+    """
+    from watchfiles import awatch  # noqa: PLC0415 - only a watched file needs it
+
+    def is_of_file(_change: object, changed: str) -> bool:
+        return Path(changed).name in {path.name, LINK}
+
+    ended, last = asyncio.Event(), read
+    watching = awatch(
+        path.parent,
+        watch_filter=is_of_file,
+        debounce=5 * SETTLE,
+        step=SETTLE,
+        stop_event=ended,
+        recursive=False,
+        rust_timeout=LOOK,
+        yield_on_timeout=True,
+    )
+    try:
+        async for noticed in watching:
+            version = version_of(path)
+            if version is not None and version != read and (noticed or version == last):
+                read = version
+                yield
+            last = version
+    finally:
+        ended.set()

@@ -1,0 +1,177 @@
+"""Profiles, from the example in the documentation to what official clients of both eras see."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.acceptance.conftest import RAD, SERVERS, Rad, wait_until
+
+PAGE = Path(__file__).parents[2] / "docs" / "profiles.md"
+DESK = SERVERS / "desk.py"
+TOKEN = "tok-7f3a9c2e51d84b60"
+KEYS = """
+[[mcp.proxy.plugins]]
+name = "auth_apikey"
+
+[[mcp.proxy.plugins]]
+name = "conflict_autoprefix"
+prefix = "always"
+
+[[mcp.proxy.plugins]]
+name = "security_policy"
+
+[[mcp.proxy.plugins.rules]]
+tools = ["tickets__create_issue"]
+profiles = ["support"]
+then = "deny"
+
+[[mcp.proxy.plugins.rules]]
+verified = true
+then = "allow"
+"""
+MODES = pytest.mark.parametrize("mode", ["legacy", "auto"])
+
+
+def example(*more: str) -> str:
+    """The configuration of the page, with real servers in place of those that it names."""
+    found = re.search(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None
+    text = found[1].replace("enable = true", "enable = true\nport = {port}", 1)
+    for name in ("tickets", "wiki"):
+        ours = f"command = {json.dumps(sys.executable)}\nargs = [{json.dumps(str(DESK))}, {json.dumps(name)}]"
+        assert f'command = "{name}-server"' in text
+        text = text.replace(f'command = "{name}-server"', ours)
+    return text + "".join(more)
+
+
+@asynccontextmanager
+async def client(running: Rad, path: str, mode: str, key: str = "") -> AsyncIterator[Any]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with (
+        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        Client(streamable_http_client(f"http://127.0.0.1:{running.port}{path}", http_client=http), mode=mode) as opened,
+    ):
+        yield opened
+
+
+async def tools_of(opened: Any) -> dict[str, Any]:
+    return {tool.name: tool for tool in (await opened.list_tools()).tools}
+
+
+async def uses_the_profile(opened: Any) -> None:
+    """What every agent of the profile finds, over every transport."""
+    assert opened.server_info.title == "Support desk"
+    assert opened.instructions == "Search before you create a ticket."
+    tools = await tools_of(opened)
+    assert list(tools) == ["search_tickets", "create_issue", "search"]
+    assert tools["search_tickets"].description == "Search the tickets of the support team."
+    assert set(tools["search_tickets"].input_schema["properties"]) == {"query"}
+    assert tools["search_tickets"].input_schema["required"] == ["query"]
+    called = await opened.call_tool("search_tickets", {"query": "a"})
+    assert called.content[0].text.startswith("a in SUPPORT, at most 20, with a token of 20 characters")
+    assert TOKEN not in called.content[0].text
+    called = await opened.call_tool("tickets:search_issues", {"query": "a", "limit": 3})
+    assert "in SUPPORT, at most 3" in called.content[0].text
+    with pytest.raises(MCPError, match="the argument 'project' is set by the gateway") as refused:
+        await opened.call_tool("search_tickets", {"query": "a", "project": "OTHER"})
+    assert refused.value.error.code == -32602
+    for hidden in ("delete_issue", "tickets:delete_issue", "search_issues", "edit", "nonsense"):
+        with pytest.raises(MCPError, match=f"Unknown tool: {hidden}") as refused:
+            await opened.call_tool(hidden, {"project": "a", "number": 1, "query": "a", "token": "a"})
+        assert refused.value.error.code == -32602
+    assert (await opened.list_prompts()).prompts == []
+    with pytest.raises(MCPError, match="Unknown prompt: triage"):
+        await opened.get_prompt("triage")
+    assert [str(one.uri) for one in (await opened.list_resources()).resources] == ["page://home"]
+    for uri, text in (("page://home", "Welcome."), ("page://notes/a", "The notes of a.")):
+        assert (await opened.read_resource(uri)).contents[0].text == text
+
+
+@MODES
+@pytest.mark.timeout(180)
+def test_the_example_is_what_agents_see_at_its_address(gateway: Any, mode: str) -> None:
+    async def main(running: Rad) -> None:
+        async with client(running, "/mcp/p/support", mode) as opened:
+            await uses_the_profile(opened)
+        async with client(running, "/mcp", mode) as opened:
+            assert set(await tools_of(opened)) >= {"search_issues", "delete_issue", "edit"}
+            assert "The instructions of wiki." in opened.instructions
+
+    running = gateway(example(), env={"TICKETS_TOKEN": TOKEN})
+    asyncio.run(main(running))
+    assert TOKEN not in running.log.read_text()
+    shown = running.run("tools", "--profile", "support")
+    assert re.findall(r"^(\w+)", shown.stdout, re.MULTILINE)[1:] == ["search_tickets", "create_issue", "search"]
+    one = json.loads(running.run("tools", "search_tickets", "--profile", "support", "--json").stdout)
+    assert (one["name"], one["published_name"], one["original_name"]) == (
+        "search_tickets",
+        "search_issues",
+        "search_issues",
+    )
+    assert one["definition"]["inputSchema"]["required"] == ["query"]
+    unknown = running.run("tools", "--profile", "other")
+    assert (unknown.returncode, unknown.stderr) == (1, "error: no profile 'other'; the configuration has support\n")
+
+
+@MODES
+@pytest.mark.timeout(180)
+def test_the_example_is_what_an_agent_on_stdio_sees(tmp_path: Path, mode: str) -> None:
+    config = tmp_path / "mcp-proxy.toml"
+    config.write_text(example().replace("{port}", "3000"))
+
+    async def main() -> None:
+        command = ["mcp", "proxy", "start", "--stdio", "--profile", "support", "--config", str(config)]
+        server = StdioServerParameters(command=str(RAD), args=command, env={"TICKETS_TOKEN": TOKEN})
+        async with Client(stdio_client(server), mode=mode) as opened:
+            await uses_the_profile(opened)
+
+    asyncio.run(main())
+
+
+@pytest.mark.timeout(240)
+def test_a_key_that_is_bound_to_a_profile_reaches_no_other(gateway: Any) -> None:
+    running = gateway(example('\n[[mcp.proxy.profiles]]\nname = "dev"\n', KEYS))
+    bound = running.run("keys", "add", "ann", "--profile", "support").stdout.strip()
+    free = running.run("keys", "add", "bob").stdout.strip()
+    lost = running.run("keys", "add", "eve", "--profile", "gone").stdout.strip()
+
+    async def status(path: str, key: str) -> int:
+        body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            answer = await http.post(f"http://127.0.0.1:{running.port}{path}", json=body, headers=headers)
+            return int(answer.status_code)
+
+    async def main() -> None:
+        for mode in ("legacy", "auto"):
+            for path in ("/mcp", "/mcp/p/support"):
+                async with client(running, path, mode, bound) as opened:
+                    assert list(await tools_of(opened)) == ["search_tickets", "wiki__search"], "a rule hides one"
+                    with pytest.raises(MCPError, match="Unknown tool: tickets__create_issue"):
+                        await opened.call_tool("tickets__create_issue", {"project": "a", "title": "b"})
+            async with client(running, "/mcp/p/dev", mode, free) as opened:
+                called = await opened.call_tool("tickets__create_issue", {"project": "a", "title": "b"})
+                assert called.content[0].text == "b in a"
+        for path in ("/mcp/p/dev", "/mcp/p/none"):
+            assert await status(path, bound) == 404
+        assert await status("/mcp/p/none", free) == 404
+        assert await status("/mcp/p/none", "rad_wrong") == 401
+        assert await status("/mcp", lost) == 403
+
+    wait_until(lambda: asyncio.run(status("/mcp", lost)) == 403, what="the last key")
+    asyncio.run(main())
+    assert "its claim profile names no profile of the configuration" in running.log.read_text()
+    shown = running.run("access", "--as", "ann", "--issuer", "auth_apikey", "--profile", "support", "--json")
+    decided = {one["name"]: one["decision"] for one in json.loads(shown.stdout)["tools"]}
+    assert decided == {"search_tickets": "allow", "tickets__create_issue": "deny", "wiki__search": "allow"}

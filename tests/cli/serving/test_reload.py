@@ -1,0 +1,155 @@
+"""`reload`, `diff`, SIGHUP and `--watch`, with real processes."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from gateway_core.cli.instance import read_instance
+
+pytestmark = pytest.mark.timeout(300)
+SLOW = 60.0
+"""Seconds that a busy machine may take for one step."""
+
+
+@pytest.fixture
+def config(project: Path) -> Path:
+    return project / ".radium" / "mcp-proxy.toml"
+
+
+@pytest.fixture
+def change(config):
+    """`change(timeout=5.0)`: rewrite the file with other values, as an editor that replaces it."""
+
+    def write(**settings: object) -> None:
+        content = tomllib.loads(config.read_text())
+        content["mcp"]["proxy"] |= settings
+        draft = config.with_suffix(".draft")
+        draft.write_text(tomli_w.dumps(content))
+        draft.chmod(0o600)
+        draft.replace(config)
+
+    return write
+
+
+@pytest.fixture
+def started(spawn, config, wait_for):
+    """`started("--watch")`: a gateway in the foreground whose control plane answers."""
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        with (config.parent / "output.log").open("w") as log:
+            child = spawn("start", *options, stderr=log)
+        pid_file = config.with_suffix(".pid")
+        wait_for(lambda: child.poll() is not None or getattr(read_instance(pid_file), "control_port", 0), SLOW)
+        wait_for(lambda: "listening" in log_of(config) or child.poll() is not None, SLOW)
+        assert child.poll() is None, log_of(config)
+        return child
+
+    return start
+
+
+def log_of(config: Path) -> str:
+    return (config.parent / "output.log").read_text()
+
+
+def test_what_a_reload_prints_and_what_diff_prints_before(started, rad, change, config):
+    started()
+    assert "has the configuration of the file" in rad("diff").stdout
+    assert rad("reload").stdout == "nothing changed\n"
+    change(timeout=5.0, port=1, limits={"in_flight": 7})
+    before = rad("diff")
+    assert before.returncode == 0, before.stderr
+    assert "would apply 2 changes" in before.stdout
+    found = rad("reload")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[0] == "reloaded: 2 changes, generation 2"
+    for line in ("  timeout: changed (60.0 -> 5.0)", "  limits.in_flight: changed (1024 -> 7)"):
+        assert line in before.stdout.splitlines()
+        assert line in found.stdout.splitlines()
+    assert "1 change needs a restart:\n  port: changed (" in found.stdout
+    assert "agents are connected to this address" in found.stdout
+    again = json.loads(rad("reload", "--json").stdout)
+    assert (again["ok"], again["generation"], [one["name"] for one in again["changes"]]) == (True, 2, ["port"])
+    assert json.loads(rad("status", "--json").stdout)["generation"] == 2
+
+
+def test_a_wrong_file_is_exit_code_1_with_all_problems(started, rad, change, config):
+    started()
+    change(timeout="long", plugins=[{"name": "no_such_plugin"}])
+    for command in ("diff", "reload"):
+        found = rad(command)
+        assert (found.returncode, found.stdout) == (1, "")
+        assert "2 problems in the configuration" in found.stderr
+        assert "mcp.proxy.timeout" in found.stderr
+        assert "no_such_plugin" in found.stderr
+        assert found.stderr.count(f"{config}:") == 2
+    shown = json.loads(rad("reload", "--json").stdout)
+    assert shown["ok"] is False
+    assert len(shown["problems"]) == 2
+    change(enable=False, timeout=1.0, plugins=[])
+    assert "to stop the gateway" in rad("reload").stderr
+
+
+def test_without_a_running_gateway_it_is_exit_code_3(rad):
+    for command in ("diff", "reload"):
+        found = rad(command)
+        assert found.returncode == 3
+        assert "not running" in found.stderr
+
+
+def test_sighup_reloads_and_logs_what_came_of_it(started, rad, change, config, wait_for):
+    child = started()
+    change(drain_timeout=7.0, log={"file": "gateway.log"})
+    child.send_signal(signal.SIGHUP)
+    log = config.parent / "gateway.log"
+    wait_for(lambda: log.exists() and "the configuration was reloaded: 2 changes" in log.read_text(), SLOW)
+    assert read_instance(config.with_suffix(".pid")).drain_timeout == 7.0
+    change(drain_timeout="x")
+    child.send_signal(signal.SIGHUP)
+    wait_for(lambda: "was not reloaded, because of 1 problem" in log.read_text(), SLOW)
+    assert child.poll() is None
+    assert rad("stop").returncode == 0
+
+
+def test_a_log_file_that_cannot_be_opened_changes_nothing(started, rad, change, config):
+    started()
+    change(log={"file": "/proc/no/such/file.log"}, timeout=1.0)
+    found = rad("reload")
+    assert found.returncode == 1
+    assert "mcp.proxy.log.file: cannot be opened" in found.stderr
+    assert json.loads(rad("status", "--json").stdout)["generation"] == 1
+
+
+def test_a_watched_file_is_reloaded_whenever_it_is_replaced(started, rad, change, config, wait_for):
+    started("--watch")
+    for number, seconds in enumerate((5.0, 6.0), start=2):
+        change(timeout=seconds)
+        wait_for(lambda number=number: json.loads(rad("status", "--json").stdout)["generation"] == number, SLOW)
+    change(timeout="x")
+    wait_for(lambda: "was not reloaded" in log_of(config), SLOW)
+
+
+def test_values_of_the_command_line_stay(started, rad, change, config, free_port):
+    started(f"--port={free_port}")
+    change(port=4999, timeout=5.0)
+    assert "restart" not in rad("reload").stdout
+
+
+def test_a_terminal_that_is_closed_stops_the_gateway(project, environment, config, wait_for):
+    """SIGHUP then does not ask for a reload."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(project)
+        os.execve(sys.executable, [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start"], environment)
+    try:
+        wait_for(lambda: getattr(read_instance(config.with_suffix(".pid")), "control_port", 0), SLOW)
+    finally:
+        os.close(terminal)
+    wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, SLOW)
