@@ -170,3 +170,34 @@ async def test_the_older_transport_has_the_address_as_well(start: Any, helpers: 
         assert (await world.post(helpers.initialize(), {}, path)).status == 202
         assert (await world.post(helpers.initialize(), {}, path.replace("/p/one", ""))).status == 404
         assert (await world.post(helpers.initialize(), {}, path.replace("/p/one", "/p/two"))).status == 404
+
+
+@pytest.mark.parametrize(
+    ("profiles", "members", "found"),
+    [
+        ([STAFF, OPEN], {}, None),
+        ([STAFF, OPEN], {"groups": ["staff"]}, "staff"),
+        ([CLOSED, OPEN], {}, None),
+        ([OPEN, STAFF], {}, "open"),
+        ([REST, STAFF], {}, "rest"),
+        ([RED, OPEN], {"team": "red"}, None),
+        ([RED, OPEN], {"team": "red", "level": "2"}, "red"),
+    ],
+)
+def test_a_token_chooses_only_a_profile_that_its_principal_may_use(
+    profiles: list[dict[str, Any]], members: dict[str, Any], found: str | None
+) -> None:
+    name = profiles[0]["name"]
+    groups = members.get("groups", ())
+    claims = {"profile": name, **{key: value for key, value in members.items() if key != "groups"}}
+    who = Caller(
+        "10.0.0.1", Principal.proven("alice", issuer="https://login.example.com", groups=groups, claims=claims)
+    )
+    key = Caller("10.0.0.1", Principal.proven("alice", issuer="auth_apikey", groups=groups, claims=claims))
+    assert choice(*profiles).place(key, None).profile == name
+    if found is None:
+        with pytest.raises(HttpError) as caught:
+            choice(*profiles).place(who, None)
+        assert caught.value.status == 403
+    else:
+        assert choice(*profiles).place(who, None).profile == found
