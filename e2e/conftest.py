@@ -1,7 +1,7 @@
 """The end-to-end suite's parts: servers and clients by others, and real gateways as child processes over them.
 
-What could not be installed fails its tests, because a suite that skips proves nothing. The one exception is
-`test_browser.py`: browsers come from the operating system.
+What could not be installed fails its tests, because a suite that skips proves nothing. The exceptions are
+`test_browser.py`, `test_approval_page.py` and `test_nginx.py`: browsers and nginx come from the operating system.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from gateway_core.api.approving.hiding import Hider
     from gateway_core.api.globs import Globs
     from gateway_core.api.notes import Known, Note
+    from gateway_core.api.uris import UriGlobs
     from gateway_core.cli.options import ConfigOption, JsonOption
     from gateway_core.cli.plugin_commands.context import CommandContext, CommandError, CommandGroup
     from gateway_core.cli.plugin_commands.rehearsal import Judgement, RecordedCall, Rehearsal
@@ -106,6 +107,7 @@ __all__ = [
     "Turns",
     "UnusableFile",
     "UpstreamView",
+    "UriGlobs",
     "hookimpl",
     "network_of",
     "note",
@@ -130,6 +132,7 @@ _ELSEWHERE = {
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "UnusableFile": "gateway_core.files",
+    "UriGlobs": "gateway_core.api.uris",
     "hookimpl": "gateway_core.hooks.hookspecs",
     "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
+LOGIN_PAGES: Final = "/oauth/start/"
+"""The beginning of the paths of pages where users log in; the rest of such a path is a secret of one user."""
+_LOGIN_PAGE: Final = re.compile(re.escape(LOGIN_PAGES).encode() + rb"[\w-]+")
 MIN_SECRET: Final = 6
 """Characters; a shorter value is not searched for, because it stands in harmless text too."""
 MARKER: Final = "[REDACTED]"
@@ -185,6 +188,12 @@ class HeldSecrets:
         if source and self._on_found is not None and (source, label) not in self._found:
             self._found.add((source, label))
             self._on_found(source, label)
+
+
+def without_login_pages(data: bytes) -> bytes:
+    """Text for the log without the addresses of pages where users log in; agents need them, and get them."""
+    begin = LOGIN_PAGES.encode()
+    return _LOGIN_PAGE.sub(begin + _MARKER, data) if begin in data else data
 
 
 def forms(value: str) -> set[str]:

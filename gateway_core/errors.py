@@ -217,6 +217,16 @@ class NoIdentity(NotSent):
     """Not sent because this agent cannot be served as the user that the upstream expects; others can."""
 
 
+class UserLoginNeeded(NoIdentity):
+    """Not sent because the agent's user has to log in at the upstream's authorization server first."""
+
+    def __init__(self, upstream: str, reason: str) -> None:
+        """`reason`: why the user has to; `upstream`: where."""
+        super().__init__(f"the user has to log in at upstream {upstream}, {reason}")
+        self.upstream = upstream
+        self.why = reason
+
+
 class Busy(NotSent):
     """Not sent because the upstream is busy or known to be unavailable; says nothing new about its health."""
 

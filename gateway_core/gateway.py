@@ -78,14 +78,9 @@ class Gateway(Reloadable):
         upstream would get a credential that plugins read.
 
         `memory`: the upstreams' names as an earlier process recorded them.
-
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
-
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
-
-        `logins`: the file of the operator's logins at upstreams.
-
-        `source`: where `reload` takes the configuration from; None if it cannot be reloaded.
+        `logins`: the file of the logins at upstreams. `source`: where `reload` takes the configuration from, if it can.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -98,10 +93,10 @@ class Gateway(Reloadable):
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
-        self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
-        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=self._logins)
+        known = self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
+        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=known, public_url=self._public_url)
         self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
-        common = Common(self.budget, self.health.wait_first_lists, held.clean)
+        common = Common(self.budget, self.health.wait_first_lists, held.clean, self.pool.attempts)
         first = generation(config, chain, self.pool.upstreams, common, memory=memory)
         store = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self.downstream = Downstream(
@@ -114,6 +109,7 @@ class Gateway(Reloadable):
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
             pages=first.input_required.pages,
+            attempts=self.pool.attempts,
         )
         first.input_required.pages.serve_at(self._public_url, lambda: is_local(self.config.proxy))
         first.input_required.of_plugins.counted_by(self.downstream.gate)
@@ -176,8 +172,8 @@ class Gateway(Reloadable):
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
 
-    def _private_lists_changed(self, principal: str) -> None:
-        self.catalog.drop_view(principal)
+    def _private_lists_changed(self, principal: str, tell: bool) -> None:
+        self.catalog.drop_view(principal, tell=tell)
 
     async def _open_logins(self, upstreams: Iterable[UpstreamConfig]) -> None:
         if self._logins_file is not None and _need_logins(upstreams):

@@ -33,6 +33,14 @@ class Tracker:
     revoked: list[str] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Method and `Authorization` of each MCP request."""
+    person: str = ""
+    """Who sits at the browser; the tool then says on whose behalf it is called."""
+    people: dict[str, str] = field(default_factory=dict)
+    """Codes, access and refresh tokens, with the person who logged in."""
+    scope: str = "issues:read"
+    """The scope of its challenge."""
+    redirects: list[str] = field(default_factory=list)
+    """The redirect URIs of the authorization requests."""
     registered: int = 0
     issued: int = 0
 
@@ -64,12 +72,14 @@ class Tracker:
 
     async def _authorize(self, request: web.BaseRequest) -> web.StreamResponse:
         query = request.query
+        self.redirects.append(query["redirect_uri"])
         answer = {"state": query["state"], "iss": self.origin}
         if self.denies:
             answer["error"] = "access_denied"
         else:
             answer["code"] = f"code-{len(self.codes)}-{self.issued}"
             self.codes[answer["code"]] = query["code_challenge"]
+            self.people[answer["code"]] = self.person
         raise web.HTTPFound(URL(query["redirect_uri"]).update_query(answer))
 
     async def _token(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -86,6 +96,9 @@ class Tracker:
         access, refresh = f"hidden-access-{self.issued}", f"hidden-refresh-{self.issued}"
         self.valid.add(access)
         self.refresh.add(refresh)
+        self.people[access] = self.people[refresh] = self.people.get(
+            str(form.get("code", form.get("refresh_token"))), ""
+        )
         return web.json_response(
             {"access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh}
         )
@@ -101,7 +114,7 @@ class Tracker:
         message = await request.json() if request.method == "POST" else {"method": request.method}
         self.calls.append((message["method"], given))
         if given.removeprefix("Bearer ") not in self.valid:
-            return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer scope="issues:read"'})
+            return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer scope="{self.scope}"'})
         if self.forbids:
             wanted = 'Bearer error="insufficient_scope", scope="issues:write"'
             return web.Response(status=403, headers={"WWW-Authenticate": wanted})
@@ -110,7 +123,7 @@ class Tracker:
         results: dict[str, Any] = {
             "server/discover": about,
             "tools/list": {"tools": [tool]},
-            "tools/call": {"content": [{"type": "text", "text": f"you are {given}"}]},
+            "tools/call": {"content": [{"type": "text", "text": f"you are {self.people[given[7:]] or given}"}]},
         }
         if message["method"] not in results:
             return web.Response(status=405)

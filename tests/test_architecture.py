@@ -112,6 +112,9 @@ TESTED_IN = {
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
     "testing/test_fakes.py": ("testing/users.py",),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
+    "upstream/user_logins/test_attempts.py": ("upstream/user_logins/attempt.py",),
+    "upstream/auth/test_login_tokens.py": ("upstream/auth/login_state.py",),
+    "acceptance/test_user_logins.py": ("pipeline/input_required/login_questions.py",),
     "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
     "upstream/auth/test_tokens.py": (
         *("upstream/auth/client_credentials.py", "upstream/auth/client_grant.py", "upstream/auth/endpoint.py"),
@@ -123,7 +126,6 @@ TESTED_IN = {
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),
     "downstream/test_modern.py": ("downstream/subscriptions/subscription.py", "downstream/subscriptions/tasks.py"),
-    "downstream/browsers/test_page.py": ("downstream/browsers/html_page.py",),
     "downstream/sessions/test_live.py": ("downstream/sessions/record.py",),
     "downstream/sessions/test_store.py": ("downstream/sessions/holders.py",),
     "downstream/test_stdio.py": ("downstream/duplex.py",),

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.concealing import MARKER, MAX_LEARNED, MAX_LENGTH, HeldSecrets, Secret, forms
+from gateway_core.concealing import (
+    MARKER,
+    MAX_LEARNED,
+    MAX_LENGTH,
+    HeldSecrets,
+    Secret,
+    forms,
+    without_login_pages,
+)
 
 TOKEN = "hu5hAbC9dEfGh1JkLmN0pQrS"
 _LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQ/EFAASC+Kc", "q8Zt1dXk3vWl0rJhYb9uPsTn7mA2+Q=="]
@@ -198,3 +206,10 @@ def test_no_secret_stays_and_json_stays_json(secrets, others, in_ascii):
 def test_what_has_no_secret_never_changes(value):
     data = json.dumps(value).encode()
     assert held(TOKEN, "7654321098").clean(data) is data or TOKEN in str(value) or "7654321098" in str(value)
+
+
+def test_the_log_has_no_address_of_a_login() -> None:
+    line = b'{"url":"https://g.example/oauth/start/abc-DEF_123","b":"/oauth/callback"}'
+    assert without_login_pages(line) == b'{"url":"https://g.example/oauth/start/[REDACTED]","b":"/oauth/callback"}'
+    other = b"nothing"
+    assert without_login_pages(other) is other

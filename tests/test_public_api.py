@@ -58,6 +58,7 @@ EXPORTED = {
     "Turns",
     "UnusableFile",
     "UpstreamView",
+    "UriGlobs",
     "hookimpl",
     "network_of",
     "note",

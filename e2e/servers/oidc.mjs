@@ -1,6 +1,7 @@
 // A hosted tracker: an MCP server on the official SDK that wants tokens of an authorization server, the certified
 // `oidc-provider`, on the same port. `node oidc.mjs PORT SECONDS`: access tokens live for so many seconds.
 // GET /grants returns what the authorization server has done so far.
+import { AsyncLocalStorage } from "node:async_hooks";
 import { createServer } from "node:http";
 import { Readable } from "node:stream";
 import { createMcpHandler, McpServer } from "@modelcontextprotocol/server";
@@ -12,6 +13,7 @@ const issuer = `http://127.0.0.1:${port}`;
 const resource = `${issuer}/mcp`;
 const scopes = ["issues:read", "issues:write"];
 const done = [];
+const accounts = new AsyncLocalStorage();
 
 const provider = new Provider(issuer, {
   scopes: ["openid", "offline_access"],
@@ -45,6 +47,8 @@ const handler = createMcpHandler(() => {
   server.registerTool("search", { description: "Search issues.", inputSchema }, ({ query }) => ({
     content: [{ type: "text", text: `no issue has ${query}` }],
   }));
+  const me = { description: "Says who is logged in.", inputSchema: z.object({}) };
+  server.registerTool("whoami", me, () => ({ content: [{ type: "text", text: accounts.getStore() }] }));
   return server;
 });
 
@@ -57,7 +61,8 @@ async function mcp(request, response) {
   }
   const body = request.method === "POST" ? Readable.toWeb(request) : undefined;
   const { method, headers } = request;
-  const answer = await handler.fetch(new Request(resource, { method, headers, body, duplex: "half" }));
+  const asked = new Request(resource, { method, headers, body, duplex: "half" });
+  const answer = await accounts.run(token.accountId, () => handler.fetch(asked));
   response.writeHead(answer.status, Object.fromEntries(answer.headers));
   if (answer.body) Readable.fromWeb(answer.body).pipe(response);
   else response.end();

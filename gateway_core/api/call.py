@@ -34,7 +34,7 @@ class Tool(msgspec.Struct, frozen=True, eq=False):
     """A published tool: its definition for agents, and the upstreams that serve it."""
 
     name: str
-    """The name agents use."""
+    """The published name. Agents use it, except in a profile that gives the tool another name."""
     original_name: str
     """The name its upstreams use."""
     _definition: Definition
@@ -72,7 +72,10 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     """`tools/call`, `prompts/get`, `resources/read`, `completion/complete`, `resources/subscribe`, a list method, or a
     task method."""
     name: str
-    """The tool's or prompt's published name, the resource's URI, the task's id; empty for lists."""
+    """The tool's or prompt's name as the agent used it, the resource's URI, the task's id; empty for lists.
+
+    To recognize a tool use `tool.name`: an agent may also write `upstream:tool`, or the name that a profile gives.
+    """
     principal: Principal
     era: Era
     exchange_id: str

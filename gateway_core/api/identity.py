@@ -21,7 +21,12 @@ def reads_as_id(subject: str, issuers: Collection[str]) -> bool:
     Rules may name ids and subjects, so a subject must not look like the id of somebody else.
     """
     last = subject.rpartition("|")[2] if "|" in subject else ""
-    return last in issuers or _URL.match(last) is not None
+    return last in issuers or is_url(last)
+
+
+def is_url(issuer: str) -> bool:
+    """Whether an issuer is an authorization server, not a plugin of the gateway."""
+    return _URL.match(issuer) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Published(msgspec.Struct, frozen=True):
     """A name in a list of the gateway, and the upstreams that serve it."""
 
     name: str
-    """The name agents use: of a tool or prompt, a resource's URI, a URI template."""
+    """The published name of a tool or prompt, a resource's URI, or a URI template."""
     original_name: str
     """The name its upstreams use."""
     upstreams: tuple[str, ...]

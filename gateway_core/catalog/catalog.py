@@ -42,8 +42,9 @@ from gateway_core.mcp.cache_hints import Hint
 from gateway_core.sealing import Seal
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS, FetchedLists
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.login_tool import is_login_tool
 
-Listener = Callable[[frozenset[str]], None]
+Listener = Callable[[frozenset[str], str], None]
 
 LARGE_RESULT: Final = 256 * 1024
 """Bytes of a result above which its links are rewritten in a thread."""
@@ -130,7 +131,7 @@ class Catalog:
         changed = frozenset(CAPABILITY[kind] for kind in LIST_METHODS if before.differs(after, kind))
         if changed and before.listings:
             for listener in tuple(self._listeners):
-                listener(changed)
+                listener(changed, "")
 
     def _known(self, upstream: Upstream) -> FetchedLists | None:
         fetched, remembered = upstream.fetched, self.memory.lists.get(upstream.name)
@@ -154,7 +155,7 @@ class Catalog:
         await self.memory.leave()
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Call `callback` with what changed of `tools`, `resources`, `prompts`; returns a function that ends this."""
+        """Call `callback` with changed kinds and their principal (empty: all); returns a function that ends this."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback) if callback in self._listeners else None
 
@@ -210,9 +211,11 @@ class Catalog:
         """The principal that a snapshot belongs to; empty for the gateway's own."""
         return "" if snapshot is self.snapshot else principal
 
-    def drop_view(self, principal: str) -> None:
-        """Make the view of this principal again: its private lists have changed."""
+    def drop_view(self, principal: str, *, tell: bool) -> None:
+        """Make the view of this principal again: its private lists have changed. `tell`: notify its agents of that."""
         self._views.drop(principal)
+        for listener in tuple(self._listeners) if tell else ():
+            listener(frozenset(CAPABILITY.values()), principal)
 
     def _seen(self, principal: str | None, profile: str = "") -> tuple[Snapshot, ...]:
         """The snapshots to look names up in: the principal's view, then, if it is incomplete, the gateway's snapshot.
@@ -241,10 +244,9 @@ class Catalog:
             if target is not None:
                 return target
         upstream, original = self._explicit(name)
+        if upstream is None:
+            upstream, original = next((it for it in self._upstreams if is_login_tool(it.config, name)), None), name
         if upstream is None or not original:
-            return None
-        allowed = upstream.config.tools
-        if allowed is not None and original not in allowed:
             return None
         return explicit_tool(seen, upstream, original, principal, listed_only=bool(profile))
 

@@ -39,12 +39,12 @@ class CurrentCatalog:
         if changed := differing | kinds:
             self._changed(changed)
 
-    def _changed(self, kinds: frozenset[str]) -> None:
+    def _changed(self, kinds: frozenset[str], principal: str = "") -> None:
         for listener in tuple(self._listeners):
-            listener(kinds)
+            listener(kinds, principal)
 
     def listen(self, callback: Listener) -> Callable[[], None]:
-        """Call `callback` with what changed of `tools`, `resources`, `prompts`; returns a function that ends this."""
+        """Call `callback` for each change; returns a function that ends this."""
         if not self._listeners:
             self._forget = self._catalog.listen(self._changed)
         self._listeners.append(callback)

@@ -19,8 +19,9 @@ from gateway_core.catalog.uris.links import leads_elsewhere
 from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.limits.slices import SLICE, Slices, sliced
 from gateway_core.mcp.preset import Preset
-from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists, Item
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.login_tool import is_login_tool, login_tool
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -226,18 +227,25 @@ class Snapshot:
 def explicit_tool(
     seen: Sequence[Snapshot], upstream: Upstream, original: str, principal: str | None, *, listed_only: bool
 ) -> Target | None:
-    """The target of an explicitly named tool. Plugins see its published entry, so their rules still apply.
+    """The target of an explicitly named tool that the operator lets use. Plugins see its published entry.
 
-    `seen`: the snapshots of the principal. `listed_only`: only tools in their lists.
+    `seen`: the snapshots of the principal. `listed_only`: only tools in their lists. A login tool can be called when no
+    list has it: a login in between takes it away.
     """
+    allowed = upstream.config.tools
+    if allowed is not None and original not in allowed and not is_login_tool(upstream.config, original):
+        return None
     for snapshot in seen:
         entry = snapshot.tools_by_owner.get((upstream.name, original))
         if entry is not None:
             return Target.of(entry, (upstream,))
-    if listed_only:
+    if is_login_tool(upstream.config, original):
+        item: Item | None = login_tool(upstream.name)
+    elif listed_only:
         return None
-    fetched = upstream.fetched if principal is None else upstream.private_lists.tools_for(principal)
-    item = fetched.find("tool", original) if fetched is not None else None
+    else:
+        fetched = upstream.fetched if principal is None else upstream.private_lists.tools_for(principal)
+        item = fetched.find("tool", original) if fetched is not None else None
     if item is None:
         return Target(original, (upstream,))
     tool = Tool(f"{upstream.name}:{original}", original, item.raw or {}, (upstream.name,))

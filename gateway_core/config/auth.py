@@ -32,6 +32,12 @@ class AuthConfig(Section):
         "each agent becomes one for the upstream (RFC 8693).",
         examples=["authorization_code"],
     )
+    identity: Literal["gateway", "user"] = Field(
+        default="gateway",
+        description="Whose tokens the upstream gets. `gateway`: those of the operator's login, for all agents. `user`: "
+        "each verified principal logs in for itself, when its first call needs it (`authorization_code`).",
+        examples=["user"],
+    )
     token_url: TokenUrl | None = Field(
         default=None,
         description="Token endpoint; https, or http on loopback. Without it, it is found through the metadata that the "

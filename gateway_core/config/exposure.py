@@ -64,6 +64,12 @@ def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:
             f'mcp.proxy.control.host is "{proxy.control.host}": the admin token crosses the network unencrypted; '
             "listen on 127.0.0.1"
         )
+    users = [one.name for one in proxy.upstreams if one.of_users]
+    if users and not (authenticates or _proxies_authenticate(proxy)):
+        found.append(
+            f"nothing authenticates agents, so that nobody can log in at upstream {' and '.join(users)} "
+            '(identity = "user"): enable auth_apikey, auth_jwt or auth_mtls'
+        )
     found += _readable_keys(proxy)
     if proxy.tls is not None:
         try:

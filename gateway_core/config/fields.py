@@ -196,7 +196,7 @@ def _redirect_uri(value: str) -> str:
 def _public_url(value: str) -> str:
     url = split_url(value)
     if url.scheme != "https" and not leads_to_loopback(url.hostname or ""):
-        raise mistake("must be an https:// URL, because people enter keys there (http:// only on loopback)")
+        raise mistake("must be an https:// URL, because people log in and enter keys there (http:// only on loopback)")
     if url.query or url.path not in ("", "/"):
         raise mistake('must be an address without a path: write "https://gateway.example.com"')
     return value.rstrip("/")

@@ -160,6 +160,11 @@ class UpstreamConfig(Section):
     _misconfigured: str = PrivateAttr(default="")
 
     @property
+    def of_users(self) -> bool:
+        """Whether each principal logs in for itself."""
+        return self.auth is not None and self.auth.identity == "user"
+
+    @property
     def forward_sources(self) -> dict[str, ForwardSource]:
         """The headers of `forward` with the sources of their values."""
         found = ((name, ForwardSource.parse(source)) for name, source in self.forward.items())

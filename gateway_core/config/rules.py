@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from gateway_core.config import return_address
 from gateway_core.config.entries import check_names, check_profiles, tables_in
 from gateway_core.config.expand import PLUGINS, SECURITY, SECURITY_KEYS
 from gateway_core.config.fields import SigningAlgorithm
@@ -54,6 +55,7 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
                 yield Problem((*path, "forward", name), what)
         if isinstance(auth := upstream.get("auth"), dict):
             yield from _auth(auth, (*path, "auth"))
+            yield from return_address.check(proxy, auth)
         if isinstance(tls := upstream.get("tls"), dict):
             yield from _tls(tls, upstream.get("url"), (*path, "tls"))
         yield from _upstream_time(proxy, upstream, path, secret)
@@ -280,7 +282,7 @@ def _no_login(auth: dict[str, Any], path: Path) -> Iterator[Problem]:
             'is required; for example: client_id = "gateway". If a person has to log in, write grant = '
             '"authorization_code" instead',
         )
-    for key in ("authorization_url", "client_metadata_url", "redirect_uri"):
+    for key in ("authorization_url", "client_metadata_url", "identity", "redirect_uri"):
         if key in auth:
             yield Problem((*path, key), 'has no effect without grant = "authorization_code"; remove it')
 

@@ -26,6 +26,7 @@ from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.auth.serving import CallerHandler, CallerHandlers
 from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
+from gateway_core.downstream.browsers.login_pages import LoginPages
 from gateway_core.downstream.browsers.question_page import QuestionPageHttp
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
@@ -68,12 +69,13 @@ class App:
         modern: ModernHttp,
         legacy: LegacyHttp,
         sse: SseHttp | None,
+        logins: LoginPages,
         questions: QuestionPageHttp | None = None,
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
 
         `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
-        may read, by path below `/.well-known/`.
+        may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
         """
         self._ready = ready
         self._budget = budget
@@ -83,6 +85,7 @@ class App:
         self._modern = modern
         self._legacy = legacy
         self._questions = questions
+        self._logins = logins
         self._apply(config, credential_headers, documents, sse)
 
     def use(
@@ -99,6 +102,7 @@ class App:
         self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
         if self._questions is not None:
             self._questions.use(authentication)
+        self._logins.use(config, authentication)
         self._apply(config, credential_headers, documents, sse)
 
     def _apply(
@@ -167,7 +171,10 @@ class App:
         if path.startswith(WELL_KNOWN) and methods:
             _require_method(head, *methods)
             return self._well_known
-        return None if methods or self._questions is None else self._questions.handler(client, head)
+        if methods:
+            return None
+        of_question = None if self._questions is None else self._questions.handler(client, head)
+        return of_question or self._logins.handler(client, head, path)
 
     def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""

@@ -14,6 +14,7 @@ from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import default_profile
+from gateway_core.downstream.browsers.login_pages import LoginPages
 from gateway_core.downstream.browsers.question_page import QuestionPageHttp
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.downstream.calls.calls import Calls
@@ -34,6 +35,7 @@ from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.attempts import NO_ATTEMPTS, LoginAttempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,17 @@ class Downstream:
         authenticators: Authenticators,
         ready: Callable[[], bool],
         pages: QuestionPages | None = None,
+        attempts: LoginAttempts = NO_ATTEMPTS,
     ) -> None:
-        """`pages`: those on which people answer questions.
+        """`pages`: those on which people answer questions. `attempts`: the logins of principals in progress.
+
 
         `store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
         self._config = config
         self._budget = budget
         current = self._catalog = CurrentCatalog(catalog)
         self._authenticators = authenticators
+        self._attempts = attempts
         self._ready = ready
         self._pages = pages
         in_flight = config.limits.in_flight
@@ -109,6 +114,7 @@ class Downstream:
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
             sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
             questions=None if self._pages is None else QuestionPageHttp(self._pages, self._authentication),
+            logins=LoginPages(config, self._attempts, self._authentication),
         )
         self._server = DataPlane(
             self._app,

@@ -77,7 +77,7 @@ class StdioServer:
             loop = asyncio.get_running_loop()
             self._reading = loop.create_task(self._read(read))
             writing = loop.create_task(self._write(write))
-            forget_changes = self._listen(lambda kinds: self._session.changed(self._visible(kinds)))
+            forget_changes = self._listen(lambda kinds, who: self._session.changed(self._visible(kinds), who))
             try:
                 await asyncio.wait([self._reading, writing], return_when=asyncio.FIRST_COMPLETED)
                 if not writing.done():

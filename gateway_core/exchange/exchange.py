@@ -79,8 +79,7 @@ class CannotBeAsked(RpcError):
     """No message can reach the agent before the answer to its request."""
 
     def __init__(self, method: str) -> None:
-        error = RpcError.of_gateway(METHOD_NOT_FOUND, f"this client cannot be asked: {method}")
-        super().__init__(error.code, error.message, error.data)
+        super().__init__(METHOD_NOT_FOUND, f"this client cannot be asked: {method}", {"source": "gateway"})
 
 
 class NoAnswer(RpcError):

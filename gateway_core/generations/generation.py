@@ -15,6 +15,7 @@ from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.attempts import NO_ATTEMPTS, LoginAttempts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,8 @@ class Common:
     budget: MemoryBudget
     wait_first_lists: Callable[[], Awaitable[bool]]
     clean: Callable[[bytes], bytes]
+    attempts: LoginAttempts = NO_ATTEMPTS
+    """The logins of principals in progress."""
 
 
 def generation(
@@ -76,7 +79,8 @@ def generation(
         budget=common.budget,
         before=None if before is None else before.catalog,
     )
-    input_required = InputRequired(proxy, seal, None if before is None else before.input_required)
+    earlier = None if before is None else before.input_required
+    input_required = InputRequired(proxy, seal, earlier, common.attempts)
     pipeline = Pipeline(
         proxy,
         catalog,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
-from gateway_core.concealing import HeldSecrets
+from gateway_core.concealing import HeldSecrets, without_login_pages
 from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, Destination, FileDestination, LineSink, StderrDestination
@@ -68,7 +68,7 @@ class Targets:
         held = held or HeldSecrets()
         self._level = log.level
         self._sinks = [
-            (LineSink(destination, renderer, clean=held.clean if form == "json" else held.clean_line), renderer)
+            (LineSink(destination, renderer, clean=partial(_cleaned, held, form)), renderer)
             for destination, form, renderer in destinations
         ]
 
@@ -110,6 +110,10 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
     _handlers.clear()
     targets.use()
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
+
+
+def _cleaned(held: HeldSecrets, form: Format, line: bytes) -> bytes:
+    return without_login_pages(held.clean(line) if form == "json" else held.clean_line(line))
 
 
 def note(

@@ -35,14 +35,14 @@ class Preset(msgspec.Struct, frozen=True, eq=False):
     def __repr__(self) -> str:
         return f"Preset({', '.join(sorted(self.names))})"
 
-    def added_to(self, arguments: bytes) -> bytes:
-        """The arguments of an agent, with these added. Raises `RpcError(INVALID_PARAMS)` if a fixed one is given."""
-        given = jsonrpc.members(arguments, "params.arguments")
+    def added_to(self, arguments: bytes) -> tuple[bytes, RpcError | None]:
+        """The arguments of an agent, with these added, and the error for a fixed one that the agent gives."""
+        given, error = jsonrpc.members(arguments, "params.arguments"), None
         for name in self.fixed:
             if name in given:
                 message = f"the argument {name!r} is set by the gateway and cannot be given; send the call without it"
-                raise RpcError.of_gateway(INVALID_PARAMS, message)
-        return jsonrpc.encode({**self.defaults, **given, **self.fixed})
+                error = RpcError.of_gateway(INVALID_PARAMS, message)
+        return jsonrpc.encode({**self.defaults, **given, **self.fixed}), error
 
     def enforced_in(self, arguments: bytes) -> bytes:
         """The arguments as a plugin has rewritten them, with these added; the same object if they are there."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace as _replace
 
 from gateway_core.api import Call, CallResult, Principal
 from gateway_core.catalog import Catalog, Target, require_tasks
@@ -52,20 +53,15 @@ class Params(msgspec.Struct, frozen=True, eq=False):
         return None if raw is None or bytes(raw) == b"null" else jsonrpc.text(raw, "cursor")
 
     def call(self, exchange: Exchange, target: Target | None) -> Call:
-        """The call as plugins see it, with the arguments that a profile sets.
-
-        Raises `RpcError(INVALID_PARAMS)` if the agent gives such an argument.
-        """
-        agent, arguments = exchange.agent, self.arguments
-        if target is not None and target.preset is not None:
-            arguments = target.preset.added_to(arguments)
+        """The call as plugins see it."""
+        agent = exchange.agent
         return Call(
             exchange.method,
             self.name,
             agent.principal,
             agent.era,
             exchange.id,
-            arguments,
+            self.arguments,
             self.meta,
             None if target is None else target.tool,
             target,
@@ -134,7 +130,20 @@ def with_names(call: Call, catalog: Catalog) -> Call:
     return call.with_listed(catalog.listed(call.method, call.principal.id, call.principal.profile))
 
 
-def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
+def checked(exchange: Exchange, params: Params, target: Target | None) -> tuple[Call, Params]:
+    """The call as plugins see it, and its params, with the arguments that a profile sets.
+
+    `Params.mismatch` says why the call is refused after the plugins, one of which may hide the tool.
+    """
+    if target is not None and target.preset is not None:
+        arguments, error = target.preset.added_to(params.arguments)
+        params = _replace(params, arguments=arguments, mismatch=error)
+    call = params.call(exchange, target)
+    mismatch = params.mismatch or _mismatch(exchange, call, target)
+    return call, params if mismatch is None else _replace(params, mismatch=mismatch)
+
+
+def _mismatch(exchange: Exchange, call: Call, target: Target | None) -> RpcError | None:
     """Compare the agent's `Mcp-Param-*` headers with the arguments that the published tool mirrors in them.
 
     Removes the compared headers, because the next hop's are made from its body; the others are passed on. Returns the
@@ -158,7 +167,7 @@ def check_headers(exchange: Exchange, call: Call, target: Target | None) -> RpcE
         hidden = header_names({path: token for path, token in target.mirrored.items() if path[0] in names})
         for name, _ in given:
             if name.lower() in hidden:
-                raise RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} belongs to no argument of this tool")
+                return RpcError.of_gateway(HEADER_MISMATCH, f"the header {name} belongs to no argument of this tool")
     exchange.pass_on(tuple((name, value) for name, value in given if name.lower() not in compared))
     return None
 

@@ -32,7 +32,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import call_ended
-from gateway_core.pipeline.params import Params, Supplied, check_headers, find, read, request_for, with_names
+from gateway_core.pipeline.params import Params, Supplied, checked, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
@@ -215,8 +215,7 @@ class Delivery(msgspec.Struct, eq=False):
                 request = plan.request(call, exchange)
             else:
                 request = request_for(call, params, target, exchange)
-            state = None if self._round is None else self._round.upstream_state
-            result, reply = await pipeline.router.dispatch(call, exchange, target, request, state)
+            result, reply = await pipeline.router.dispatch(call, exchange, target, request, self._round)
             self._reply = reply
             if reply is not None and reply.plain and call.method not in TASKS:
                 return result
@@ -231,12 +230,11 @@ class Delivery(msgspec.Struct, eq=False):
         Raises `RpcError`.
         """
         exchange, target = self.exchange, self._target
-        call = self._call = params.call(exchange, target)
+        call, params = checked(exchange, params, target)
+        self._call = call
         exchange.identify(call)
-        if exchange.headers is not None:
-            mismatch = check_headers(exchange, call, target)
-            if mismatch is not None:  # refused after the plugins, one of which may hide the tool
-                return call, _replace(params, mismatch=mismatch)
+        if params.mismatch is not None:
+            return call, params
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
             return call, params
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)

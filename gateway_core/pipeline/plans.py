@@ -97,8 +97,13 @@ class CallPlans:
         plan: CallPlan | None = agent.plans.get(name)
         if plan is None or plan.seen is not seen:
             plan = self._make(exchange, seen, name)
-        if plan.target is None:
+        target = plan.target
+        if target is None:
             return _NO_PLAN
+        if target.preset is not None:
+            arguments, error = target.preset.added_to(arguments)
+            if error is not None:
+                return _NO_PLAN
         meta = bytes(members["_meta"]) if "_meta" in members else b""
         return plan, Params(plan.name, arguments, meta, _NO_OTHERS)
 

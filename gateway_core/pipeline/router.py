@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from msgspec import Raw
@@ -23,6 +24,7 @@ from gateway_core.errors import (
     OutcomeUnknown,
     RefusedUpstream,
     RpcError,
+    UserLoginNeeded,
     drop_traceback,
     retry_after,
 )
@@ -30,7 +32,7 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
-from gateway_core.pipeline.input_required import InputRequired, State
+from gateway_core.pipeline.input_required import InputRequired, Round, State
 from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -59,19 +61,28 @@ class Router:
         self._repeating = 0
 
     async def dispatch(
-        self, call: Call, exchange: Exchange, target: Target, request: Request, state: State | None = None
+        self,
+        call: Call,
+        exchange: Exchange,
+        target: Target,
+        request: Request,
+        round_: Round | None = None,
+        *,
+        has_asked: bool = False,
     ) -> tuple[CallResult, Reply | None]:
         """Send `request` to one of the target's upstreams; returns the result of the call, and the reply it is made of.
 
-        `state`: the request state of a later round of an upstream; None for a first one.
-
         Without a reply if there was none, and for later rounds and repetitions.
+
+        `round_`: what the request state of the agent says; None without one. If no upstream can take the call before
+        the agent's user has logged in, the user is asked to; with `has_asked`, `UserLoginNeeded` is raised instead.
 
         The caller enforces the exchange's deadline over all attempts. Raises `RpcError` for plugin failures, and for
         rounds that cannot continue.
         """
         self.in_flight += 1
         try:
+            state = None if round_ is None else round_.upstream_state
             if state is not None:
                 return await self._later_round(exchange, target, request, state), None
             candidates = available(target.upstreams)
@@ -89,11 +100,15 @@ class Router:
                     return _refused(upstream, problem), None
                 except OutcomeUnknown as problem:
                     again = self._where_to_repeat(exchange, upstream, candidates, target, request)
-                    if not again:
-                        return unknown_outcome(request.method, upstream.name, problem.reason), None
                     return await self._repeat(call, exchange, again, request, problem), None
                 return answered(upstream, reply, exchange), reply
+            _require_login(failures)
             return _unavailable(target, failures), None
+        except UserLoginNeeded as needed:
+            if has_asked:
+                raise
+            deliver = partial(self.dispatch, call, exchange, target, request, round_, has_asked=True)
+            return await self.input_required.logins.log_in(exchange, call, needed, round_, deliver)
         finally:
             self.in_flight -= 1
 
@@ -111,6 +126,7 @@ class Router:
             reply = await self.input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
             self.input_required.give_back(state, exchange)
+            _require_login({upstream.name: problem})
             return _unavailable(Target(target.original, (upstream,)), {upstream.name: drop_traceback(problem)})
         except RefusedUpstream as problem:
             self.input_required.give_back(state, exchange)
@@ -126,7 +142,12 @@ class Router:
     async def _repeat(
         self, call: Call, exchange: Exchange, candidates: Sequence[Upstream], request: Request, first: OutcomeUnknown
     ) -> CallResult:
-        """Send a request once more. Without a reply the outcome is unknown: the first attempt may have run."""
+        """Send a request once more, if there are `candidates`.
+
+        Without a reply the outcome is unknown: the first attempt may have run.
+        """
+        if not candidates:
+            return unknown_outcome(request.method, exchange.upstream or "", first.reason)
         upstream = self.choose(call, candidates)
         lost = exchange.upstream or upstream.name
         exchange.attempt(upstream.name)
@@ -233,6 +254,13 @@ def _is_tool_error(method: str, reply: Reply) -> bool:
             return False
         members = jsonrpc.members(reply.result)
     return "isError" in members and members["isError"] == _TRUE
+
+
+def _require_login(failures: Mapping[str, NotSent]) -> None:
+    """Raise the first failure that a login of the user would help against."""
+    for failure in failures.values():
+        if isinstance(failure, UserLoginNeeded):
+            raise failure
 
 
 def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:

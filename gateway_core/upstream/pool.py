@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Final
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.upstream.auth import Logins
+from gateway_core.upstream.auth.logins import GATEWAY
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.attempts import LoginAttempts
 
 
 class UpstreamPool:
@@ -27,12 +30,18 @@ class UpstreamPool:
         budget: MemoryBudget | None = None,
         *,
         logins: Logins | None = None,
+        public_url: Callable[[], str] = lambda: "",
     ) -> None:
         """`early`: child processes that were started already. `events`: callbacks for all upstreams.
 
         `held`: the secrets to hide in what servers send. `budget`: the memory budget that counts for all. `logins`: the
-        operator's logins at upstreams.
+        logins at upstreams. `public_url`: the address at which browsers reach the gateway.
         """
+        logins = logins or Logins(held=held)
+        logins.when_changed(self._login_changed)
+        self.attempts: Final = LoginAttempts(config.limits, logins, public_url)
+        """The logins of principals in progress."""
+        self.attempts.serve(config.upstreams)
         self._make = partial(Upstream, events=events, held=held, budget=budget, logins=logins)
         self._config = config
         self.upstreams = tuple(
@@ -57,6 +66,7 @@ class UpstreamPool:
         """Make the result of `for_config` the present upstreams."""
         self._replaced += tuple(it for it in self.upstreams if it not in upstreams)
         self.upstreams, self._config = upstreams, config
+        self.attempts.serve(config.upstreams)
         for order, upstream in enumerate(upstreams):
             upstream.facts.place(order)
 
@@ -69,6 +79,11 @@ class UpstreamPool:
     @property
     def _all(self) -> tuple[Upstream, ...]:
         return (*self.upstreams, *self._replaced)
+
+    def _login_changed(self, identity: str, name: str) -> None:
+        for upstream in self._all:
+            if upstream.name == name and identity != GATEWAY:
+                upstream.login_changed(identity)
 
     def end_session(self, session_id: str) -> None:
         """Close what the upstreams keep for an agent's session that has ended."""
@@ -87,4 +102,5 @@ class UpstreamPool:
 
     async def close(self) -> None:
         """Close all upstreams concurrently. Each bounds its time, so a hanging one does not delay the others."""
+        await self.attempts.close()
         await asyncio.gather(*(upstream.close() for upstream in self._all))

@@ -32,8 +32,8 @@ class UpstreamEvents:
 
     lists_changed: Callable[[], None] = lambda: None
     """Called when a call or a late list has updated the published lists."""
-    private_lists_changed: Callable[[str], None] = lambda principal: None
-    """Called with the id of a principal whose private lists were fetched or dropped."""
+    private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
+    """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
 
 
 NO_EVENTS: Final = UpstreamEvents()

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from gateway_core.api import UpstreamState
@@ -49,6 +50,7 @@ from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.signals import Signals
 from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents, UpstreamStatus
 from gateway_core.upstream.transports.client import HttpClient
+from gateway_core.upstream.user_logins.login_tool import lists_without_login
 
 
 class Upstream:
@@ -88,7 +90,13 @@ class Upstream:
         self.errors = 0
         self.published = PublishedLists(config, events, clock, account)
         self.private_lists: Final = PrivateLists(
-            config, self.published, self.request, events, account, info_for=self._info_for
+            config,
+            self.published,
+            self.request,
+            events,
+            account,
+            info_for=self._info_for,
+            without_login=partial(lists_without_login, config.name),
         )
         self.without_own = False
         """Whether the server refuses the gateway itself and serves only agents' identities."""
@@ -110,6 +118,7 @@ class Upstream:
                 proxy.limits,
                 self.status,
                 own=http,
+                logins=logins or Logins(held=held),
                 held=self._announced.held,
                 account=account,
                 on_lists_changed=self.private_lists.outdated,
@@ -326,6 +335,12 @@ class Upstream:
         self.without_own = True
         if self.facts.state is not UpstreamState.HEALTHY:
             self.status.connected()
+
+    def login_changed(self, principal: str) -> None:
+        """Forget what was obtained in the name of a principal, by its id, that has logged in or out."""
+        if self.identities is not None:
+            self.identities.forget(principal)
+        self.private_lists.forget(principal)
 
     def _learned(self, info: ServerInfo) -> None:
         """Take from an identity what the gateway must know of the server, if the server refuses the gateway itself."""

@@ -101,11 +101,12 @@ class Watch:
         started = now()
         self._seen = NO_LOGIN if self._login is None else self._login.stamp
         problem = await self._connect()
+        needs_login = isinstance(problem, LoginNeeded)
+        if (upstream.config.of_users and needs_login) or (upstream.identities is not None and is_refusal(problem)):
+            await self._serve_users_alone()
+            return
         if isinstance(problem, LoginNeeded):
             await self._wait_for_login(problem)
-            return
-        if upstream.identities is not None and is_refusal(problem):
-            await self._serve_users_alone()
             return
         if problem is not None:
             await self._go_down(self._loss(problem), started)

@@ -49,7 +49,7 @@ async def test_the_names_and_the_snapshot_change_in_one_turn(large: World) -> No
     await large.catalog.settled()
     large.offer("one", *MANY, "other")
     changed: list[frozenset[str]] = []
-    large.catalog.listen(changed.append)
+    large.catalog.listen(lambda kinds, _: changed.append(kinds))
     while not changed:
         held = ("tool", "other") in large.memory.owners.holders
         assert held is ("other" in large.names)

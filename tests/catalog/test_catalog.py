@@ -51,8 +51,8 @@ class World:
         self.upstreams = [Upstream(config, self.config, order, events=events) for order, config in enumerate(names)]
         self.catalog = Catalog(self.config, self.upstreams, lambda conflict: None, Seal())
 
-    def private_lists_changed(self, principal: str) -> None:
-        self.catalog.drop_view(principal)
+    def private_lists_changed(self, principal: str, tell: bool) -> None:
+        self.catalog.drop_view(principal, tell=tell)
 
     async def refresh(self) -> None:
         for upstream in self.upstreams:

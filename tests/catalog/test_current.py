@@ -11,7 +11,7 @@ def test_listeners_hear_what_differs_from_the_catalog_before() -> None:
     before.offer("a", "x|1")
     after.offer("a", "x|1", "y|2")
     current, heard = CurrentCatalog(before.catalog), list[frozenset[str]]()
-    current.listen(heard.append)
+    current.listen(lambda kinds, _: heard.append(kinds))
     current.replace(after.catalog)
     assert heard == [frozenset({"tools"})]
 
@@ -21,7 +21,7 @@ def test_listeners_hear_nothing_of_an_equal_catalog_except_the_kinds_given() -> 
     for world in (before, after):
         world.offer("a", "x|1")
     current, heard = CurrentCatalog(before.catalog), list[frozenset[str]]()
-    current.listen(heard.append)
+    current.listen(lambda kinds, _: heard.append(kinds))
     current.replace(after.catalog)
     assert heard == []
     current.replace(before.catalog, frozenset({"prompts"}))
@@ -33,7 +33,7 @@ def test_after_a_replacement_only_the_new_catalog_is_heard() -> None:
     for world in (before, after):
         world.offer("a", "x|1")
     current, heard = CurrentCatalog(before.catalog), list[frozenset[str]]()
-    forget = current.listen(heard.append)
+    forget = current.listen(lambda kinds, _: heard.append(kinds))
     current.replace(after.catalog)
     before.offer("a", "z|3")
     assert heard == []

@@ -56,7 +56,7 @@ async def test_a_view_whose_lists_change_while_it_is_made_has_the_new_ones(large
         await asyncio.sleep(0)
     assert not preparing.done()
     two.private_lists._parts["me"] = Part(private(large, "two", *MANY, "after"), 0, 2, 0.0)
-    large.catalog.drop_view("me")
+    large.catalog.drop_view("me", tell=False)
     await preparing
     assert large.catalog.tool("after", "me") is not None
     assert large.catalog.tool("before", "me") is None

@@ -19,6 +19,7 @@ from gateway_core.config import (
     passes_credentials_on,
     unprotected,
 )
+from gateway_core.config.auth import AuthConfig
 from gateway_core.config.sections import ControlConfig
 from gateway_core.config.server_tls import ServerTlsConfig
 from gateway_core.config.tls import TlsConfig
@@ -28,6 +29,17 @@ from gateway_core.config.tls import TlsConfig
 def test_loopback_needs_no_authentication(host: str) -> None:
     assert exposure(ProxyConfig(host=host, control=ControlConfig(host=host)), authenticates=False) == []
     assert unprotected(ProxyConfig(host=host), authenticates=False) is None
+
+
+def test_users_who_log_in_must_be_known() -> None:
+    auth = AuthConfig(grant="authorization_code", identity="user")
+    upstream = UpstreamConfig(name="tracker", transport="http", url="http://t/mcp", auth=auth)
+    proxy = ProxyConfig(upstreams=(upstream,))
+    (warning,) = exposure(proxy, authenticates=False)
+    assert warning.startswith("nothing authenticates agents, so that nobody can log in at upstream tracker")
+    assert exposure(proxy, authenticates=True) == []
+    trusted = TrustedProxiesConfig(networks=("127.0.0.1/32",), identity_header="X-User")
+    assert exposure(proxy.model_copy(update={"trusted_proxies": trusted}), authenticates=False) == []
 
 
 def test_a_gateway_is_local_only_if_no_proxy_or_address_leads_others_to_it() -> None:

@@ -240,7 +240,9 @@ def test_keys_of_a_login_that_do_not_fit_are_refused(text: str, key: str, words:
     assert words in found[0]
 
 
-@pytest.mark.parametrize("text", [ENDPOINTS.splitlines()[1], DOCUMENT, 'redirect_uri = "http://127.0.0.1/callback"'])
+@pytest.mark.parametrize(
+    "text", [ENDPOINTS.splitlines()[1], DOCUMENT, 'redirect_uri = "http://127.0.0.1/callback"', 'identity = "user"']
+)
 def test_keys_of_a_login_have_no_effect_without_one(text: str) -> None:
     assert "has no effect without grant" in problem(SECRET + text)
 

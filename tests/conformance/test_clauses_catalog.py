@@ -253,7 +253,7 @@ async def test_clause_38_a_change_reaches_agents_even_where_the_gateway_sees_non
     a = Offering("a", [tool("t")], hints=SHARED | OWN)
     async with a.serving(), world(a) as here:
         changed: list[frozenset[str]] = []
-        here.gateway.catalog.listen(changed.append)
+        here.gateway.catalog.listen(lambda kinds, _: changed.append(kinds))
         ada = here.agent()
         await ada.tools()
         await a.tell(ToolsListChanged())

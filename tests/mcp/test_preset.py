@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.errors import INVALID_PARAMS
 from gateway_core.mcp.preset import Preset, without_properties
 
 PRESET = Preset({"project": Raw(b'"SUPPORT"')}, {"limit": Raw(b"20")})
@@ -20,20 +20,23 @@ PRESET = Preset({"project": Raw(b'"SUPPORT"')}, {"limit": Raw(b"20")})
     ],
 )
 def test_what_is_set_is_added_to_the_arguments(given: bytes, sent: dict[str, Any]) -> None:
-    assert json.loads(PRESET.added_to(given)) == sent
+    complete, error = PRESET.added_to(given)
+    assert (json.loads(complete), error) == (sent, None)
 
 
 @pytest.mark.parametrize("given", [b'{"project": "OTHER"}', b'{"project": "SUPPORT"}', b'{"\\u0070roject": null}'])
 def test_an_agent_that_gives_a_fixed_argument_is_refused(given: bytes) -> None:
-    with pytest.raises(RpcError, match="the argument 'project' is set by the gateway") as refused:
-        PRESET.added_to(given)
-    assert refused.value.code == INVALID_PARAMS
-    assert "SUPPORT" not in refused.value.message
+    complete, error = PRESET.added_to(given)
+    assert error is not None
+    assert error.code == INVALID_PARAMS
+    assert error.message.startswith("the argument 'project' is set by the gateway")
+    assert "SUPPORT" not in error.message
+    assert json.loads(complete)["project"] == "SUPPORT", "plugins see what would be sent"
 
 
 def test_a_rewriting_plugin_cannot_change_a_fixed_argument() -> None:
     assert json.loads(PRESET.enforced_in(b'{"project": "OTHER", "limit": 1}')) == {"project": "SUPPORT", "limit": 1}
-    complete = PRESET.added_to(b"{}")
+    complete, _ = PRESET.added_to(b"{}")
     assert PRESET.enforced_in(complete) is complete
 
 

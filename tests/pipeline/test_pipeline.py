@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,7 +17,7 @@ from gateway_core import Ask, Call, CallResult, Reject, hookimpl
 from gateway_core.api import Era, Outcome, Principal
 from gateway_core.catalog import Catalog
 from gateway_core.concealing import HeldSecrets, Secret
-from gateway_core.config import LimitsConfig, ProxyConfig, UpstreamConfig
+from gateway_core.config import LimitsConfig, OverrideConfig, ProfileConfig, ProxyConfig, UpstreamConfig
 from gateway_core.errors import HEADER_MISMATCH, INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
@@ -538,3 +539,153 @@ async def test_without_a_plugin_a_header_is_compared_too(start: Start) -> None:
     assert mismatch is not None
     assert mismatch.code == HEADER_MISMATCH
     assert text(await weather(world, "eu")) == "sunny in eu"
+
+
+# -- profiles -------------------------------------------------------------------------------------------------------
+
+DESK = ProfileConfig(
+    name="desk",
+    tools=("mirror:*", "!*sleep*"),
+    overrides=(
+        OverrideConfig(tool="reflect", name="show", fixed={"value": "set"}),
+        OverrideConfig(tool="weather", fixed={"region": "eu"}),
+        OverrideConfig(tool="steps", name="count", defaults={"pause": 0.0}),
+    ),
+)
+
+
+class Desk:
+    """Calls of an agent of the profile `desk`."""
+
+    def __init__(self, world: World, era: Era, headers: tuple[tuple[str, str], ...] | None = None) -> None:
+        self.world, self.era, self.headers = world, era, headers
+
+    async def ask(self, method: str, params: dict[str, Any]) -> CallResult:
+        version = "2026-07-28" if self.era == "modern" else "2025-11-25"
+        agent = Agent(Principal("agent@test", profile="desk"), self.era, version)
+        exchange = Exchange(agent, method, headers=self.headers)
+        return await self.world.pipeline.call(exchange, jsonrpc.members(jsonrpc.encode(params)))
+
+    async def call(self, tool: str, **arguments: Any) -> CallResult:
+        return await self.ask("tools/call", {"name": tool, "arguments": arguments})
+
+
+class Seen:
+    """Notes the calls that it sees, and rewrites some."""
+
+    methods = frozenset({"tools/call", "tools/list"})
+
+    def __init__(self, rewrite: Callable[[Call], Call | None] = lambda call: None) -> None:
+        self.calls: list[Call] = []
+        self.rewrite = rewrite
+
+    @hookimpl
+    def before_call(self, call: Call) -> Call | None:
+        self.calls.append(call)
+        return self.rewrite(call)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_plugins_see_real_names_and_complete_arguments(start: Start, era: Era) -> None:
+    seen = Seen()
+    desk = Desk(await start(seen, profiles=(DESK,)), era)
+    for _ in range(2):  # looked up, and by a plan
+        assert json.loads(text(await desk.call("show")))["value"] == "set"
+        call = seen.calls[-1]
+        assert call.tool is not None
+        assert (call.name, call.tool.name, call.original_name) == ("show", "reflect", "reflect")
+        assert call.arguments == {"value": "set"}
+        assert call.principal.profile == "desk"
+    await desk.ask("tools/list", {})
+    listed = seen.calls[-1].listed
+    assert {name: published.name for name, published in listed.items()}["show"] == "reflect"
+    assert "sleep" not in listed
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_fixed_argument_cannot_be_given_and_a_default_can(start: Start, era: Era) -> None:
+    desk = Desk(await start(profiles=(DESK,)), era)
+    for _ in range(2):
+        refused = await desk.call("show", value="other")
+        assert refused.error is not None
+        assert refused.error.code == INVALID_PARAMS
+        assert refused.error.message == (
+            "the argument 'value' is set by the gateway and cannot be given; send the call without it"
+        )
+    assert text(await desk.call("count", count=1)) == "done"
+    wrong = await desk.call("count", count=1, pause="text")  # so it was passed on
+    assert wrong.content["isError"] is True
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("name", ["sleep", "mirror:sleep", "reflect", "mirror:none"])
+async def test_a_hidden_tool_and_an_unknown_one_get_the_same_answer(start: Start, era: Era, name: str) -> None:
+    desk = Desk(await start(profiles=(DESK,)), era)
+    hidden, unknown = await desk.call(name), await desk.call("nothing")
+    assert hidden.error is not None
+    assert unknown.error is not None
+    assert (hidden.error.code, hidden.outcome) == (unknown.error.code, unknown.outcome)
+    assert hidden.error.message == f"Unknown tool: {name}"
+    assert hidden.error.data == unknown.error.data
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("prompts/get", {"name": "greet", "arguments": {"name": "a"}}),
+        ("prompts/get", {"name": "mirror:greet", "arguments": {"name": "a"}}),
+        ("resources/read", {"uri": "note://today"}),
+        ("resources/read", {"uri": "note://by/a"}),
+        ("resources/subscribe", {"uri": "note://today"}),
+        (
+            "completion/complete",
+            {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "a", "value": ""}},
+        ),
+        (
+            "completion/complete",
+            {"ref": {"type": "ref/resource", "uri": "note://by/{day}"}, "argument": {"name": "day", "value": ""}},
+        ),
+    ],
+)
+async def test_prompts_and_resources_that_are_not_shown_are_unknown(
+    start: Start, method: str, params: dict[str, Any]
+) -> None:
+    result = await Desk(await start(profiles=(DESK,)), "modern").ask(method, params)
+    assert result.error is not None
+    assert result.error.code == INVALID_PARAMS
+    assert re.match(r"Unknown|Resource not found", result.error.message)
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_a_rewritten_call_keeps_what_the_profile_sets(start: Start, era: Era) -> None:
+    def rewrite(call: Call) -> Call | None:
+        return call.replace(name="show", arguments={"value": "forged"}) if call.name == "fail" else None
+
+    desk = Desk(await start(Seen(rewrite), profiles=(DESK,)), era)
+    assert json.loads(text(await desk.call("fail")))["value"] == "set"
+    hidden = Desk(await start(Seen(lambda call: call.replace(name="sleep")), profiles=(DESK,)), era)
+    assert (await hidden.call("fail")).error is not None
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_an_argument_that_is_set_is_mirrored_in_its_header(start: Start, era: Era) -> None:
+    world = await start(profiles=(DESK,))  # the server of the SDK refuses a call whose header is missing
+    assert text(await Desk(world, era).call("weather")) == "sunny in eu"
+    if era == "modern":
+        assert text(await Desk(world, era, ()).call("weather")) == "sunny in eu"
+        for region in ("eu", "us"):
+            refused = await Desk(world, era, (("mcp-param-region", region),)).call("weather")
+            assert refused.error is not None
+            assert refused.error.code == HEADER_MISMATCH
+            assert refused.error.message == "the header mcp-param-region belongs to no argument of this tool"
+
+
+@pytest.mark.parametrize("arguments", [{"value": "other"}, {}])
+async def test_a_fixed_argument_does_not_reveal_a_tool_that_a_plugin_hides(
+    start: Start, arguments: dict[str, Any]
+) -> None:
+    desk = Desk(await start(Verdict(CallResult.unknown), profiles=(DESK,)), "modern")
+    for _ in range(2):
+        hidden = (await desk.call("show", **arguments)).error
+        assert hidden is not None
+        assert (hidden.code, hidden.message) == (INVALID_PARAMS, "Unknown tool: show")

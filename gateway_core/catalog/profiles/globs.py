@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway_core.api.globs import Globs
+from gateway_core.api.uris import UriGlobs
 
 
 class Visible:
@@ -24,3 +25,19 @@ class Visible:
     def hides(self, names: Sequence[str]) -> bool:
         """Whether a glob after `!` matches any of these names."""
         return any(map(self._hidden.matches, names))
+
+
+class VisibleUris(Visible):
+    """The same for URIs: however an agent writes one, what hides it counts."""
+
+    __slots__ = ("_hidden_uris", "_visible_uris")
+
+    def __init__(self, globs: Sequence[str]) -> None:
+        super().__init__(globs)
+        self._hidden_uris, self._visible_uris = UriGlobs(self._hidden), UriGlobs(self._visible)
+
+    def shows(self, names: Sequence[str]) -> bool:
+        return any(map(self._visible_uris.surely_match, names)) and not self.hides(names)
+
+    def hides(self, names: Sequence[str]) -> bool:
+        return any(map(self._hidden_uris.perhaps_match, names))

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core.api import Kind, Tool
 from gateway_core.catalog.entry import Entry
-from gateway_core.catalog.profiles.globs import Visible
+from gateway_core.catalog.profiles.globs import Visible, VisibleUris
 from gateway_core.catalog.snapshot import Target
 from gateway_core.config import OverrideConfig, ProfileConfig
 from gateway_core.mcp import jsonrpc
@@ -28,7 +28,7 @@ class Profile:
         self._globs: Final[Mapping[Kind, Visible]] = {
             "tool": Visible(config.tools),
             "prompt": Visible(config.prompts),
-            "resource": Visible(config.resources),
+            "resource": VisibleUris(config.resources),
             "template": Visible(config.resources),
         }
         self._overrides: Final = {override.tool: override for override in config.overrides}

@@ -31,6 +31,10 @@ def login(
 
 def logout(
     upstream: Annotated[str, typer.Argument(metavar="UPSTREAM", help="The upstream, by its name in the file.")],
+    who: Annotated[
+        str | None,
+        typer.Option("--as", metavar="WHO", help='End the login of this user (identity = "user"), by subject.'),
+    ] = None,
     config: ConfigOption = None,
     _state: StateDirOption = None,
 ) -> None:
@@ -40,4 +44,4 @@ def logout(
     """
     from gateway_core.cli.logins.logout import logout as run  # noqa: PLC0415
 
-    run(config, upstream)
+    run(config, upstream, who)

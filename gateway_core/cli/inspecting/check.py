@@ -130,6 +130,8 @@ def _line(one: dict[str, Any]) -> str:
         server, tools = escape(one["server"] or "unnamed server"), count(one["tools"], "tool")
         said = painted("ok    ", STATE_COLOURS["healthy"])
         words = f"{server}, {one['era']} {one['protocol_version']}, {tools}"
+        if one["era"] is None:
+            words = "it serves users only"
         return f"  {said}  {name}  {target}  {words}{f'; {login}' if login else ''}"
     if one["state"] == "needs_login":
         return f"  {painted('login ', STATE_COLOURS['needs_login'])}  {name}  {target}  {login}"

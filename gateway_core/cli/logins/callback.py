@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import html
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
 from yarl import URL
 
+from gateway_core.downstream.browsers.html_page import HEADERS, message
 from gateway_core.upstream.auth.code_flow import NotOurs
 from gateway_core.upstream.auth.documents import Refused
 
 CLOSE_PATIENCE: Final = 2.0
 """Seconds for writing the last page."""
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_PAGE: Final = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title} - Radium MCP gateway</title>
-<style>body {{ font-family: sans-serif; max-width: 36em; margin: 4em auto; padding: 0 1em }}</style></head>
-<body><h1>{title}</h1><p>{text}</p></body></html>
-"""
-
 Finish = Callable[[Mapping[str, Sequence[str]]], Awaitable[None]]
 """Completes the login with the query of an authorization response. Raises `NotOurs` and `Refused`."""
 
@@ -105,5 +93,4 @@ class Callback:
 
 
 def _page(title: str, text: str, status: int = 200) -> web.Response:
-    page = _PAGE.format(title=html.escape(title), text=html.escape(text))
-    return web.Response(text=page, status=status, content_type="text/html", headers=_HEADERS)
+    return web.Response(body=message(title, text).encode(), status=status, headers=HEADERS)

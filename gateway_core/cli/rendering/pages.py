@@ -142,6 +142,9 @@ def _upstream(one: dict[str, Any]) -> list[str]:
 def login_note(one: dict[str, Any]) -> str:
     """The state of an upstream's login, and what to do about it."""
     login, again = one["login"], command(f"login {one['name']}")
+    if login["users"] is not None:
+        of_users = f"{count(login['users'], 'user')} logged in"
+        return of_users if login["needed"] else f"{of_users}; its lists are those of the operator's login"
     if login["needed"]:
         return f"needs a login, {login['reason']}; to log in: {again}"
     words = f"logged in at {login['issuer']}" if login["issuer"] is not None else "logged in"

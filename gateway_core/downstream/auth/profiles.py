@@ -8,6 +8,7 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.api import Principal
+from gateway_core.api.identity import is_url
 from gateway_core.config import ProfileConfig
 from gateway_core.downstream.auth.caller import Caller, in_profile
 from gateway_core.http1.head import HttpError
@@ -53,9 +54,24 @@ class ProfileChoice:
                     principal.id,
                 )
             raise HttpError(403, "these credentials are bound to a profile that is not configured")
+        if is_url(principal.issuer) and not self._may_use(self._profiles[bound], principal):
+            if self._spoken.due(f"profile of {principal.id}"):
+                text = (
+                    "{} was refused: its token names the profile {} and lacks what that requires; logged once a minute"
+                )
+                logger.warning(text, principal.id, bound)
+            raise HttpError(403, "these credentials are bound to a profile that they may not use")
         if named is not None and named != bound:
             raise _unknown()
         return bound
+
+    def _may_use(self, profile: ProfileConfig, principal: Principal) -> bool:
+        """Whether a principal may use a profile without being bound to it.
+
+        The operator binds keys. In a token, people may be able to choose the claim themselves (OpenID Connect Core,
+        section 5.1), so it only chooses among these profiles.
+        """
+        return _admits(profile, principal) and (profile.by_address or profile.default or profile in self._conditional)
 
     def _named(self, principal: Principal | None, named: str) -> str:
         profile = self._profiles.get(named)

@@ -173,9 +173,13 @@ class LiveSession:
         primed = self.record.protocol_version >= PRIMED_SINCE
         return self.kept.begin(mailbox, standalone=mailbox is self.mailbox, primed=primed)
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Notify the agent that lists have changed, unless the same notification is already queued."""
-        if self.record.ready:
+    def changed(self, kinds: frozenset[str], principal: str = "") -> None:
+        """Notify the agent that lists have changed, unless the same notification is already queued.
+
+        `principal`: the one whose lists have changed; empty for all.
+        """
+        is_meant = not principal or (self.agent is not None and self.agent.principal.id == principal)
+        if self.record.ready and is_meant:
             for kind in LIST_CHANGED.keys() & kinds:
                 self.mailbox.put(LIST_CHANGED[kind], Keep.NOTICE, once=True)
 

@@ -186,10 +186,11 @@ class Sessions:
         session.touch()
         self._store.save(session.record)
 
-    def changed(self, kinds: frozenset[str]) -> None:
-        """Notify all agents that lists have changed."""
+    def changed(self, kinds: frozenset[str], principal: str = "") -> None:
+        """Notify agents that lists have changed: those of a principal, or all."""
         for session in self:
-            session.changed(self._catalog.changed_in(session.record.caller.profile, kinds))
+            visible = kinds if principal else self._catalog.changed_in(session.record.caller.profile, kinds)
+            session.changed(visible, principal)
 
     def end(self, session: LiveSession) -> None:
         """End a session: cancel its calls, end its streams, close its upstream sessions.

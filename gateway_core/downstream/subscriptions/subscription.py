@@ -94,6 +94,7 @@ class Subscription:
         """
         wanted = _wanted(params)
         self._kinds = wanted.kinds
+        self._principal = agent.principal.id
         self._id = message.id
         self._mailbox = mailbox
         self._everyone = everyone
@@ -144,8 +145,10 @@ class Subscription:
         elif message not in self._early:
             self._early.append(message)
 
-    def _changed(self, kinds: frozenset[str]) -> None:
-        visible = self._visible(kinds)
+    def _changed(self, kinds: frozenset[str], principal: str = "") -> None:
+        if principal not in ("", self._principal):
+            return
+        visible = kinds if principal else self._visible(kinds)
         for kind in CHANGING:
             if kind in visible & self._kinds:
                 self._say(jsonrpc.notification(list_changed(kind), {"_meta": self._meta}))

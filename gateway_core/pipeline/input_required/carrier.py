@@ -12,6 +12,7 @@ from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
 from gateway_core.exchange.exchange import Exchange, naming
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, REQUESTS, RESPONSES, STATE
+from gateway_core.pipeline.input_required.login_questions import LoginQuestions
 from gateway_core.pipeline.input_required.parking import ParkedCall, Parking, answers_in
 from gateway_core.pipeline.input_required.plugin_questions import PluginQuestions
 from gateway_core.pipeline.input_required.question_pages import QuestionPages
@@ -29,13 +30,23 @@ from gateway_core.sealing import MAX_SEALED, Seal
 from gateway_core.upstream.capabilities import ELICIT, can_be_asked, check
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
+from gateway_core.upstream.user_logins.attempts import NO_ATTEMPTS, LoginAttempts
 
 
 class InputRequired:
     """Sends the rounds of calls, and owns the parked calls and the request states between rounds."""
 
-    def __init__(self, config: ProxyConfig, seal: Seal, before: InputRequired | None = None) -> None:
-        """`before`: the object of an earlier configuration, whose parked calls and request states this one shares."""
+    def __init__(
+        self,
+        config: ProxyConfig,
+        seal: Seal,
+        before: InputRequired | None = None,
+        attempts: LoginAttempts | None = None,
+    ) -> None:
+        """`before`: the object of an earlier configuration, whose parked calls and request states this one shares.
+
+        `attempts`: the logins of principals in progress.
+        """
         limits, wait = config.limits, config.question_timeout
         self.parking: Final[Parking] = (
             Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
@@ -45,6 +56,7 @@ class InputRequired:
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""
         self.of_plugins: Final = PluginQuestions(self._states, self.parking, self.pages, wait, self._longest_state)
+        self.logins: Final = LoginQuestions(NO_ATTEMPTS if attempts is None else attempts, self.of_plugins, wait)
 
     async def send(self, upstream: Upstream, exchange: Exchange, request: Request) -> Reply:
         """Send a round to an upstream and handle the server's questions.

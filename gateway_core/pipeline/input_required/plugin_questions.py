@@ -30,6 +30,8 @@ from gateway_core.pipeline.input_required.question_pages import QuestionPage, Qu
 from gateway_core.pipeline.input_required.request_states import Pending, State, States, refused
 from gateway_core.upstream.capabilities import ELICIT, MissingCapability, check, opens_urls_only
 
+GATEWAY_ITSELF: Final = ""
+"""Stands for the plugin in questions of the gateway itself (`login_questions.py`)."""
 MAX_QUESTIONS: Final = 16
 """Maximum questions of plugins about one call."""
 PATIENCE: Final = 45.0
@@ -59,6 +61,12 @@ class Round(msgspec.Struct, frozen=True, eq=False):
         """The state, if an upstream has asked before; None if this is the first round for it."""
         return None if self.state.kind == "first" else self.state
 
+    @property
+    def answered(self) -> str:
+        """The name of the question of the gateway itself that this round answers; empty if there is none."""
+        pending = self.state.pending
+        return pending.name if pending is not None and pending.plugin == GATEWAY_ITSELF else ""
+
 
 class NoLimiter:
     """For calls that nothing counts."""
@@ -80,11 +88,12 @@ class PluginQuestions:
         self._pages = pages
         self._wait = wait
         self._longest_state = longest_state
-        self._counted_by: Limiter = NoLimiter()
+        self.limiter: Limiter = NoLimiter()
+        """Counts the requests of agents."""
 
     def counted_by(self, limiter: Limiter) -> None:
         """Release the slots of `limiter`, which counts the requests of agents, while their agents are asked."""
-        self._counted_by = limiter
+        self.limiter = limiter
 
     async def put(
         self, exchange: Exchange, call: Call, question: Question, round_: Round | None, clean: Callable[[bytes], bytes]
@@ -107,7 +116,7 @@ class PluginQuestions:
             elif on_page:
                 page = self._pages.open(question, call, seconds, clean)
             params = _params(question, agent.era == "legacy", page, self._pages)
-            key = self._place(exchange, call, params, seconds)
+            key = self.take_place(exchange, call, params, seconds)
         except RpcError as error:
             self._pages.close(page)
             return _cannot_be_asked(question, agent, error)
@@ -117,22 +126,39 @@ class PluginQuestions:
                 waiting = asking if page is None else opened(exchange.back, asking, page)
                 return await self._asked(exchange, call, question, waiting, seconds)
             finally:
-                self._parking.leave_place(key)
+                self.leave_place(key)
                 self._pages.close(page)
         schema = b"" if ask.schema is None else jsonrpc.encode(ask.schema)
         token = "" if page is None else page.token
         pending = Pending(question.plugin, ask.name, call.subject(), schema, key, ask.approves, token)
         try:
-            sealed = self._sealed(exchange, pending, round_, seconds)
+            return self.input_required(exchange, pending, params, round_, seconds)
         except RpcError:
-            self._parking.leave_place(key)
             self._pages.close(page)
             raise
-        asked = {ask.name: {"method": ELICIT, "params": Raw(params)}}
+
+    def input_required(
+        self, exchange: Exchange, pending: Pending, params: bytes, round_: Round | None, seconds: float
+    ) -> CallResult:
+        """The result that puts the question `pending` to a modern agent. `params`: those of `elicitation/create`.
+
+        Raises `RpcError` if its request state would be too long, or if the round's own state was used meanwhile. Then
+        the place of the call is left.
+        """
+        try:
+            sealed = self._sealed(exchange, pending, round_, seconds)
+        except RpcError:
+            self.leave_place(pending.key)
+            raise
+        asked = {pending.name: {"method": ELICIT, "params": Raw(params)}}
         content = {"resultType": "input_required", REQUESTS: asked, STATE: sealed}
         return CallResult(raw=jsonrpc.encode(content), outcome=Outcome.ASKED, era="modern")
 
-    def _place(self, exchange: Exchange, call: Call, params: bytes, seconds: float) -> str:
+    def leave_place(self, key: str) -> None:
+        """Stop counting a call that waited for an answer."""
+        self._parking.leave_place(key)
+
+    def take_place(self, exchange: Exchange, call: Call, params: bytes, seconds: float) -> str:
         """The key of a place for the call. Raises `RpcError` if the agent cannot be asked about it."""
         if exchange.method not in MAY_ASK:
             raise RpcError.of_gateway(REJECTED, f"clients cannot be asked about {exchange.method}")
@@ -165,19 +191,19 @@ class PluginQuestions:
         await in_task()
         who = f"plugin {question.plugin}"
         try:
-            raw = await exchange.ask_before_sending(who, ELICIT, asking, seconds, self._counted_by)
+            raw = await exchange.ask_before_sending(who, ELICIT, asking, seconds, self.limiter)
             action, content = read_answer(raw, question.ask.schema, "its answer")
         except CannotBeAsked:
             missing = "a stream for the question: Accept: text/event-stream"
             return _refused(question, f"this request cannot carry it; what is missing is {missing}", missing=missing)
         except NoAnswer:
-            _log(exchange.id, question.plugin, "no answer in time")
+            log_answer(exchange.id, question.plugin, "no answer in time")
             return _refused(question, f"there was no answer within {seconds:g} s")
         except RpcError as error:
             if error.code == OVERLOADED:
                 return _refused(question, error.message, OVERLOADED, **error.data)
             return _refused(question, f"the client did not get an answer: {error.message[:200]}")
-        _log(exchange.id, question.plugin, action)
+        log_answer(exchange.id, question.plugin, action)
         ask = question.ask
         given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves)
         return call.given_answers().with_one(given)
@@ -217,11 +243,13 @@ class PluginQuestions:
             if place is None:
                 raise refused()
             if read is not None:
+                if pending.plugin == GATEWAY_ITSELF and read[0] != "accept":
+                    raise declined(read[0])
                 continues = True
                 if not pending.page or read[0] != "accept":  # who accepts the address of a page has not answered yet
                     given_answer = GivenAnswer(pending.plugin, pending.name, pending.subject, *read, pending.approves)
                     answers = answers.with_one(given_answer)
-                    _log(call.exchange_id, pending.plugin, read[0])
+                    log_answer(call.exchange_id, pending.plugin, read[0])
                     self._pages.close(self._pages.at(pending.page))
         if bytes(responses):
             rest[RESPONSES] = responses
@@ -268,5 +296,15 @@ def _refused(question: Question, why: str, code: int = REJECTED, **data: Any) ->
     return CallResult.failed(RpcError.of_gateway(code, message, plugin=question.plugin, **data), Outcome.REFUSED)
 
 
-def _log(exchange_id: str, plugin: str, how: str) -> None:
+def declined(action: Action) -> RpcError:
+    """The error if the user does not do what the gateway itself asks for."""
+    how = "the user declined" if action == "decline" else "the user dismissed the question"
+    return RpcError.of_gateway(REJECTED, f"a login is needed, and {how}; the call was not executed")
+
+
+def log_answer(exchange_id: str, plugin: str, how: str) -> None:
+    """Log how a question of a plugin ended."""
+    if plugin == GATEWAY_ITSELF:
+        logger.bind(exchange=exchange_id).info("the user was asked to log in: {}", how)
+        return
     logger.bind(exchange=exchange_id, plugin=plugin).info("the user was asked for plugin {}: {}", plugin, how)

@@ -59,23 +59,38 @@ class NotOurs(Exception):
 class CodeFlow:
     """One attempt to log in at an upstream."""
 
-    def __init__(self, url: URL, config: AuthConfig, access: Access, last: Login | None) -> None:
-        """`access`: as for `ClientCredentials`. `last`: the login that this one will replace."""
+    def __init__(
+        self, url: URL, config: AuthConfig, access: Access, last: Login | None, others: Sequence[Login] = ()
+    ) -> None:
+        """`access`: as for `ClientCredentials`. `last`: the login that this one will replace.
+
+        `others`: logins of others at the upstream; a client that was registered for one of them serves this one, too.
+        """
         self._url = url
         self._config = config
         self._fetcher = Fetcher.of(url, config, access)
         self._last = last
+        self._others = others
         self._server: AuthorizationServer | None = None
         self._client: Client | None = None
         self._redirect_uri = ""
         self._scopes: tuple[str, ...] = ()
-        self._state = secrets.token_urlsafe(32)
+        self.state: Final = secrets.token_urlsafe(32)
+        """The `state` by which the answer of the browser is recognized."""
         self._verifier = secrets.token_urlsafe(48)  # RFC 7636, section 4.1: 43 to 128 characters
 
     @property
     def authorization_server(self) -> str:
         """The host of the authorization server; empty before `begin`."""
         return "" if self._server is None else self._server.token_endpoint.host or ""
+
+    @property
+    def registration(self) -> Login | None:
+        """The client that was registered, as a login without tokens; None if it was not. Only after `begin`."""
+        server, client = self._server, self._client
+        if server is None or client is None or client.kind != "registered":
+            return None
+        return Login(since=0.0, url=str(self._url), issuer=server.issuer or "", client=client)
 
     async def begin(self, challenge: Challenge, redirect_uri: str) -> URL:
         """The address that a browser must open. Raises `Refused`.
@@ -87,7 +102,8 @@ class CodeFlow:
             raise Refused("the authorization server offers no login by code flow with PKCE (S256)")
         endpoint = self._fetcher.address(server.authorization_endpoint)
         await self._fetcher.check_host(endpoint)
-        client = await client_for(self._fetcher, server, self._config, self._last, redirect_uri)
+        known = [*filter(None, [self._last]), *self._others]
+        client = await client_for(self._fetcher, server, self._config, known, redirect_uri)
         self._server, self._client, self._redirect_uri = server, client, redirect_uri
         self._scopes = self._wanted(server, challenge)
         digest = hashlib.sha256(self._verifier.encode()).digest()
@@ -95,7 +111,7 @@ class CodeFlow:
             "response_type": "code",
             "client_id": client.id,
             "redirect_uri": redirect_uri,
-            "state": self._state,
+            "state": self.state,
             "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
             "code_challenge_method": "S256",
         }
@@ -116,7 +132,7 @@ class CodeFlow:
         assert server is not None, "`begin` was called"
         assert client is not None, "`begin` was called"
         values = {name: texts[0] for name, texts in query.items() if len(texts) == 1}
-        if not hmac.compare_digest(values.get("state", "").encode(), self._state.encode()):
+        if not hmac.compare_digest(values.get("state", "").encode(), self.state.encode()):
             raise NotOurs("it does not belong to this login (state)")
         self._check_issuer(server, query)
         if "error" in query:

@@ -3,7 +3,7 @@
 The authorization server that is asked for renewal is found by the issuer of the login; the upstream cannot name
 another. Refresh tokens may be used once only (rotation), so a process that renews leases the login before, and other
 processes with the same file wait for its result. Nothing here opens a browser: without a usable login, requests fail
-with `LoginNeeded` until there is a new one.
+with `LoginNeeded` until there is a new one; with `UserLoginNeeded` if the login is that of a principal.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from loguru import logger
 from msgspec.structs import replace
 from yarl import URL
 
+from gateway_core.concealing import HeldSecrets
 from gateway_core.config import AuthConfig
-from gateway_core.errors import LoginNeeded, RefusedUpstream
+from gateway_core.errors import LoginNeeded, NotSent, RefusedUpstream, UserLoginNeeded
 from gateway_core.files import Unusable
 from gateway_core.upstream.auth.challenge import MAX_SCOPES, Challenge
 from gateway_core.upstream.auth.discovery import (
@@ -30,7 +31,8 @@ from gateway_core.upstream.auth.discovery import (
 )
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import EndpointAnswer, ask
-from gateway_core.upstream.auth.logins import GATEWAY, Change, Login, Logins
+from gateway_core.upstream.auth.login_state import is_end, is_same, over, renewed, why_unusable
+from gateway_core.upstream.auth.logins import GATEWAY, Change, Login, Logins, learn_secrets
 from gateway_core.upstream.auth.registration import credentials_of
 from gateway_core.upstream.auth.tokens import Backoff, Token, TokenSource
 from gateway_core.upstream.network.access import Access
@@ -60,11 +62,23 @@ class LoginTokens(TokenSource):
         self._access = access
         self._logins = logins
         self._identity = identity
+        self._held = HeldSecrets()
+        """The tokens of a principal, which nothing else hides."""
         self._login: Login | None = None
         """The login that `_token` belongs to."""
         self._server: AuthorizationServer | None = None
         self._server_asked = False
         """Whether a request was sent without a token because the upstream's addresses were not known yet."""
+
+    def clean(self, data: bytes) -> bytes:
+        return self._held.clean(data)
+
+    def hide(self, text: str) -> str:
+        return self._held.clean_line(text.encode()).decode(errors="replace")
+
+    def _learn(self, login: Login) -> None:
+        if not self._is_own:
+            learn_secrets(self._held, self._upstream, login)
 
     @property
     def login(self) -> Login | None:
@@ -73,23 +87,13 @@ class LoginTokens(TokenSource):
 
     def why_unusable(self) -> str:
         """Why the present login cannot be used; empty if it can."""
-        login, config = self.login, self._config
-        if login is None:
-            return "there is no login"
-        has_expired = login.expires_at is not None and login.expires_at <= time.time()
-        reasons = {
-            login.ended: bool(login.ended),
-            "the login is for another url": login.url != str(self._url),
-            "the login belongs to another client_id": config.client_id not in (None, login.client.id),
-            "the login is at another issuer": config.issuer not in (None, login.issuer),
-            "the login has expired": has_expired and not login.refresh_token,
-        }
-        return next((reason for reason, holds in reasons.items() if holds), "")
+        return why_unusable(self.login, self._url, self._config)
 
     def report(self) -> dict[str, Any]:
         """The state of the login as JSON, without secrets."""
         login, reason = self.login, self.why_unusable()
-        found: dict[str, Any] = {"needed": bool(reason), "reason": reason or None}
+        users = None if self._config.identity == "gateway" else len(self._logins.at(self._upstream).keys() - {GATEWAY})
+        found: dict[str, Any] = {"needed": bool(reason), "reason": reason or None, "users": users}
         if login is None:
             return {**found, "issuer": None, "scopes": [], "wanted": [], "expires_in": None, "renewable": False}
         return {
@@ -105,7 +109,7 @@ class LoginTokens(TokenSource):
     def stamp(self) -> tuple[float, str]:
         """A value that differs for each login and after its end, but not after a renewal."""
         login = self.login
-        return NO_LOGIN if login is None else (login.since, login.ended)
+        return NO_LOGIN if login is None else login.stamp
 
     async def changed(self, stamp: tuple[float, str]) -> None:
         """Wait until there is another login than that of `stamp`."""
@@ -114,7 +118,7 @@ class LoginTokens(TokenSource):
 
     async def authorization(self) -> str | None:
         login = self.login
-        if login is None:
+        if login is None and self._is_own:
             return None  # perhaps the upstream needs none
         if login is not self._login or not self._has_other(None):
             if reason := self.why_unusable():
@@ -134,10 +138,10 @@ class LoginTokens(TokenSource):
         if self._has_other(authorization):
             return True
         if self._refused_again():
-            again = f"if that stays so, log in again: {self._command}"
+            again = f"if that stays so, {self._again}"
             raise RefusedUpstream(f"HTTP 401: it refuses new access tokens, too; {again}", status=401)
         if self._login is not None and not self._login.refresh_token:
-            raise self._needed("the upstream refuses the access token, and there is no refresh token")
+            raise await self._refused(self._login)
         await self._renewed(challenge, self._renewals, replaces_refused=authorization is not None)
         return True
 
@@ -147,16 +151,34 @@ class LoginTokens(TokenSource):
         await super().close()
 
     @property
-    def _command(self) -> str:
-        return f"rad mcp proxy login {self._upstream}"
+    def _is_own(self) -> bool:
+        """Whether the login is the gateway's own, for which the operator logs in."""
+        return self._identity == GATEWAY
+
+    @property
+    def _again(self) -> str:
+        """How to log in again."""
+        if self._is_own:
+            return f"the operator logs in again: rad mcp proxy login {self._upstream}"
+        return f"the operator ends the login: rad mcp proxy logout {self._upstream} --as '{self._identity}'"
 
     @property
     def _who(self) -> str:
         where = f" from {self._server.token_endpoint.host}" if self._server is not None else ""
         return f"no access token for upstream {self._upstream!r}{where}"
 
-    def _needed(self, reason: str) -> LoginNeeded:
-        return LoginNeeded(f"a login is needed, {reason}; the operator logs in with: {self._command}")
+    def _needed(self, reason: str) -> NotSent:
+        if not self._is_own:
+            return UserLoginNeeded(self._upstream, reason)
+        command = f"rad mcp proxy login {self._upstream}"
+        return LoginNeeded(f"a login is needed, {reason}; the operator logs in with: {command}")
+
+    async def _refused(self, login: Login) -> NotSent:
+        """The error for a refused login without a refresh token; that of a user has ended."""
+        reason = "the upstream refuses the access token, and there is no refresh token"
+        if not self._is_own:
+            await self._change(lambda found: replace(login, ended=reason) if is_same(found, login) else found)
+        return self._needed(reason)
 
     def _ready(self) -> bool:
         """With a login, unless the upstream was never reached: its addresses decide which ones may be asked."""
@@ -171,6 +193,7 @@ class LoginTokens(TokenSource):
         if login is self._login or login is None:
             return
         before, self._login = self._login, login
+        self._learn(login)
         if before is not None and before.since != login.since:
             self._renewals.succeeded()
         if not login.access_token:
@@ -178,7 +201,7 @@ class LoginTokens(TokenSource):
         elif before is None or (before.access_token, before.expires_at) != (login.access_token, login.expires_at):
             self._token = _token(login, replaces_refused=False)
 
-    async def _lacking(self, challenge: Challenge) -> RefusedUpstream:
+    async def _lacking(self, challenge: Challenge) -> RefusedUpstream | UserLoginNeeded:
         """Record the scopes that the upstream asks for, and return the error that says what to do."""
         login = self.login
         assert login is not None, "checked by the caller"
@@ -189,7 +212,7 @@ class LoginTokens(TokenSource):
             return RefusedUpstream("HTTP 403: it says that the login lacks scopes, and names no new ones", status=403)
         if self._config.scope is not None:
             return RefusedUpstream(
-                f"{text}; the operator adds them to scope in its auth, and logs in again: {self._command}", status=403
+                f"{text}; the operator adds them to scope in its auth, and then {self._again}", status=403
             )
         if not set(missing) <= set(login.wanted):
 
@@ -198,7 +221,9 @@ class LoginTokens(TokenSource):
                 return login if login is None else replace(login, wanted=wanted)
 
             await self._change(want)
-        return RefusedUpstream(f"{text}; to grant them, the operator logs in again: {self._command}", status=403)
+        if not self._is_own:
+            return UserLoginNeeded(self._upstream, f"it asks for scopes that the login does not have{words}")
+        return RefusedUpstream(f"{text}; to grant them, {self._again}", status=403)
 
     # -- renewal --------------------------------------------------------------------------------------------------
 
@@ -214,6 +239,7 @@ class LoginTokens(TokenSource):
             raise
         backoff.succeeded()
         self._login = login
+        self._learn(login)
         self._token = _token(login, replaces_refused=replaces_refused)
         return self._token
 
@@ -224,13 +250,13 @@ class LoginTokens(TokenSource):
 
             def lease(found: Login | None) -> Login | None:
                 nonlocal is_mine
-                is_mine = _is_same(found, known) and found is not None and found.leased_until <= now  # noqa: B023
+                is_mine = is_same(found, known) and found is not None and found.leased_until <= now  # noqa: B023
                 return replace(found, leased_until=now + LEASE) if is_mine and found is not None else found  # noqa: B023
 
             found = await self._change(lease)
             if found is None or (reason := self.why_unusable()):
                 raise self._needed(reason if found is not None else "there is no login any more")
-            if is_mine or not _is_same(found, known):
+            if is_mine or not is_same(found, known):
                 return found, is_mine
             await asyncio.sleep(LEASE_CHECK)
 
@@ -242,16 +268,16 @@ class LoginTokens(TokenSource):
         try:
             async with asyncio.timeout(RENEWAL):
                 answer = await self._ask(login, challenge)
-            after = _renewed(after, answer)
+            after = renewed(after, answer)
         except TimeoutError:
             raise Refused(f"not renewed within {RENEWAL:g} s") from None
         except Refused as failure:
-            if _is_end(login, failure.code):
-                after = _over(after, failure.code)
+            if is_end(login, failure.code):
+                after = over(after, failure.code)
                 raise self._needed(after.ended) from None
             raise
         finally:
-            await self._change(lambda found: after if _is_same(found, login) else found)
+            await self._change(lambda found: after if is_same(found, login) else found)
         if self.login is None:
             raise self._needed("there is no login any more")
         return self.login
@@ -289,35 +315,3 @@ def _token(login: Login, *, replaces_refused: bool) -> Token:
     life = math.inf if login.expires_at is None else max(0.0, login.expires_at - time.time())
     renewable = bool(login.refresh_token)
     return Token.of(login.access_token, life, replaces_refused=replaces_refused, renewable=renewable)
-
-
-def _is_same(found: Login | None, login: Login) -> bool:
-    """Whether a login in the file has the same tokens."""
-    return found is not None and (found.since, found.access_token, found.refresh_token) == (
-        login.since,
-        login.access_token,
-        login.refresh_token,
-    )
-
-
-def _renewed(login: Login, answer: EndpointAnswer) -> Login:
-    return replace(
-        login,
-        access_token=answer.access_token,
-        refresh_token=answer.refresh or login.refresh_token,
-        expires_at=time.time() + answer.life if answer.life < math.inf else None,
-        scopes=answer.granted or login.scopes,
-    )
-
-
-def _is_end(login: Login, code: str) -> bool:
-    """Whether an error code says that the login or its registered client is over."""
-    is_client = code in {"invalid_client", "unauthorized_client"}
-    return code == "invalid_grant" or (is_client and login.client.kind == "registered")
-
-
-def _over(login: Login, code: str) -> Login:
-    """The login after its end, without tokens; a client that was refused is not used again."""
-    client = login.client if code == "invalid_grant" else replace(login.client, expires_at=1.0)
-    ended = f"the authorization server ended it ({code})"
-    return replace(login, ended=ended, access_token="", refresh_token="", client=client)

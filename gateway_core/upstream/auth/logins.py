@@ -1,8 +1,10 @@
 """The logins at upstreams: who logged in where, as which client, and the tokens.
 
-A login belongs to an identity and an upstream; the only identity is the gateway's own. `Logins` keeps them in memory
-and in an encrypted file (`vault.py`), which several processes of one configuration share: `rad mcp proxy login` writes
-it, and a running gateway notices the change within `POLL` seconds.
+A login belongs to an identity and an upstream. The identity is the gateway, or the id of a verified principal.
+`Logins` keeps them in memory and in an encrypted file (`vault.py`), which several processes of one configuration share:
+`rad mcp proxy login` writes it, and a running gateway notices the change within `POLL` seconds.
+
+The logins of principals are bounded. Beyond that, those whose tokens were not renewed for longest are forgotten.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from loguru import logger
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.files import Unusable
-from gateway_core.upstream.auth.vault import Vault
+from gateway_core.upstream.auth.vault import MAX_FILE, Vault
 
 GATEWAY: Final = "gateway"
 """The identity of the gateway itself, for which its operator logs in."""
 POLL: Final = 1.0
 """Seconds between two looks at the file."""
+MAX_LOGINS: Final = 1000
+"""Logins of principals."""
+MAX_BYTES: Final = MAX_FILE * 5 // 8
+"""Bytes of all logins; the file that encrypts them is larger by a third."""
 
 
 class Client(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,6 +71,13 @@ class Login(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the login is of no use any more; empty while it is."""
     leased_until: float = 0.0
     """Time until which a process renews the access token."""
+    renewed: float = 0.0
+    """When its tokens were renewed last; 0 before the first time."""
+
+    @property
+    def stamp(self) -> tuple[float, str]:
+        """A value that differs for each login and after its end, but not after a renewal."""
+        return (self.since, self.ended)
 
     def __repr__(self) -> str:
         return f"Login(issuer={self.issuer!r}, client={self.client!r}, since={self.since!r})"
@@ -82,6 +95,8 @@ class _Content(msgspec.Struct):
 
 
 Change = Callable[[Login | None], Login | None]
+OnChange = Callable[[str, str], None]
+"""Called with the identity and the upstream of a login that was made, has ended, or was deleted."""
 
 
 class Logins:
@@ -95,12 +110,22 @@ class Logins:
         self._stamp: tuple[int, ...] = ()
         self._changed = asyncio.Event()
         self._loading: asyncio.Future[None] | None = None
+        self._on_change: OnChange = lambda identity, upstream: None
         self._unsaved: set[tuple[str, str]] = set()
         """Identity and upstream of the logins that could not be written."""
 
     def of(self, identity: str, upstream: str) -> Login | None:
         """The login of an identity at an upstream."""
         return self._content.of((identity, upstream))
+
+    def when_changed(self, on_change: OnChange) -> None:
+        """Call `on_change` for each login that is made or ends, in this process or another."""
+        self._on_change = on_change
+
+    def at(self, upstream: str) -> dict[str, Login]:
+        """All logins at an upstream, by identity."""
+        every = self._content.logins.items()
+        return {identity: logins[upstream] for identity, logins in every if upstream in logins}
 
     async def load(self, patience: float | None = None) -> None:
         """Read the file. An unusable one is ignored, with a warning.
@@ -151,7 +176,7 @@ class Logins:
                 self._stamp = stamp
                 self._unsaved.discard(key)
             else:
-                content = _with(self._content, key, change(self.of(*key)))
+                content = _bounded(_with(self._content, key, change(self.of(*key))), key)
             self._adopt(self._merged(content))
         except (OSError, Unusable):
             self._unsaved.add(key)
@@ -170,7 +195,7 @@ class Logins:
             before = content.of(key)
             after = change(self.of(*key) if key in self._unsaved else before)
             if after != before:
-                content = _with(content, key, after)
+                content = _bounded(_with(content, key, after), key)
                 vault.write(msgspec.json.encode(content))
             return content, vault.stamp()
 
@@ -192,18 +217,54 @@ class Logins:
         return content
 
     def _adopt(self, content: _Content) -> None:
-        self._content = content
-        for logins in content.logins.values():
-            for upstream, login in logins.items():
-                for what, secret in (
-                    ("access token", login.access_token),
-                    ("refresh token", login.refresh_token),
-                    ("registered client secret", login.client.secret),
-                ):
-                    if secret:
-                        self._held.learn(f"{what} of upstream {upstream}", secret)
+        before, self._content = self._content, content
+        for upstream, login in content.logins.get(GATEWAY, {}).items():
+            learn_secrets(self._held, upstream, login)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        for identity, upstream in _changed(before, content):
+            self._on_change(identity, upstream)
+
+
+def learn_secrets(held: HeldSecrets, upstream: str, login: Login) -> None:
+    """Let `held` hide the secrets of a login."""
+    for what, secret in (
+        ("access token", login.access_token),
+        ("refresh token", login.refresh_token),
+        ("registered client secret", login.client.secret),
+    ):
+        if secret:
+            held.learn(f"{what} of upstream {upstream}", secret)
+
+
+def _changed(before: _Content, after: _Content) -> list[tuple[str, str]]:
+    """Identity and upstream of the logins that were made, or have ended, or are gone."""
+    was, now = (
+        {(identity, name): it.stamp for identity, logins in content.logins.items() for name, it in logins.items()}
+        for content in (before, after)
+    )
+    return [key for key in {**was, **now} if was.get(key) != now.get(key)]
+
+
+def _bounded(content: _Content, kept: tuple[str, str]) -> _Content:
+    """`content` without the logins of principals for which there is no room. The login `kept` stays."""
+    every = {
+        (identity, upstream): login
+        for identity, logins in content.logins.items()
+        if identity != GATEWAY
+        for upstream, login in logins.items()
+    }
+    oldest = sorted(every, key=lambda key: max(every[key].since, every[key].renewed))
+    count, size = len(every), len(msgspec.json.encode(content))
+    for key in oldest:
+        if count <= MAX_LOGINS and size <= MAX_BYTES:
+            break
+        if key != kept:
+            logger.warning("the login of {} at upstream {} is forgotten: there are too many", *key)
+            content = _with(content, key, None)
+            count -= 1
+            size -= len(msgspec.json.encode(every[key]))
+    return content
 
 
 def _with(content: _Content, key: tuple[str, str], login: Login | None) -> _Content:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from yarl import URL
 
 from gateway_core.config import AuthConfig
+from gateway_core.http1.hosts import is_loopback
 from gateway_core.upstream.auth.credentials import Credentials
 from gateway_core.upstream.auth.discovery import AuthorizationServer
 from gateway_core.upstream.auth.documents import Fetcher, Refused
@@ -36,23 +39,27 @@ class _Registered(msgspec.Struct):
 
 
 async def client_for(
-    fetcher: Fetcher, server: AuthorizationServer, config: AuthConfig, last: Login | None, redirect_uri: str
+    fetcher: Fetcher, server: AuthorizationServer, config: AuthConfig, known: Sequence[Login], redirect_uri: str
 ) -> Client:
     """The client for a login at `server`, in the specification's order of preference. Raises `Refused`.
 
-    `last`: the last login; a client that was registered for it is used again.
+    `known`: earlier logins; a client that was registered for one of them is used again.
     """
     if config.client_id is not None:
         return Client(config.client_id)
     if config.client_metadata_url is not None and server.takes_documents:
         return Client(config.client_metadata_url, "document")
-    if last is not None and reusable(last, server.issuer, redirect_uri):
-        return last.client
+    for login in known:
+        if reusable(login, server.issuer, redirect_uri):
+            return login.client
     if not server.registration_endpoint:
+        shown, own = URL(redirect_uri), URL(config.redirect_uri)
+        if shown.with_port(own.explicit_port) == own:
+            shown = own  # the port was chosen for this login alone
         documents = "accepts no client metadata documents and " if config.client_metadata_url is not None else ""
         raise Refused(
             f"the authorization server {documents}registers no clients by itself: register one there with the redirect "
-            f"URI {config.redirect_uri}, and write its client_id into the auth of the upstream"
+            f"URI {shown}, and write its client_id into the auth of the upstream"
         )
     return await _register(fetcher, server, redirect_uri)
 
@@ -82,7 +89,7 @@ async def _register(fetcher: Fetcher, server: AuthorizationServer, redirect_uri:
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": method,
-        "application_type": "native",
+        "application_type": "native" if is_loopback(URL(redirect_uri).host or "") else "web",
     }
     try:
         status, body = await fetcher.register(endpoint, metadata)

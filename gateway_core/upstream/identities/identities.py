@@ -18,16 +18,18 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.shares import Shares, holder_of
 from gateway_core.mcp.names import ROOTS_CHANGED
-from gateway_core.upstream.auth import ExchangedTokens, PrincipalTokens
+from gateway_core.upstream.auth import ExchangedTokens, Logins, PrincipalTokens
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.identities.connections import IdentityConnections
 from gateway_core.upstream.identities.identity import Identity, IdentityRule
+from gateway_core.upstream.identities.user_tokens import UserTokens
 from gateway_core.upstream.notifications.announcements import Announcements
 from gateway_core.upstream.notifications.follows import Follower, Status
 from gateway_core.upstream.notifications.watches import OnUpdate, Release
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.status import UpstreamStatus
 from gateway_core.upstream.transports.client import HttpClient, OnBehalf
+from gateway_core.upstream.user_logins.login_tool import reply_to_login
 
 MAX_IDENTITIES: Final = 256
 """Identities with connections to one upstream. Beyond this, one without requests is closed."""
@@ -85,6 +87,8 @@ class Identities:
         """Send a request in the name of its agent's identity; see `Connection.deliver`. Raises as `of`, too."""
         agent = exchange.agent
         with self.of(agent) as connections:
+            if self._config.of_users and (reply := reply_to_login(self._config.name, request)) is not None:
+                return reply
             session_id, level, logs = agent.session_id, exchange.log_level, connections.announced.logs
             if session_id is not None and level and logs.level_of(session_id) != level:
                 logs.set_level(session_id, level, connections.main)
@@ -261,6 +265,7 @@ def identities_of(
     status: UpstreamStatus,
     *,
     own: HttpClient,
+    logins: Logins,
     held: HeldSecrets,
     account: Account,
     on_lists_changed: Callable[[str], None],
@@ -268,7 +273,9 @@ def identities_of(
 ) -> Identities | None:
     """The identities at an upstream; None if all requests go out in the name of the gateway. See `Identities`."""
     tokens: PrincipalTokens | None = None
-    if config.auth is not None and config.auth.grant == "token_exchange":
+    if config.of_users:
+        tokens = UserTokens(config, logins)
+    elif config.auth is not None and config.auth.grant == "token_exchange":
         tokens = ExchangedTokens(config)
     if not config.forward and tokens is None:
         return None

@@ -18,7 +18,7 @@ from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
-from gateway_core.errors import DeliveryError, RpcError, drop_traceback
+from gateway_core.errors import DeliveryError, RpcError, UserLoginNeeded, drop_traceback
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.base import ServerInfo
@@ -75,12 +75,15 @@ class PrivateLists:
         account: Account = UNCOUNTED,
         *,
         info_for: Callable[[Agent], Awaitable[ServerInfo]],
+        without_login: Callable[[FetchedLists], FetchedLists] = lambda shared: shared,
     ) -> None:
         """`account` counts the lists. Where there is no room for one, the least recently used are dropped.
 
-        `info_for`: what the server says of itself to an agent.
+        `info_for`: what the server says of itself to an agent. `without_login`: the lists of a principal that has to
+        log in first, made of the gateway's own.
         """
         self._info_for = info_for
+        self._without_login = without_login
         self._account = account
         self._config = config
         self._published = published
@@ -161,6 +164,9 @@ class PrivateLists:
         async with self._turns:
             try:
                 info = await self._info_for(agent)
+            except UserLoginNeeded:
+                self._keep(principal, Part(self._without_login(shared), changes, number, time.monotonic()))
+                return
             except (DeliveryError, RpcError) as problem:
                 outcomes, hinted = dict.fromkeys(kinds, Failure(drop_traceback(problem))), False
             else:
@@ -177,9 +183,21 @@ class PrivateLists:
             own = self._own_lists(known.fetched if known is not None else None, outcomes, principal, hinted=hinted)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
-        self._parts[principal] = known
-        self._events.private_lists_changed(principal)
+        self._keep(principal, known)
+
+    def _keep(self, principal: str, part: Part) -> None:
+        self._parts.pop(principal, None)
+        self._parts[principal] = part
+        self._events.private_lists_changed(principal, False)
         self.drop_oldest(len(self._parts) - MAX_PRINCIPALS)
+
+    def forget(self, principal: str) -> None:
+        """Forget the lists of a principal, which has logged in or out, and a fetch of them in progress."""
+        run = self._running.pop(principal, None)
+        if run is not None:
+            run.task.cancel()
+        self._parts.pop(principal, None)
+        self._events.private_lists_changed(principal, True)
 
     def outdated(self, principal: str) -> None:
         """Fetch the lists of a principal again when they are requested: the server announced a change to it alone."""
@@ -192,7 +210,7 @@ class PrivateLists:
         for _ in range(min(count, len(self._parts))):
             forgotten = next(iter(self._parts))
             del self._parts[forgotten]
-            self._events.private_lists_changed(forgotten)
+            self._events.private_lists_changed(forgotten, False)
 
     def _own_lists(
         self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str, *, hinted: bool

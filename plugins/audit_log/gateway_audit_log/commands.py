@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,7 +15,7 @@ import typer
 
 from gateway_audit_log.chaining import UnusableKey, keys_of
 from gateway_audit_log.exporting import write_csv
-from gateway_audit_log.reading import Filter, entries_of, files_of, followed, moment_of
+from gateway_audit_log.reading import Filter, end_of, entries_of, files_of, followed, moment_of
 from gateway_audit_log.settings import AuditConfig
 from gateway_audit_log.verifying import Report, verify
 from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, Globs, JsonOption
@@ -130,7 +130,8 @@ def show(
     )
     files = _files(context, file)
     with readable():
-        found = _last(filter(chosen.admits, entries_of(files)), last)
+        end = end_of(files[-1])
+        newest, found = _last(entries_of(files), chosen, last)
         if as_json:
             for entry in found:
                 context.put(_encode(entry).decode())
@@ -138,7 +139,7 @@ def show(
             context.put_table(_COLUMNS, [_row(entry) for entry in found], whole={"time", "decision", "outcome"})
         if follow:
             with contextlib.suppress(KeyboardInterrupt):
-                for entry in filter(chosen.admits, followed(files[-1])):
+                for entry in filter(chosen.admits, followed(files[-1], end, newest)):
                     context.put(_encode(entry).decode() if as_json else "  ".join(_row(entry)))
                     sys.stdout.flush()
 
@@ -242,8 +243,14 @@ def readable() -> Iterator[None]:
         raise CommandError(f"{error.filename or 'the log'}: cannot be read: {error.strerror}") from None
 
 
-def _last(entries: Iterator[dict[str, Any]], number: int) -> list[dict[str, Any]]:
-    return list(deque(entries, maxlen=number))
+def _last(entries: Iterable[dict[str, Any]], chosen: Filter, number: int) -> tuple[int, list[dict[str, Any]]]:
+    """The number of the last entry, and the last entries that the filter admits."""
+    newest, found = 0, deque[dict[str, Any]](maxlen=number)
+    for entry in entries:
+        newest = entry["seq"]
+        if chosen.admits(entry):
+            found.append(entry)
+    return newest, list(found)
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:

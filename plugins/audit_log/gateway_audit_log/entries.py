@@ -24,6 +24,7 @@ from gateway_core import (
     Hider,
     Outcome,
     Principal,
+    Tool,
     tier_of,
 )
 
@@ -33,7 +34,7 @@ MAX_CLAIMS: Final = 16 * 1024
 """Bytes of the claims of a principal that are recorded."""
 _HINTS: Final = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 _KNOWN: Final = 1024
-"""Principals whose form is remembered."""
+"""Principals and tools whose form is remembered."""
 _USERINFO: Final = re.compile(r"(?<=://)[^/@]*@")
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -47,6 +48,8 @@ class Entries:
         self._records = settings.payloads.matches
         self._claims = settings.claims.matches
         self._hider = Hider()
+        self._tools: OrderedDict[int, tuple[Tool, Raw]] = OrderedDict()
+        """What stands behind calls of a tool by its own name; the catalog uses one object until the tool changes."""
         self._principals: OrderedDict[int, tuple[Principal, Raw]] = OrderedDict()
 
     def of(self, event: Event) -> Body:
@@ -79,7 +82,7 @@ class Entries:
             "principal": self._principal(event.principal),
             "era": event.era,
             "session": event.session,
-            "served": None if call is None else _served(call),
+            "served": None if call is None else self._served(call),
             "decision": decision,
             "plugin": "" if by is None else by.plugin,
             "rule": "" if by is None else by.rule,
@@ -116,6 +119,21 @@ class Entries:
         if call.kind in {"resource", "template"} and call.name:
             return f"{_USERINFO.sub('', call.name.partition('?')[0].partition('#')[0])[:MAX_NAME]}"
         return _clean(call.name)
+
+    def _served(self, call: Call) -> Raw | None:
+        """What stands behind the name of a call: what rules look at. None if no upstream serves it."""
+        tool = call.tool
+        if tool is None or tool.name != call.name or call.method != "tools/call":
+            return _facts(call)
+        known = self._tools.get(id(tool))
+        if known is None or known[0] is not tool:
+            made = _facts(call)
+            if made is None:
+                return None
+            known = self._tools[id(tool)] = tool, made
+            if len(self._tools) > _KNOWN:
+                self._tools.popitem(last=False)
+        return known[1]
 
     def _digest(self, data: bytes) -> Mapping[str, Any] | None:
         return {"bytes": len(data), "digest": digest_of(data, self._key)} if data else None
@@ -187,8 +205,7 @@ def decided(decisions: Sequence[Decision], result: CallResult) -> tuple[str, Dec
     return "allow", passed
 
 
-def _served(call: Call) -> Mapping[str, Any] | None:
-    """What stands behind the name of a call: what rules look at. None if no upstream serves it."""
+def _facts(call: Call) -> Raw | None:
     if not call.upstreams:
         return None
     found: dict[str, Any] = {"kind": call.kind, "upstreams": call.upstreams}
@@ -196,13 +213,14 @@ def _served(call: Call) -> Mapping[str, Any] | None:
         found["original"] = call.original_name[:MAX_NAME]
     tool = call.tool
     if tool is not None:
-        hints = {name: value for name in _HINTS if isinstance(value := tool.annotations.get(name), bool)}
+        annotations = tool.annotations
+        hints = {name: value for name in _HINTS if isinstance(value := annotations.get(name), bool)}
         found["tier"] = tier_of(hints)
         if hints:
             found["annotations"] = hints
         if tool.name != call.name:
             found["tool"] = tool.name
-    return found
+    return Raw(_encode(found))
 
 
 def _differs(call: Call, final: Call) -> bool:

@@ -72,24 +72,36 @@ def entry_of(data: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry.get("type"), str) and isinstance(entry.get("seq"), int) else None
 
 
-def followed(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries that are added from now on, also to the files that follow this one. Never ends."""
+def end_of(path: Path) -> int:
+    """Where the last line of a file begins that is not whole yet; its size if there is none. Raises `OSError`."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - MAX_LINE)
+        file.seek(start)
+        return start + file.read(size - start).rfind(b"\n") + 1
+
+
+def followed(path: Path, at: int, after: int = 0) -> Iterator[dict[str, Any]]:
+    """The entries from position `at` of the file with numbers above `after`, as they are added. Never ends.
+
+    Goes on with the file that follows this one. Raises `OSError`.
+    """
     file = path.open("rb")
-    file.seek(0, os.SEEK_END)
+    file.seek(at)
     rest = b""
     try:
         while True:
+            is_last = _was_replaced(path, file.fileno())  # before the read, so that nothing follows it
             data = file.read(MAX_LINE)
-            if not data:
-                if _was_replaced(path, file.fileno()):
-                    file.close()
-                    file, rest = path.open("rb"), b""
-                else:
-                    time.sleep(POLL)
-                continue
-            *lines, rest = (rest + data).split(b"\n")
-            yield from filter(None, map(entry_of, lines))
-            rest = rest[-MAX_LINE:]
+            if data:
+                *lines, rest = (rest + data).split(b"\n")
+                yield from (one for one in filter(None, map(entry_of, lines)) if one["seq"] > after)
+                rest = rest[-MAX_LINE:]
+            elif is_last:
+                file.close()
+                file, rest = path.open("rb"), b""
+            else:
+                time.sleep(POLL)
     finally:
         file.close()
 

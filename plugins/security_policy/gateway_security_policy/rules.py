@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from gateway_core import Globs, Principal, Tier
+from gateway_core import Globs, Principal, Tier, UriGlobs
 from gateway_security_policy.expressions import EvaluationError, Expression
 from gateway_security_policy.settings import Effect, RuleConfig
-from gateway_security_policy.uris import UriGlobs
 
 
 class Match(enum.Enum):
@@ -207,6 +206,10 @@ def _who(config: RuleConfig) -> tuple[tuple[str, Callable[[Principal], bool]], .
 
 
 def _profile(principal: Principal) -> str:
-    """The profile that the agent uses, or else the one that its credentials claim."""
-    profile = principal.profile or principal.claims.get("profile")
+    """The profile that the agent uses, or else the one that its key is bound to.
+
+    The claim of a token counts only through the profile that it chose: people may be able to write it themselves.
+    """
+    of_token = "://" in principal.issuer
+    profile = principal.profile or ("" if of_token else principal.claims.get("profile"))
     return profile if isinstance(profile, str) else ""

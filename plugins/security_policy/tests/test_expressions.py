@@ -179,7 +179,7 @@ def test_half_a_character_has_no_value():
         ("true\x00", "not printable"),
         ("\ud800 == 1", "not printable"),
         ("principal.sbuject == 'a'", r"no member sbuject; did you mean principal\.subject\?.*column 10"),
-        ("principal.roles == ['a']", "no member roles; it has id, subject, "),
+        ("principal.xyz == ['a']", "no member xyz; it has id, subject, "),
         ("has(principal.tenant)", "no member tenant"),
         ("arguments.n == 1 && tool.teir == 'read'", r"no member teir; did you mean tool\.tier\?"),
         ("[1].exists(i, tool.title == '')", "tool has no member title"),

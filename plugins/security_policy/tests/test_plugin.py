@@ -1,5 +1,7 @@
 """`security_policy`: what rules decide about calls, through the pipeline."""
 
+import dataclasses
+
 import pytest
 from gateway_security_policy.plugin import SecurityPolicy
 from msgspec.structs import replace
@@ -111,6 +113,9 @@ def test_the_profile_is_a_claim():
     assert allows(rule, call({"profile": "support"}))
     assert not allows(rule, call({"profile": "dev"}))
     assert not allows(rule, call({"profile": ["support"]}))
+    token = Principal.proven("alice", issuer="https://login.example.com", claims={"profile": "support"})
+    assert not allows(rule, make_call("t", principal=token)), "people may write this claim themselves"
+    assert allows(rule, make_call("t", principal=dataclasses.replace(token, profile="support")))
     assert not allows(rule, call({}))
 
 

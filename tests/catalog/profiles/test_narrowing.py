@@ -10,9 +10,11 @@ import pytest
 from gateway_core.api import Kind, Principal
 from gateway_core.config import LimitsConfig
 from gateway_core.errors import RpcError
+from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from tests.catalog.profiles.conftest import LISTS, Make, items, tool, view
+from tests.catalog.world import World
 
 ALICE = "alice|keys"
 
@@ -111,7 +113,7 @@ def test_no_name_gets_around_what_is_set(world: Make, name: str) -> None:
     target = world({"overrides": [OVERRIDE]}).catalog.tool(name, ALICE, "p0")
     assert target is not None
     assert target.preset is not None
-    assert json.loads(target.preset.added_to(b"")) == {"project": "SUPPORT", "limit": 20}
+    assert json.loads(target.preset.added_to(b"")[0]) == {"project": "SUPPORT", "limit": 20}
     assert target.original == "search"
 
 
@@ -192,7 +194,20 @@ def test_names_that_are_not_reached_yet_are_reserved_as_the_profile_has_them(wor
 
 
 def test_lists_of_a_profile_are_not_shared_by_caches(world: Make) -> None:
-    w = world({"tools": ["tickets:*"]})
+    def scope(*profiles: dict[str, Any]) -> str:
+        found = public(world(*profiles)).catalog.page("tools/list", "modern", None, ALICE, "p0" if profiles else "")
+        return str(json.loads(found)["cacheScope"])
+
+    def public(made: World) -> World:
+        for name, lists in LISTS.items():
+            hints = dict.fromkeys(lists, Hint(1000, public=True))
+            made.upstreams[name].published.fetched = FetchedLists(lists, hints)
+        made.catalog.rebuild()
+        return made
+
+    assert scope() == "public"
+    assert scope({"tools": ["tickets:*"]}) == "private"
+    w = public(world({"tools": ["tickets:*"]}))
     for profile in ("", "p0"):
         assert json.loads(w.catalog.page("tools/list", "modern", None, ALICE, profile))["cacheScope"] == "private"
     assert w.catalog.discover_hint().public is False

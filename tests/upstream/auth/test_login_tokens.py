@@ -386,6 +386,7 @@ async def test_the_report_tells_the_state_and_no_secret(protected: Any) -> None:
     assert client.login.report() == {
         "needed": True,
         "reason": "there is no login",
+        "users": None,
         "issuer": None,
         "scopes": [],
         "wanted": [],
@@ -398,6 +399,7 @@ async def test_the_report_tells_the_state_and_no_secret(protected: Any) -> None:
     assert report == {
         "needed": False,
         "reason": None,
+        "users": None,
         "issuer": protected.authority.origin,
         "scopes": ["read"],
         "wanted": [],

@@ -198,3 +198,51 @@ async def test_a_keyring_that_asks_a_person_first_holds_the_start_up_for_a_momen
     async with asyncio.timeout(20):
         await changed
     assert store.of(GATEWAY, "tracker") == LOGIN
+
+
+async def test_the_logins_of_principals_are_bounded_and_the_operators_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logins, "MAX_LOGINS", 2)
+    store = Logins(path)
+    await added(store, login=replace(LOGIN, since=1.0))
+    for number, name in enumerate(("ada|i", "bob|i"), start=2):
+        await store.change(name, "tracker", lambda _, number=number: replace(LOGIN, since=float(number)))
+    await store.change("ada|i", "tracker", lambda found: found and replace(found, renewed=9.0))
+    await store.change("eve|i", "tracker", lambda _: replace(LOGIN, since=8.0))
+    other = Logins(path)
+    await other.load()
+    assert set(other.at("tracker")) == set(store.at("tracker")) == {GATEWAY, "ada|i", "eve|i"}, "bob's is the oldest"
+
+
+async def test_the_logins_of_principals_have_room_in_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logins, "MAX_BYTES", 4000)
+    store = Logins(path)
+    for number in range(20):
+        login = replace(LOGIN, since=float(number), access_token="a" * 500)
+        await store.change(f"{number}|i", "tracker", lambda _, login=login: login)
+    kept = store.at("tracker")
+    assert list(kept) == [f"{number}|i" for number in range(20 - len(kept), 20)]
+    assert 2 <= len(kept) < 8
+
+
+async def test_changes_of_single_logins_are_announced(path: Path) -> None:
+    store, other, heard = Logins(path), Logins(path), list[tuple[str, str]]()
+    other.when_changed(lambda *key: heard.append(key))
+    await store.change("ada|i", "tracker", lambda _: LOGIN)
+    await store.change("bob|i", "wiki", lambda _: LOGIN)
+    await other.load()
+    assert sorted(heard) == [("ada|i", "tracker"), ("bob|i", "wiki")]
+    heard.clear()
+    await other.change("ada|i", "tracker", lambda found: found and replace(found, access_token="new", renewed=1.0))
+    assert heard == [], "a renewal is no other login"
+    await other.change("ada|i", "tracker", lambda found: found and replace(found, ended="over"))
+    await other.change("bob|i", "wiki", lambda _: None)
+    assert heard == [("ada|i", "tracker"), ("bob|i", "wiki")]
+
+
+async def test_tokens_of_principals_are_not_searched_for_everywhere(path: Path) -> None:
+    held = HeldSecrets()
+    store = Logins(path, held)
+    await store.change("ada|i", "tracker", lambda _: LOGIN)
+    assert held.clean(b'{"a":"hidden-access"}') == b'{"a":"hidden-access"}', "their own connections hide them"

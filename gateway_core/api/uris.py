@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote
 
-from gateway_core import Globs
+from gateway_core.api.globs import Globs
 
 _PARTS: Final = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.*-]*+):)?(//[^/?#]*+)?([^?#]*+)(.*)", re.DOTALL)
 """Scheme, authority, path, and the rest. A glob may have `*` in its scheme."""
+_BEGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.*-]*+:")
 _IGNORED: Final = dict.fromkeys(map(ord, "\t\r\n"))
 """Characters that parsers of URLs remove, wherever they stand."""
 _BLANK: Final = "".join(map(chr, range(0x21)))
@@ -89,8 +90,13 @@ def _walked(path: str) -> str:
     return begin + "/".join(kept) + end
 
 
-def _forms(uri: str) -> set[str]:
-    return {resolved(uri), resolved(uri, fold=True)}
+def _forms(text: str) -> set[str]:
+    """The forms that a URI, or `UPSTREAM:URI`, has once it is resolved."""
+    found = {resolved(text), resolved(text, fold=True)}
+    upstream, _, uri = text.partition(":")
+    if _BEGIN.match(uri.translate(_IGNORED).lstrip(_BLANK)) is not None:
+        found |= {f"{upstream}:{resolved(uri)}", f"{upstream}:{resolved(uri, fold=True)}"}
+    return found
 
 
 def _agree(begin: str, end: str, glob: str) -> bool:

@@ -1,7 +1,8 @@
 """A rule about URIs holds however an agent writes them."""
 
 import pytest
-from gateway_security_policy.uris import UriGlobs, resolved
+
+from gateway_core.api.uris import UriGlobs, resolved
 
 SECRETS = [
     "file:///srv/secret/b",
@@ -39,6 +40,14 @@ def test_what_is_elsewhere_is_not_concerned(uri: str) -> None:
     assert UriGlobs(["file:///srv/public/*"]).surely_match(uri)
     assert UriGlobs([uri]).surely_match(uri), "also without wildcards"
     assert not UriGlobs(["file:///srv/secret/*"]).perhaps_match(uri)
+
+
+@pytest.mark.parametrize("uri", SECRETS)
+def test_a_uri_may_have_the_name_of_its_upstream_before_it(uri: str) -> None:
+    assert UriGlobs(["docs:file:///srv/secret/*"]).perhaps_match(f"docs:{uri}")
+    assert not UriGlobs(["other:file:///srv/secret/*"]).perhaps_match(f"docs:{uri}")
+    assert not UriGlobs(["docs:file:///srv/public/*"]).surely_match(f"docs:{uri}")
+    assert UriGlobs(["docs:file:///srv/public/*"]).surely_match("docs:file:///srv/public/a")
 
 
 def test_the_host_matters_in_one_case_to_what_is_allowed_and_in_none_to_what_is_denied() -> None:

@@ -1,0 +1,1 @@
+"""Logins of principals at upstreams with `identity = "user"`: from the question to the tokens."""
