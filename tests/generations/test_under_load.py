@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -138,7 +139,10 @@ class Load:
         async with aiohttp.ClientSession() as http:
             while not self.over:
                 async with http.post(f"{self.stand.gateway.address}/mcp", json=body, headers=headers) as response:
-                    answer = await response.json()
+                    data = await response.read()
+                if response.content_type == "text/event-stream":  # the machine was busy for a second
+                    data = next(line[5:] for line in reversed(data.splitlines()) if line.startswith(b"data:"))
+                answer = json.loads(data)
                 assert answer["result"]["content"][0]["text"].isdigit(), answer
                 self.done += 1
 
@@ -200,7 +204,8 @@ async def test_fifty_reloads_leave_nothing_behind(stand: Stand, record: Record, 
     again, left = await some_reloads(11, RELOADS + 1)
     assert again <= tasks + 1  # a poll that has just begun
     assert left <= descriptors + 2
-    assert sum(isinstance(it, Generation) for it in gc.get_objects()) == 1
+    known = [it for it in gc.get_objects() if isinstance(it, Generation) and it.config.path == stand.path]
+    assert known == [stand.gateway._reloads.current]
 
 
 async def test_a_wrong_file_costs_nothing_but_a_list_of_problems(stand: Stand, record: Record, url: str) -> None:
