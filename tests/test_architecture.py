@@ -60,7 +60,7 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
-    "exchange/test_exchange.py": ("exchange/progress.py",),
+    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/progress.py"),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),

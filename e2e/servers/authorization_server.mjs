@@ -1,10 +1,12 @@
 // A certified authorization server: `node authorization_server.mjs PORT`, on loopback, until it is ended.
 // It issues JWT access tokens (RFC 9068) for the resource that a client names (RFC 8707), with the scopes `mcp` and
-// `files.read`. Clients: `machine` with the secret `machine-secret` (client credentials), `desktop` (public, code flow
-// with PKCE, any port of 127.0.0.1), and all that register themselves (RFC 7591). A person logs in with any name and
+// `files.read`. Clients: `machine` with the secret `machine-secret` (client credentials), `exchanger` with the secret
+// `exchanger-secret` (token exchange, RFC 8693), `desktop` (public, code flow with PKCE, any port of 127.0.0.1), and all
+// that register themselves (RFC 7591). A person logs in with any name and
 // password, on pages with forms. ACCESS_TOKEN_SECONDS: how long access tokens are valid.
 import { generateKeyPairSync, randomUUID } from "node:crypto";
-import Provider from "oidc-provider";
+import { createLocalJWKSet, jwtVerify } from "jose";
+import Provider, { errors } from "oidc-provider";
 
 const [port] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
@@ -27,6 +29,13 @@ const provider = new Provider(issuer, {
       client_id: "machine",
       client_secret: "machine-secret",
       grant_types: ["client_credentials"],
+      redirect_uris: [],
+      response_types: [],
+    },
+    {
+      client_id: "exchanger",
+      client_secret: "exchanger-secret",
+      grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"],
       redirect_uris: [],
       response_types: [],
     },
@@ -57,4 +66,36 @@ const provider = new Provider(issuer, {
   },
   extraTokenClaims: (_, token) => (token.accountId === undefined ? {} : { groups: ["staff"] }),
 });
+
+// Token exchange is not built in. This one exchanges access tokens of this server, for the resource that is named.
+const type = "urn:ietf:params:oauth:token-type:access_token";
+const publicKeys = createLocalJWKSet({
+  keys: keys.map(({ kty, n, e, crv, x, y, kid, use, alg }) => ({ kty, n, e, crv, x, y, kid, use, alg })),
+});
+async function exchange(context) {
+  const { client, params } = context.oidc;
+  if (params.subject_token_type !== type) throw new errors.InvalidRequest("another subject_token_type");
+  const subject = await jwtVerify(params.subject_token, publicKeys, { issuer, typ: "at+jwt" }).catch(() => {
+    throw new errors.InvalidGrant("the subject_token is not valid");
+  });
+  const resource = params.resource;
+  const info = { scope: "mcp files.read", audience: resource, accessTokenFormat: "jwt", accessTokenTTL: 600 };
+  const token = new provider.AccessToken({
+    accountId: subject.payload.sub,
+    client,
+    grantId: randomUUID(),
+    gty: "token_exchange",
+    scope: params.scope ?? "mcp",
+  });
+  token.resourceServer = new provider.ResourceServer(resource, { ...info, jwt: { sign: { alg: "RS256" } } });
+  context.body = {
+    access_token: await token.save(),
+    issued_token_type: type,
+    token_type: "Bearer",
+    expires_in: token.expiration,
+    scope: token.scope,
+  };
+}
+const members = ["subject_token", "subject_token_type", "requested_token_type", "resource", "audience", "scope"];
+provider.registerGrantType("urn:ietf:params:oauth:grant-type:token-exchange", exchange, members);
 provider.listen(port, "127.0.0.1", () => console.log(`ready at ${issuer}`));

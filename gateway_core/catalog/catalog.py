@@ -177,7 +177,7 @@ class Catalog:
             if who.profile:
                 await self.profiles.prepare(self.snapshot, who.profile)
             return
-        principal, kind = who.id, _KINDS.get(exchange.method)
+        principal, kind = exchange.agent.viewer, _KINDS.get(exchange.method)
         wanted = [
             upstream
             for upstream, kinds in self.snapshot.private.items()
@@ -286,10 +286,10 @@ class Catalog:
         """
         if not self.snapshot.linking or result.error is not None or result.upstream is None:
             return result
-        who = exchange.agent.principal
-        if self.snapshot.private and self._views.known(self.snapshot, who.id) is None:
+        viewer, who = exchange.agent.viewer, exchange.agent.principal
+        if self.snapshot.private and self._views.known(self.snapshot, viewer) is None:
             await in_task()
-            await self._prepare_view(who.id, who.profile)
+            await self._prepare_view(viewer, who.profile)
         published = self._publisher(exchange, result)
         if published is None:
             return result
@@ -301,8 +301,7 @@ class Catalog:
     def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
         """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
         upstream = result.upstream
-        who = exchange.agent.principal
-        snapshot = self._seen(who.id, who.profile)[0]
+        snapshot = self._seen(exchange.agent.viewer, exchange.agent.principal.profile)[0]
         if upstream is None or upstream not in snapshot.linking:
             return None
         served = exchange.method == "resources/read"

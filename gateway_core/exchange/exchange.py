@@ -18,13 +18,14 @@ from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
 from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange.naming import naming
 from gateway_core.exchange.presented import NOTHING, Presented
 from gateway_core.exchange.progress import ProgressThrottle
 from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS, UPSTREAM_KEY
-from gateway_core.mcp.reserved import allowed, without_reserved
+from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS
+from gateway_core.mcp.reserved import without_reserved
 
 _IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
 
@@ -50,6 +51,12 @@ class Agent:
     """Its cached call plans, by the JSON of the name in the call; see `pipeline/plans.py`."""
     presented: Presented = field(default=NOTHING, compare=False, repr=False)
     """Secrets that its request presents for single upstreams; plugins do not get them."""
+    viewer: str = field(init=False, default="", compare=False, repr=False)
+    """Whose lists it sees: the principal's id, with a digest of what it presents, because others may share the id."""
+
+    def __post_init__(self) -> None:
+        other = self.presented.viewer
+        object.__setattr__(self, "viewer", f"{self.principal.id}#{other}" if other else self.principal.id)
 
 
 class BackChannel(Protocol):
@@ -330,20 +337,3 @@ class Exchange(msgspec.Struct, eq=False):
 def admits(wanted: str, level: str) -> bool:
     """Whether `level` is at least as severe as `wanted`; False if either is not a log level."""
     return wanted in LOG_LEVELS and level in LOG_LEVELS[LOG_LEVELS.index(wanted) :]
-
-
-def naming(upstream: str, params: bytes) -> bytes:
-    """Add the name of the upstream to the params of its question, since agents see only the gateway.
-
-    Other keys of `_meta` that upstreams may not set are removed.
-
-    Returns `params` unchanged if they or their `_meta` are not an object; the agent then refuses them.
-    """
-    try:
-        members = jsonrpc.members(params)
-        meta = jsonrpc.members(members.get("_meta", Raw()))
-    except RpcError:
-        return params
-    meta = allowed(meta)
-    meta[UPSTREAM_KEY] = Raw(jsonrpc.encode(upstream))
-    return jsonrpc.encode(members | {"_meta": Raw(jsonrpc.encode(meta))})

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway_core.api import Principal
+
 _KEY: Final = secrets.token_bytes(32)
 
 
@@ -19,10 +21,14 @@ class Presented(msgspec.Struct, frozen=True, eq=False, dict=True):
     """The secrets of one agent. None is a declared field, so that no encoder and no `repr` shows them."""
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], token: str | None = None) -> Presented:
-        """`headers`: values by lower-case name. `token`: the access token that the request was authenticated with."""
-        made = cls()
-        made.__dict__.update(_headers=dict(headers), _token=token, digest=_digest(headers), agents={})
+    def of(cls, headers: Mapping[str, str], token: str | None = None, *, rights: str = "") -> Presented:
+        """`headers`: values by lower-case name. `token`: the access token that the request was authenticated with.
+
+        `rights`: a text for what the token allows; another one of the same principal may allow less.
+        """
+        made, digest = cls(), _digest(headers)
+        viewer = _digest({"": rights, "headers": digest}) if rights else digest
+        made.__dict__.update(_headers=dict(headers), _token=token, digest=digest, viewer=viewer, agents={})
         return made
 
     def header(self, name: str) -> str | None:
@@ -43,6 +49,12 @@ class Presented(msgspec.Struct, frozen=True, eq=False, dict=True):
         return found
 
     @property
+    def viewer(self) -> str:
+        """A digest of the headers and the rights of the token; empty without any."""
+        found: str = self.__dict__.get("viewer", "")
+        return found
+
+    @property
     def agents(self) -> dict[Any, Any]:
         """The descriptions of agents that present this, by their claims. They are not kept for longer."""
         found: dict[Any, Any] = self.__dict__.get("agents", {})
@@ -55,6 +67,17 @@ class Presented(msgspec.Struct, frozen=True, eq=False, dict=True):
 
 NOTHING: Final = Presented()
 """What agents present whose upstreams need nothing of them."""
+
+
+CHANGING: Final = frozenset({"iat", "exp", "nbf", "jti", "auth_time", "nonce", "at_hash", "uti", "aio", "rh"})
+"""Claims that differ in each token of one agent and give no rights. Any other claim may: roles, details of an
+authorization (RFC 9396), an actor, and those that a server made up."""
+
+
+def rights_of(principal: Principal) -> str:
+    """A text for what a verified principal may do, by its token; the same for a renewed token."""
+    claims = {name: value for name, value in principal.claims.items() if name not in CHANGING}
+    return msgspec.json.encode([sorted(principal.scopes), sorted(principal.groups), claims], order="sorted").decode()
 
 
 def _digest(headers: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace as _replace
 
-from gateway_core.api import Call, CallResult, Principal
+from gateway_core.api import Call, CallResult
 from gateway_core.catalog import Catalog, Target, require_tasks
 from gateway_core.errors import (
     HEADER_MISMATCH,
@@ -17,7 +17,7 @@ from gateway_core.errors import (
     METHOD_NOT_FOUND,
     RpcError,
 )
-from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import NAME_MEMBERS, PLUGIN_METHODS, SUBSCRIBE, TASKS, TOOLS_CALL
 from gateway_core.upstream.lists.fetched_lists import header_names
@@ -107,27 +107,28 @@ def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
 ARGUMENTS_KEY: Final[Mapping[str, str]] = {"completion/complete": "argument", "tasks/update": "inputResponses"}
 
 
-def find(catalog: Catalog, method: str, name: str, principal: Principal, params: Params) -> Target | None:
-    """The target that `principal` knows as `name`; None if no upstream serves it, and for lists."""
+def find(catalog: Catalog, method: str, name: str, agent: Agent, params: Params) -> Target | None:
+    """The target that `agent` knows as `name`; None if no upstream serves it, and for lists."""
+    viewer, profile = agent.viewer, agent.principal.profile
     match method:
         case "tools/call":
-            return catalog.tool(name, principal.id, principal.profile)
+            return catalog.tool(name, viewer, profile)
         case "prompts/get":
-            return catalog.prompt(name, principal.id, principal.profile)
+            return catalog.prompt(name, viewer, profile)
         case "resources/read" | "resources/subscribe":
-            return catalog.resource(name, principal.id, principal.profile)
+            return catalog.resource(name, viewer, profile)
         case "completion/complete":
             of_prompt = params.ref_type == _PROMPT_REF
             look_up = catalog.prompt if of_prompt else catalog.template
-            return look_up(name, principal.id, principal.profile)
+            return look_up(name, viewer, profile)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return catalog.tasks.find(principal, name)
+            return catalog.tasks.find(agent.principal, name)
     return None
 
 
-def with_names(call: Call, catalog: Catalog) -> Call:
-    """The call of a list method with the names in the list."""
-    return call.with_listed(catalog.listed(call.method, call.principal.id, call.principal.profile))
+def with_names(call: Call, catalog: Catalog, agent: Agent) -> Call:
+    """The call of a list method with the names in the list that `agent` gets."""
+    return call.with_listed(catalog.listed(call.method, agent.viewer, agent.principal.profile))
 
 
 def checked(exchange: Exchange, params: Params, target: Target | None) -> tuple[Call, Params]:

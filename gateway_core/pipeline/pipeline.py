@@ -197,7 +197,7 @@ class Delivery(msgspec.Struct, eq=False):
             call, params = self._checked(params)
         if exchange.method in pipeline.chain.methods:
             progress = self._chain = ChainProgress()
-            given = with_names(call, pipeline.catalog) if exchange.method in LISTS else call
+            given = with_names(call, pipeline.catalog, exchange.agent) if exchange.method in LISTS else call
             call, verdict = await pipeline.chain.run_before(given, partial(self._look_up, params), progress)
             if verdict is not None:
                 call, ended = await self._decided(call, verdict, progress, params)
@@ -261,28 +261,28 @@ class Delivery(msgspec.Struct, eq=False):
 
     async def _find(self, params: Params) -> Target | None:
         """The target of a request without a plan; None if no upstream serves the name, and for lists."""
-        exchange, catalog = self.exchange, self.pipeline.catalog
-        method, principal = exchange.method, exchange.agent.principal
-        if catalog.snapshot.private or principal.profile:
-            await catalog.prepare(exchange)
-        target = find(catalog, method, params.name, principal, params)
+        catalog, method, agent = self.pipeline.catalog, self.exchange.method, self.exchange.agent
+        if catalog.snapshot.private or agent.principal.profile:
+            await catalog.prepare(self.exchange)
+        target = find(catalog, method, params.name, agent, params)
         # Tasks may be older than this process.
         if target is not None and method not in TASKS and not is_untried(target):
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
         if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
             return target
-        await catalog.prepare(exchange)
-        return find(catalog, method, params.name, principal, params)
+        await catalog.prepare(self.exchange)
+        return find(catalog, method, params.name, agent, params)
 
     def _look_up(self, params: Params, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(self.pipeline.catalog, call.method, call.name, call.principal, params)
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, params)
         return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
 
     def _list(self, call: Call, params: Params) -> CallResult:
-        era, page, who = self.exchange.agent.era, self.pipeline.catalog.page, call.principal
-        return CallResult(raw=page(call.method, era, params.cursor, who.id, who.profile), era=era)
+        agent, page = self.exchange.agent, self.pipeline.catalog.page
+        raw = page(call.method, agent.era, params.cursor, agent.viewer, agent.principal.profile)
+        return CallResult(raw=raw, era=agent.era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""

@@ -89,8 +89,7 @@ class CallPlans:
             return _NO_PLAN
         arguments = bytes(members["arguments"]) if "arguments" in members else b""
         agent = exchange.agent
-        principal = agent.principal
-        seen = self._catalog.seen_by(principal.id, principal.profile)
+        seen = self._catalog.seen_by(agent.viewer, agent.principal.profile)
         if seen is None or (arguments and arguments[0] != _BRACE):
             return _NO_PLAN
         name = bytes(members["name"])
@@ -112,8 +111,8 @@ class CallPlans:
             text = jsonrpc.text(name, "params.name")
         except RpcError:
             text = ""
-        principal = exchange.agent.principal
-        target = self._catalog.tool(text, principal.id, principal.profile) if text else None
+        agent = exchange.agent
+        target = self._catalog.tool(text, agent.viewer, agent.principal.profile) if text else None
         planned = target is not None and not target.mirrored and not is_untried(target)
         plan = CallPlan(seen, text, target if planned else None, self._generation)
         if len(name) <= MAX_NAME:

@@ -11,7 +11,8 @@ from msgspec import Raw
 from gateway_core.api import Principal
 from gateway_core.errors import RpcError
 from gateway_core.exchange import progress as module
-from gateway_core.exchange.exchange import Agent, Exchange, admits, naming
+from gateway_core.exchange.exchange import Agent, Exchange, admits
+from gateway_core.exchange.naming import naming
 from gateway_core.inline.deadlines import Deadlines
 from gateway_core.inline.driver import InlineCall
 

@@ -83,14 +83,15 @@ def _is_unknown(answer: dict[str, Any]) -> bool:
     """Whether the gateway says that no upstream has the tool."""
     error = answer.get("error") or {}
     data = error.get("data")
-    return error.get("code") == INVALID_PARAMS and isinstance(data, dict) and data.get("source") == "gateway"
+    is_own = error.get("code") == INVALID_PARAMS and isinstance(data, dict) and data.get("source") == "gateway"
+    return is_own and str(error.get("message")).startswith("Unknown tool")
 
 
 def _propose(answer: dict[str, Any], name: str, tools: Sequence[Mapping[str, Any]]) -> None:
-    """Add to the error for an unknown tool: the most similar name, or that a plugin hides the tool from this caller."""
+    """Add to the error for an unknown tool: the most similar name, or that it is hidden from this caller."""
     error = answer["error"]
     if any(name == tool["name"] for tool in tools):
-        hint = "the gateway has it, and a plugin hides it from this caller"
+        hint = "the gateway has it, and a plugin or a profile hides it from this caller"
     else:
         close = near_name(name, tools)
         hint = f"did you mean {close}?" if close else ""

@@ -8,7 +8,7 @@ from typing import Final
 from gateway_core.api import Credentials
 from gateway_core.config import ProxyConfig
 from gateway_core.downstream.auth.caller import Caller
-from gateway_core.exchange.presented import Presented
+from gateway_core.exchange.presented import Presented, rights_of
 from gateway_core.http1.head import RequestHead
 
 AUTHORIZATION: Final = "authorization"
@@ -36,7 +36,8 @@ class Presenting:
         token = _token(caller, head) if self._tokens else None
         if not headers and token is None:
             return caller
-        return Caller(caller.address, caller.principal, Presented.of(headers, token))
+        rights = "" if token is None or caller.principal is None else rights_of(caller.principal)
+        return Caller(caller.address, caller.principal, Presented.of(headers, token, rights=rights))
 
 
 def _token(caller: Caller, head: RequestHead) -> str | None:

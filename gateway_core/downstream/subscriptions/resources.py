@@ -185,8 +185,8 @@ class Watched:
     def _teller(self, uri: str, upstream: Upstream, original: str) -> Callable[[str], None]:
         def on_update(updated: str) -> None:
             if updated != original:
-                who = self._agent.principal
-                self._tell_if_allowed(self._catalog.published_uri(upstream.name, updated, who.id, who.profile))
+                viewer, profile = self._agent.viewer, self._agent.principal.profile
+                self._tell_if_allowed(self._catalog.published_uri(upstream.name, updated, viewer, profile))
             elif uri in self._doubted:
                 self._tell_if_allowed(uri)
             else:

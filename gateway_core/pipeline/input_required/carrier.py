@@ -9,7 +9,8 @@ from msgspec import Raw
 from gateway_core.api import Call
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import CANCELLED, URL_ELICITATION_REQUIRED, RpcError
-from gateway_core.exchange.exchange import Exchange, naming
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.naming import naming
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, REQUESTS, RESPONSES, STATE
 from gateway_core.pipeline.input_required.login_questions import LoginQuestions

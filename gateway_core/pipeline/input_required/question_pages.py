@@ -64,9 +64,10 @@ class QuestionPage:
             self.answer.cancel()
 
     def is_about(self, question: Question, call: Call) -> bool:
-        """Whether it asks this question about this call."""
-        mine = (self.plugin, self.name, self.subject, self.principal.id)
-        return mine == (question.plugin, question.ask.name, call.subject(), call.principal.id)
+        """Whether it asks this question about this call, of the same people: a reload may name others."""
+        mine = (self.plugin, self.name, self.subject, self.principal.id, self.approvers)
+        ask = question.ask
+        return mine == (question.plugin, ask.name, call.subject(), call.principal.id, frozenset(ask.approvers))
 
     @property
     def left(self) -> float:

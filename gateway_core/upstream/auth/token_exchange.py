@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from yarl import URL
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NoIdentity
 from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.presented import rights_of
 from gateway_core.upstream.auth.challenge import Challenge
 from gateway_core.upstream.auth.client_grant import ClientGrant
 from gateway_core.upstream.auth.discovery import AuthorizationServer, discover_issuer
@@ -29,9 +29,6 @@ ISSUED: Final = frozenset({f"{TOKEN_TYPE}access_token", f"{TOKEN_TYPE}jwt"})
 """The token types (RFC 8693, section 3) that can be sent to an upstream."""
 MAX_LIFE: Final = 3600.0
 """Seconds after which a token is exchanged again, also if it is valid for longer or for an unknown time."""
-CHANGING: Final = frozenset({"iat", "exp", "nbf", "jti", "auth_time", "nonce", "at_hash", "uti", "aio", "rh"})
-"""Claims that differ in each token of one agent and give no rights. Any other claim may: roles, details of an
-authorization (RFC 9396), an actor, and those that a server made up."""
 
 
 class TokenExchange(ClientGrant):
@@ -102,10 +99,7 @@ class ExchangedTokens(PrincipalTokens):
     def part(self, agent: Agent) -> str:
         """The rights of the agent's token: another token of the same subject may have less of them."""
         _token_of(agent)
-        principal = agent.principal
-        claims = {name: value for name, value in principal.claims.items() if name not in CHANGING}
-        rights = [sorted(principal.scopes), sorted(principal.groups), claims]
-        return msgspec.json.encode(rights, order="sorted").decode()
+        return rights_of(agent.principal)
 
     def source(self, agent: Agent, access: Access) -> TokenSource:
         return TokenExchange(self._name, self._url, self._auth, access, subject_token=_token_of(agent))

@@ -108,7 +108,7 @@ class PrivateLists:
 
     def param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
         """The `Mcp-Param-*` headers of a `tools/call`; see `FetchedLists.param_headers`."""
-        tools = self.tools_for(exchange.agent.principal.id)
+        tools = self.tools_for(exchange.agent.viewer)
         return None if tools is None else tools.param_headers(request.members, exchange.headers or ())
 
     def due(self, principal: str, *, listing: bool) -> bool:
@@ -128,7 +128,7 @@ class PrivateLists:
 
         Waits at most `PATIENCE` seconds from the start of the fetch. `part` has the result.
         """
-        principal = agent.principal.id
+        principal = agent.viewer
         run = self._running.get(principal)
         if run is None or run.changes != self._published.changes:
             if len(self._tasks) >= MAX_PRINCIPALS:
@@ -137,7 +137,7 @@ class PrivateLists:
         await asyncio.wait([run.task], timeout=max(run.started + PATIENCE - time.monotonic(), 0.0))
 
     def _start(self, agent: Agent) -> _Run:
-        principal = agent.principal.id
+        principal = agent.viewer
         fetching = self._fetch_for(agent, self._published.changes, next(self._numbers))
         task = asyncio.create_task(fetching, name=f"lists of {self._config.name}")
         run = self._running[principal] = _Run(task, self._published.changes, time.monotonic())
@@ -157,7 +157,7 @@ class PrivateLists:
 
         shared = self._published.fetched
         assert shared is not None, "only lists that are known can be private"
-        principal = agent.principal.id
+        principal = agent.viewer
         kinds = shared.private - shared.failures.keys()  # a list that fails for the gateway is skipped
         name, wanted = self._config.name, self._config.tools
         outcomes: Mapping[Kind, Outcome]
@@ -201,9 +201,9 @@ class PrivateLists:
 
     def outdated(self, principal: str) -> None:
         """Fetch the lists of a principal again when they are requested: the server announced a change to it alone."""
-        part = self._parts.get(principal)
-        if part is not None:
-            self._parts[principal] = replace(part, changes=-1)
+        for viewer, part in self._parts.items():
+            if viewer == principal or viewer.startswith(f"{principal}#"):
+                self._parts[viewer] = replace(part, changes=-1)
 
     def drop_oldest(self, count: int) -> None:
         """Drop the lists of the principals that have not used theirs for longest."""

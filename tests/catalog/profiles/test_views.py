@@ -46,7 +46,7 @@ def test_a_view_is_made_when_it_is_needed_and_kept_until_the_catalog_changes(wor
 def test_agents_are_told_only_of_changes_that_they_can_see(world: Make) -> None:
     w = world({"tools": ["tickets:*"]}, {"tools": ["wiki:*"]}, {"tools": ["*"]})
     told: list[dict[str, frozenset[str]]] = []
-    w.catalog.listen(lambda kinds: told.append({p: w.catalog.changed_in(p, kinds) for p in ("", "p0", "p1", "p2")}))
+    w.catalog.listen(lambda kinds, _: told.append({p: w.catalog.changed_in(p, kinds) for p in ("", "p0", "p1", "p2")}))
     view(w, "p0"), view(w, "p1")
     w.upstreams["tickets"].published.fetched = FetchedLists({"tool": items("tool", tool("search"))})
     w.catalog.rebuild()

@@ -91,7 +91,7 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
     ("name", "hint"),
     [
         ("serch", "Unknown tool; did you mean search?"),
-        ("search", "Unknown tool; the gateway has it, and a plugin hides it from this caller"),
+        ("search", "Unknown tool; the gateway has it, and a plugin or a profile hides it from this caller"),
         ("zzz", "Unknown tool"),
     ],
 )

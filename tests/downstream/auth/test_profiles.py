@@ -1,5 +1,6 @@
 """Which profile a caller gets, and over HTTP, what becomes of the others."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -201,3 +202,38 @@ def test_a_token_chooses_only_a_profile_that_its_principal_may_use(
         assert caught.value.status == 403
     else:
         assert choice(*profiles).place(who, None).profile == found
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+async def test_agents_hear_only_of_changes_in_their_profile(start: Any, helpers: Any, era: str) -> None:
+    world = await start(profiles=PROFILES)
+    seen = {"": {"tools", "prompts"}, "one": {"prompts"}}
+    world.catalog.changed_in = lambda profile, kinds: frozenset(seen[profile]) & kinds
+    for path, expected in (("/mcp", ["tools", "prompts"]), ("/mcp/p/one", ["prompts"])):
+        if era == "modern":
+            wanted = {"toolsListChanged": True, "promptsListChanged": True}
+            headers, body = helpers.modern("subscriptions/listen", {"notifications": wanted})
+            accept = {"Accept": "text/event-stream, application/json"}
+            opening = world.http.post(world.base + path, json=body, headers={**headers, **accept})
+        else:
+            answer = await world.post(helpers.initialize(), {}, path)
+            session = {"Mcp-Session-Id": answer.headers["Mcp-Session-Id"], "MCP-Protocol-Version": "2025-11-25"}
+            await world.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session, path)
+            opening = world.http.get(world.base + path, headers={**session, "Accept": "text/event-stream"})
+        async with opening as stream:
+            assert stream.status == 200
+            if era == "modern":
+                await message_of(stream)  # the acknowledgement
+            world.catalog.change("tools", "resources")
+            world.catalog.change("prompts")
+            for kind in expected:
+                assert (await message_of(stream))["method"] == f"notifications/{kind}/list_changed"
+
+
+async def message_of(stream: Any) -> Any:
+    """The next message on an event stream."""
+    async with asyncio.timeout(20):
+        while True:
+            line = (await stream.content.readline()).decode().strip()
+            if line.startswith("data:") and len(line) > len("data: "):
+                return json.loads(line.removeprefix("data:"))

@@ -247,6 +247,15 @@ async def test_who_may_answer() -> None:
     assert [local.may_be_answered_by(who) for who in (None, ANN)] == [True, False]
 
 
+async def test_a_page_for_other_people_does_not_answer_the_question() -> None:
+    made = pages()
+    alice = call(Principal.proven("alice", issuer="i"))
+    page = made.open(question(approvers=["dev"]), alice, 60, lambda data: data)
+    assert made.about(page.token, question(approvers=("dev",)), alice) is page
+    assert made.about(page.token, question(approvers=["admins"]), alice) is None
+    assert made.about(page.token, question(), alice) is None
+
+
 async def test_there_is_no_page_where_nothing_proves_who_opens_it() -> None:
     with pytest.raises(RpcError, match="nothing proves who opens the page") as refused:
         pages().open(question(), call(CLAIMED), 60, bytes)

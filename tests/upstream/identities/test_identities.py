@@ -178,3 +178,29 @@ async def test_the_least_recently_used_identity_makes_room(
         assert made.identities == 3
         assert (await told(ada, "who"))["session"] == first
         assert (await told(ben, "who"))["session"] != second
+
+
+@ERA
+async def test_people_who_share_a_principal_do_not_share_lists(world: Any, user_server: Any, era: str) -> None:
+    made = await world(user_server("--required"), forward={"X-User-Id": "header:X-Tracker-Key"})
+    async with made.client("team", era, "ada") as ada, made.client("team", era, "ben") as ben:
+        for _ in range(2):
+            some = {"of-ada", "of-ben"}
+            mine, other = await asyncio.gather(ada.list_tools(), ben.list_tools())
+            assert {tool.name for tool in mine.tools} & some == {"of-ada"}
+            assert {tool.name for tool in other.tools} & some == {"of-ben"}
+
+
+async def test_a_login_that_ends_takes_only_its_identity(world: Any, user_server: Any) -> None:
+    made = await world(user_server("--legacy"))
+    async with made.client("ada", "legacy") as ada:
+        async with made.client("ben", "legacy") as ben:
+            await ada.call_tool("keep", {"text": "ada's"})
+            await ben.call_tool("keep", {"text": "ben's"})
+            journal = await told(ben, "journal")
+            own = {it for it, user in journal["sessions"].items() if user == "ben"} - set(journal["ended"])
+        ended: set[str] = set()
+        while not own & ended:  # the session of the agent has ended, and with it that upstream
+            await asyncio.sleep(0.05)
+            ended = set((await told(ada, "journal"))["ended"])
+        assert (await ada.call_tool("recall", {})).content[0].text == "ada's"
