@@ -7,8 +7,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from loguru import logger
+
 from gateway_core.api import UpstreamState
 from gateway_core.hooks import Chain
+from gateway_core.internal_errors import where
 from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.watch import Watch
 
@@ -36,7 +39,8 @@ class HealthMonitor:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._watches: dict[Upstream, Watch] = {}
         self._tasks: dict[Upstream, asyncio.Task[None]] = {}
-        self._reconnecting: set[asyncio.Task[None]] = set()
+        self._reconnecting: dict[Upstream, asyncio.Task[None]] = {}
+        """Those that an operator reconnects; they have no watch meanwhile."""
         self._started = 0.0
         self._waited = False
 
@@ -54,34 +58,37 @@ class HealthMonitor:
                 self._tasks[upstream] = asyncio.create_task(watch.run(), name=f"watch {upstream.name}")
 
     async def forget(self, upstreams: Iterable[Upstream]) -> None:
-        """Stop to watch these upstreams. Their owner closes their connections."""
-        tasks = [self._tasks.pop(upstream) for upstream in upstreams if self._watches.pop(upstream, None) is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop to watch and to reconnect these upstreams. Their owner closes their connections."""
+        forgotten = tuple(upstreams)
+        await _cancelled(task for it in forgotten if (task := self._reconnecting.pop(it, None)) is not None)
+        await self._stop_watching(forgotten)
+
+    async def _stop_watching(self, upstreams: Iterable[Upstream]) -> None:
+        await _cancelled(self._tasks.pop(it) for it in upstreams if self._watches.pop(it, None) is not None)
 
     def begin_reconnect(self, name: str, patience: float) -> bool:
-        """`reconnect` in the background. Returns whether there is an upstream with this name."""
+        """Connect to an upstream again, in the background: its calls in flight end first, within `patience` seconds.
+
+        Until it is reached, later calls go to its replicas, or are refused. No effect while that is going on already.
+        Returns whether there is an upstream with this name.
+        """
         found = next((upstream for upstream in self._upstreams if upstream.name == name), None)
-        if found is not None:
-            task = asyncio.create_task(self.reconnect(found, patience), name=f"reconnect {name}")
-            self._reconnecting.add(task)
-            task.add_done_callback(self._reconnecting.discard)
+        if found is not None and found in self._watches and found not in self._reconnecting:
+            task = asyncio.create_task(self._reconnect(found, patience), name=f"reconnect {name}")
+            self._reconnecting[found] = task
         return found is not None
 
-    async def reconnect(self, upstream: Upstream, patience: float) -> None:
-        """Connect to an upstream again: its calls in flight end first, within `patience` seconds.
-
-        No effect while that is going on already. Later calls wait for the new connection.
-        """
-        if upstream not in self._watches:
-            return
-        await self.forget([upstream])
+    async def _reconnect(self, upstream: Upstream, patience: float) -> None:
+        await self._stop_watching([upstream])
         upstream.status.enter(UpstreamState.CONNECTING, reason="an operator reconnects it")
         deadline = upstream.clock.now() + patience
         while upstream.facts.in_flight and upstream.clock.now() < deadline:
             await upstream.clock.sleep(DRAIN_INTERVAL)
-        await upstream.connections.disconnect()
+        try:
+            await upstream.connections.disconnect()
+        except Exception as error:  # noqa: BLE001 - after a bug, the upstream is watched again
+            logger.error("{} while {} is reconnected\n{}", type(error).__name__, upstream.name, where(error))
+        del self._reconnecting[upstream]
         self.watch([upstream])
 
     def use(self, upstreams: Sequence[Upstream], chain: Chain) -> None:
@@ -121,9 +128,15 @@ class HealthMonitor:
 
     async def stop(self) -> None:
         """Stop the watch tasks. The upstreams' owner closes their connections."""
-        for task in self._reconnecting:
-            task.cancel()
-        await self.forget(list(self._watches))
+        await self.forget({*self._watches, *self._reconnecting})
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    ending = tuple(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def _wait(seconds: float, events: Sequence[asyncio.Event], enough: str) -> None:

@@ -50,8 +50,8 @@ def reconnect(
 ) -> None:
     """Connect the running gateway to an upstream again, and restart its process if it has one.
 
-    Its calls in flight end first. Calls that arrive meanwhile wait for the new connection. Exit code 1: it is not
-    connected afterwards.
+    Its calls in flight end first. Calls that arrive meanwhile go to its replicas, or are refused as unavailable and
+    not executed. Exit code 1: it is not connected afterwards.
 
     Example: rad mcp proxy reconnect tracker
     """
