@@ -278,7 +278,7 @@ async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
     upstream = UpstreamConfig(**{"name": "asker", **asker("stdio", "legacy")})
     gateway = Gateway(Config(None, ProxyConfig(enable=True, upstreams=(upstream,), drain_timeout=60)))
     server = gateway.downstream.stdio_server(stdin, stdout)
-    monkeypatch.setattr(gateway.downstream, "stdio_server", lambda: server)
+    monkeypatch.setattr(gateway.downstream, "stdio_server", lambda **_: server)
     await gateway.start(listen=False)
     await gateway.wait_first_discovery(20)
     serving = asyncio.create_task(gateway.serve_stdio())
