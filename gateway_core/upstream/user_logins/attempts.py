@@ -106,8 +106,15 @@ class LoginAttempts:
         return bool(self._upstreams)
 
     def serve(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        """Begin attempts at these upstreams from now on, in place of those before."""
+        """Begin attempts at these upstreams from now on, in place of those before.
+
+        Attempts at an upstream that is gone or was changed fail: their login would not fit it.
+        """
         self._upstreams = {it.name: it for it in upstreams if it.of_users}
+        for page, running in list(self._running.items()):
+            of = running.attempt.upstream
+            if self._upstreams.get(of.name) != of:
+                self._end(page, "failed", "the configuration of the upstream was changed meanwhile")
 
     def of(self, principal: Principal, upstream: str) -> LoginAttempt:
         """The attempt of a verified principal at an upstream; begins one if there is none.

@@ -214,6 +214,22 @@ async def test_an_upstream_that_a_reload_removed_takes_no_logins(attempts: Login
         attempts.of(ADA, "tracker")
 
 
+@pytest.mark.parametrize("change", ["removed", "changed"])
+async def test_a_reload_ends_attempts_at_upstreams_that_it_changes(
+    attempts: LoginAttempts, tracker: Tracker, change: str
+) -> None:
+    attempts.serve([upstream(tracker), upstream(tracker, "other")])
+    attempt, other = attempts.of(ADA, "tracker"), attempts.of(ADA, "other")
+    changed = upstream(tracker).model_copy(update={"url": f"{tracker.origin}/moved"})
+    attempts.serve([*([changed] if change == "changed" else []), upstream(tracker, "other")])
+    assert attempt.step == "failed"
+    assert "was changed" in attempts.failure(attempt.number)
+    assert attempts.at(page_of(attempt)) is None
+    assert attempts.of(ADA, "other") is other
+    if change == "changed":
+        assert attempts.of(ADA, "tracker").upstream is changed
+
+
 @pytest.mark.parametrize("how", ["gone", "slow", "another issuer", "no pkce", "inside"])
 async def test_a_bad_authorization_server_fails_one_attempt_only(
     attempts: LoginAttempts, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, how: str
