@@ -15,7 +15,7 @@ import hmac
 import itertools
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from loguru import logger
 from yarl import URL
@@ -31,6 +31,8 @@ from gateway_core.upstream.auth.logins import Login, Logins
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.login_probe import challenge_of
 from gateway_core.upstream.user_logins.attempt import LoginAttempt, Step
+
+Result = TypeVar("Result")
 
 LIFE: Final = 600.0
 """Seconds until an attempt lapses."""
@@ -99,7 +101,7 @@ class LoginAttempts:
         """Upstream -> the last client that was registered there."""
         self._failures: dict[int, str] = {}
         """Number -> why the attempt failed, for the last ones."""
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
 
     def __bool__(self) -> bool:
         """Whether any upstream has logins of principals."""
@@ -232,7 +234,13 @@ class LoginAttempts:
         return attempt
 
     async def confirm(self, attempt: LoginAttempt, code: str) -> bool:
-        """Store the login of an unconfirmed attempt if `code` is right. After too many wrong codes, it has failed."""
+        """Store the login of an unconfirmed attempt if `code` is right. After too many wrong codes, it has failed.
+
+        A cancelled caller does not stop that half-way.
+        """
+        return await asyncio.shield(self._spawn(self._confirm(attempt, code)))
+
+    async def _confirm(self, attempt: LoginAttempt, code: str) -> bool:
         page = self._ids.get((attempt.principal.id, attempt.upstream.name))
         running = None if page is None else self._running[page]
         if page is None or running is None or running.attempt is not attempt:
@@ -312,10 +320,11 @@ class LoginAttempts:
         except (Refused, DeliveryError) as failure:
             logger.debug("a login at upstream {} was not revoked: {}", attempt.upstream.name, failure)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 NO_ATTEMPTS: Final = LoginAttempts(LimitsConfig(), Logins(), lambda: "")

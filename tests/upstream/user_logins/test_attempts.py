@@ -122,6 +122,28 @@ async def test_an_unproven_login_waits_for_its_code(attempts: LoginAttempts, tra
     assert set(logins.at("tracker")) == {ADA.id}
 
 
+async def test_a_login_is_stored_although_the_call_that_brings_the_code_is_cancelled(
+    attempts: LoginAttempts, tracker: Tracker, logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = attempts.of(ADA, "tracker")
+    await logged_in(attempts, attempt, tracker, proven=False)
+    storing, change = asyncio.Event(), logins.change
+
+    async def slow(*given: Any) -> Login | None:
+        storing.set()
+        await asyncio.sleep(0.1)
+        return await change(*given)
+
+    monkeypatch.setattr(logins, "change", slow)
+    call = asyncio.ensure_future(attempts.confirm(attempt, attempt.code))
+    await storing.wait()
+    call.cancel()
+    async with asyncio.timeout(20):
+        await attempt.leave("unconfirmed")
+    assert call.cancelled()
+    assert (attempt.step, set(logins.at("tracker"))) == ("complete", {ADA.id})
+
+
 async def test_wrong_codes_end_an_attempt_and_its_tokens(attempts: LoginAttempts, tracker: Tracker) -> None:
     attempt = attempts.of(ADA, "tracker")
     await logged_in(attempts, attempt, tracker, proven=False)
