@@ -96,6 +96,7 @@ class Downstream:
         self._authentication = self._authentication_for(config, authenticators)
         self._app: App | None = None
         self._server: DataPlane | None = None
+        self._stdio: StdioServer | None = None
 
     def http_server(self) -> DataPlane:
         """The HTTP server for agents, not started yet."""
@@ -156,6 +157,8 @@ class Downstream:
             )
             doubts = not known or before.profiles != config.profiles
             self._server.use(config, now.certificate, doubts=doubts)
+        if self._stdio is not None:
+            self._stdio.use(config)
         self.sessions.reconsider(now.gone)
         self.subscriptions.reconsider(now.gone)
         self._catalog.replace(now.catalog, now.kinds)
@@ -171,7 +174,7 @@ class Downstream:
         """
         profile = profile or default_profile(self._config.profiles)
         modern = ModernRequests(self._catalog, self._calls, self.subscriptions)
-        return StdioServer(
+        self._stdio = StdioServer(
             self._config,
             (stdin, stdout),
             catalog=self._catalog,
@@ -180,6 +183,7 @@ class Downstream:
             modern=modern,
             profile=profile,
         )
+        return self._stdio
 
 
 def _headers(authenticators: Authenticators, presenting: Presenting) -> tuple[str, ...]:

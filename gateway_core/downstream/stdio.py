@@ -98,6 +98,10 @@ class StdioServer:
         if failures:
             raise failures[0]
 
+    def use(self, config: ProxyConfig) -> None:
+        """Apply another configuration to the messages that come from now on."""
+        self._config = config
+
     def stop(self) -> None:
         """Stop reading; `run` then finishes the calls in flight and returns."""
         if self._reading is not None:
@@ -113,10 +117,10 @@ class StdioServer:
         await asyncio.wait([writing], timeout=WRITE_TIMEOUT)
 
     async def _read(self, read: Read) -> None:
-        limit = self._config.limits.request_body
-        async with contextlib.aclosing(_lines(read, limit)) as lines:
+        async with contextlib.aclosing(_lines(read, lambda: self._config.limits.request_body)) as lines:
             async for line in lines:
                 if line is None:
+                    limit = self._config.limits.request_body
                     problem = RpcError.of_gateway(INVALID_REQUEST, f"a line is longer than {limit} bytes")
                     self._channel.send(jsonrpc.error(None, problem))
                 elif line.strip():
@@ -205,8 +209,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
-    """Yield lines without their line end; None for a line longer than `limit` bytes, which is discarded.
+async def _lines(read: Read, limit: Callable[[], int]) -> AsyncGenerator[bytes | None, None]:
+    """Yield lines without their line end; None for a line longer than `limit` says, in bytes, which is discarded.
 
     Keeps no reference to a yielded line while it waits for more data.
     """
@@ -216,7 +220,7 @@ async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
         *complete, rest = chunk.split(b"\n")
         del chunk
         for part in complete:
-            if not too_long and len(pending) + len(part) <= limit:
+            if not too_long and len(pending) + len(part) <= limit():
                 pending += part
                 yield _taken(pending)
             else:
@@ -225,7 +229,7 @@ async def _lines(read: Read, limit: int) -> AsyncGenerator[bytes | None, None]:
             too_long = False
         del complete
         pending += rest
-        if len(pending) > limit:
+        if len(pending) > limit():
             too_long = True
             pending.clear()
     if pending or too_long:

@@ -161,6 +161,15 @@ async def test_a_line_that_is_too_long_is_skipped(helpers: Any) -> None:
         assert (await peer.ask(ping(2)))["id"] == 2
 
 
+async def test_another_configuration_bounds_the_lines_that_come_from_now_on(helpers: Any) -> None:
+    async with connected(helpers, limits={"request_body": 1000}) as peer:
+        assert (await peer.ask(ping(1)))["id"] == 1
+        peer.server.use(ProxyConfig(limits=LimitsConfig(request_body=10)))
+        assert (await peer.ask(ping(2)))["error"]["message"] == "a line is longer than 10 bytes"
+        peer.server.use(ProxyConfig())
+        assert (await peer.ask(ping(3)))["id"] == 3
+
+
 async def test_requests_run_at_once(peer: Peer, helpers: Any) -> None:
     await peer.ask(helpers.initialize())
     peer.send(call("nap", 1))
