@@ -131,6 +131,8 @@ class Reloads:
                 raise _stopping()
             before = self.current
             config = await self._read(source)
+            if self.closed:  # the read is in a thread, which `refuse` cannot cancel
+                raise _stopping()
             changes, config = compare(before.config, config), applicable(before.config, config)
             if all(change.restart for change in changes):
                 return Report(before.number, changes)

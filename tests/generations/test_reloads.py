@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from typing import Any
 
 import pytest
 from mcp import Client, MCPError
 
+from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.generations.reloads import ReloadRefused
 from tests.generations.conftest import MODERN, Stand, names, served, text
@@ -213,6 +215,32 @@ async def test_a_gateway_that_stops_refuses_and_undoes_a_reload(stand: Stand) ->
     with pytest.raises(ReloadRefused):
         await stand.gateway.reload()
     assert stand.notes == ["discarded"]
+
+
+async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stand.start(served("one"))
+    stand.write(served("one"), served("two"))
+    reading, stopping, read = threading.Event(), threading.Event(), stand.read
+
+    def slow() -> Config:
+        reading.set()
+        assert stopping.wait(60)
+        return read()
+
+    monkeypatch.setattr(stand, "read", slow)
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    assert await asyncio.to_thread(reading.wait, 60)
+    stop = asyncio.ensure_future(stand.gateway.stop())
+    async with asyncio.timeout(30):
+        while not stand.gateway._reloads.closed:
+            await asyncio.sleep(0.01)
+    stopping.set()
+    with pytest.raises(ReloadRefused, match="stopping"):
+        await reload
+    await stop
+    assert stand.notes == []
 
 
 @MODES

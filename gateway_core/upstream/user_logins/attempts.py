@@ -15,7 +15,7 @@ import hmac
 import itertools
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from loguru import logger
 from yarl import URL
@@ -31,6 +31,8 @@ from gateway_core.upstream.auth.logins import Login, Logins
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.login_probe import challenge_of
 from gateway_core.upstream.user_logins.attempt import LoginAttempt, Step
+
+Result = TypeVar("Result")
 
 LIFE: Final = 600.0
 """Seconds until an attempt lapses."""
@@ -99,15 +101,22 @@ class LoginAttempts:
         """Upstream -> the last client that was registered there."""
         self._failures: dict[int, str] = {}
         """Number -> why the attempt failed, for the last ones."""
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
 
     def __bool__(self) -> bool:
         """Whether any upstream has logins of principals."""
         return bool(self._upstreams)
 
     def serve(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        """Begin attempts at these upstreams from now on, in place of those before."""
+        """Begin attempts at these upstreams from now on, in place of those before.
+
+        Attempts at an upstream that is gone or was changed fail: their login would not fit it.
+        """
         self._upstreams = {it.name: it for it in upstreams if it.of_users}
+        for page, running in list(self._running.items()):
+            of = running.attempt.upstream
+            if self._upstreams.get(of.name) != of:
+                self._end(page, "failed", "the configuration of the upstream was changed meanwhile")
 
     def of(self, principal: Principal, upstream: str) -> LoginAttempt:
         """The attempt of a verified principal at an upstream; begins one if there is none.
@@ -225,7 +234,13 @@ class LoginAttempts:
         return attempt
 
     async def confirm(self, attempt: LoginAttempt, code: str) -> bool:
-        """Store the login of an unconfirmed attempt if `code` is right. After too many wrong codes, it has failed."""
+        """Store the login of an unconfirmed attempt if `code` is right. After too many wrong codes, it has failed.
+
+        A cancelled caller does not stop that half-way.
+        """
+        return await asyncio.shield(self._spawn(self._confirm(attempt, code)))
+
+    async def _confirm(self, attempt: LoginAttempt, code: str) -> bool:
         page = self._ids.get((attempt.principal.id, attempt.upstream.name))
         running = None if page is None else self._running[page]
         if page is None or running is None or running.attempt is not attempt:
@@ -305,10 +320,11 @@ class LoginAttempts:
         except (Refused, DeliveryError) as failure:
             logger.debug("a login at upstream {} was not revoked: {}", attempt.upstream.name, failure)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 NO_ATTEMPTS: Final = LoginAttempts(LimitsConfig(), Logins(), lambda: "")

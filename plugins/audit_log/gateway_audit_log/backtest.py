@@ -140,6 +140,7 @@ def _principal(given: Mapping[str, Any]) -> Principal:
         groups=frozenset(given.get("groups", ())),
         scopes=frozenset(given.get("scopes", ())),
         claims=given.get("claims", {}),
+        profile=str(given.get("profile", "")),
     )
 
 

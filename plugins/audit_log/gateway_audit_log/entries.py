@@ -180,6 +180,8 @@ class Entries:
             "client": _clean(f"{principal.client_name} {principal.client_version}".strip()),
             "address": principal.address,
         }
+        if principal.profile:
+            found["profile"] = principal.profile
         if principal.verified:
             found |= {
                 "subject": principal.subject,

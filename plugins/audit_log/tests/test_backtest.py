@@ -1,6 +1,7 @@
 """Back-tests: what other plugins and rules would have decided about recorded calls."""
 
 import asyncio
+import dataclasses
 import json
 
 import pytest
@@ -100,6 +101,12 @@ def test_new_rules_decide_by_principal_tool_and_tier(path, backtest):
     }
     assert (other["principal"], other["now"]["rule"]) == ("bob|keys", "no rule matches")
     assert found["claims_left_out"] == 2
+
+
+def test_new_rules_decide_by_the_profile_that_the_agent_used(path, backtest):
+    record(path, *(make_call("read", principal=dataclasses.replace(BOB, profile=name)) for name in ("small", "")))
+    rules = POLICY + '[[mcp.proxy.plugins.rules]]\nprofiles = ["small"]\nthen = "allow"\n'
+    assert pairs(backtest(rules, status=1)) == {("allow", "allow"): 1, ("allow", "refuse"): 1}
 
 
 BY_ARGUMENTS = POLICY + (

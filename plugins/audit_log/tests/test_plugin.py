@@ -1,6 +1,7 @@
 """`audit_log`: what the entries say about calls, through the pipeline, and what happens when they cannot be written."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import time
@@ -105,6 +106,12 @@ async def test_an_entry_says_who_called_what_and_how_it_ended(path):
 async def test_a_name_that_an_agent_only_claims_is_marked(path):
     _, (entry,) = await recorded(path, make_call())
     assert entry["principal"] == {"id": "agent@127.0.0.1", "verified": False, "client": "", "address": ""}
+
+
+@pytest.mark.parametrize("principal", [ALICE, Principal("agent@127.0.0.1")])
+async def test_the_profile_that_an_agent_uses_is_recorded(path, principal):
+    _, (entry,) = await recorded(path, make_call(principal=dataclasses.replace(principal, profile="small")))
+    assert entry["principal"]["profile"] == "small"
 
 
 @pytest.mark.parametrize(

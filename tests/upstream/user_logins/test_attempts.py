@@ -122,6 +122,28 @@ async def test_an_unproven_login_waits_for_its_code(attempts: LoginAttempts, tra
     assert set(logins.at("tracker")) == {ADA.id}
 
 
+async def test_a_login_is_stored_although_the_call_that_brings_the_code_is_cancelled(
+    attempts: LoginAttempts, tracker: Tracker, logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = attempts.of(ADA, "tracker")
+    await logged_in(attempts, attempt, tracker, proven=False)
+    storing, change = asyncio.Event(), logins.change
+
+    async def slow(*given: Any) -> Login | None:
+        storing.set()
+        await asyncio.sleep(0.1)
+        return await change(*given)
+
+    monkeypatch.setattr(logins, "change", slow)
+    call = asyncio.ensure_future(attempts.confirm(attempt, attempt.code))
+    await storing.wait()
+    call.cancel()
+    async with asyncio.timeout(20):
+        await attempt.leave("unconfirmed")
+    assert call.cancelled()
+    assert (attempt.step, set(logins.at("tracker"))) == ("complete", {ADA.id})
+
+
 async def test_wrong_codes_end_an_attempt_and_its_tokens(attempts: LoginAttempts, tracker: Tracker) -> None:
     attempt = attempts.of(ADA, "tracker")
     await logged_in(attempts, attempt, tracker, proven=False)
@@ -212,6 +234,22 @@ async def test_an_upstream_that_a_reload_removed_takes_no_logins(attempts: Login
     attempts.serve([])
     with pytest.raises(RpcError, match="takes no logins of users any more"):
         attempts.of(ADA, "tracker")
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+async def test_a_reload_ends_attempts_at_upstreams_that_it_changes(
+    attempts: LoginAttempts, tracker: Tracker, change: str
+) -> None:
+    attempts.serve([upstream(tracker), upstream(tracker, "other")])
+    attempt, other = attempts.of(ADA, "tracker"), attempts.of(ADA, "other")
+    changed = upstream(tracker).model_copy(update={"url": f"{tracker.origin}/moved"})
+    attempts.serve([*([changed] if change == "changed" else []), upstream(tracker, "other")])
+    assert attempt.step == "failed"
+    assert "was changed" in attempts.failure(attempt.number)
+    assert attempts.at(page_of(attempt)) is None
+    assert attempts.of(ADA, "other") is other
+    if change == "changed":
+        assert attempts.of(ADA, "tracker").upstream is changed
 
 
 @pytest.mark.parametrize("how", ["gone", "slow", "another issuer", "no pkce", "inside"])
