@@ -101,6 +101,7 @@ _META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 _PARAMS = {"name": "echo", "arguments": {"text": "x" * 100}, "_meta": _META}
+_METRICS = _AUDIT.replace("audit_log", "observe_metrics")
 _RENAMED = {**_PARAMS, "name": "say"}
 _BODY = jsonrpc.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": _PARAMS})
 _HEAD = (
@@ -262,7 +263,7 @@ async def measured() -> dict[str, Cost]:
         ruled, alice = await gateway(scratch, _POLICY), Principal.proven("alice", issuer="keys", groups=["staff"])
         narrow, preset = [await gateway(scratch, _POLICY + _PROFILE + more) for more in ("", _PRESET)]
         clerk = replace(alice, profile="desk")
-        audited = await gateway(scratch, _AUDIT)
+        audited, counted = await gateway(scratch, _AUDIT), await gateway(scratch, _METRICS)
         paths = {
             "request read": reading,
             "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
@@ -274,6 +275,7 @@ async def measured() -> dict[str, Cost]:
             "the same in a profile": beginning(narrow, "modern", _RENAMED, clerk),
             "the same with an argument that is set": beginning(preset, "modern", _RENAMED, clerk),
             "the same with an audit log instead": beginning(audited, "modern", _PARAMS),
+            "the same with metrics instead": beginning(counted, "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),

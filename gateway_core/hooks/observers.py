@@ -36,14 +36,8 @@ class Observers:
 
         Raises only `CancelledError`, and only after the last of them was told.
         """
-        self.telling += 1
-        try:
-            await self._call_ended(ended)
-        finally:
-            self.telling -= 1
-
-    async def _call_ended(self, ended: CallEnded) -> None:
         cancelled: BaseException | None = None
+        self.telling += 1
         for hook in self._hooks:
             own = NO_TASK
             try:
@@ -57,6 +51,7 @@ class Observers:
                     cancelled = error  # the others must also see the end of the call
                     continue
                 self._failed(hook, error, ended.exchange_id)
+        self.telling -= 1
         if cancelled is not None:
             raise cancelled
 
