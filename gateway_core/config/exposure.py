@@ -67,7 +67,7 @@ def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:
     users = [one.name for one in proxy.upstreams if one.of_users]
     if users and not (authenticates or _proxies_authenticate(proxy)):
         found.append(
-            f"nothing authenticates agents, so that nobody can log in at upstream {' and '.join(users)} "
+            f"nothing authenticates agents, so that no user can log in at upstream {' and '.join(users)} "
             '(identity = "user"): enable auth_apikey, auth_jwt or auth_mtls'
         )
     found += _readable_keys(proxy)

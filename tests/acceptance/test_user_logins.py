@@ -197,17 +197,17 @@ async def test_a_victim_does_not_log_in_for_an_attacker(there: World) -> None:
     url = url_of(await alice.call("tracker_login"))
     there.tracker.person = "bob"
     status, page, _ = await there.browser("bob").open(url)
-    assert (status, "belongs to somebody else" in page) == (403, True)
+    assert (status, "belongs to another person" in page) == (403, True)
     status, page, _ = await there.browser("bob").open(url, "POST")
     assert status == 403
     assert there.tracker.redirects == []
     async with there.http.post(url, headers={USER: "alice"}, allow_redirects=False) as answer:
         onward = answer.headers["Location"]
     status, page, _ = await there.browser("bob").open(onward)
-    assert (status, "belongs to somebody else" in page) == (403, True)
+    assert (status, "belongs to another person" in page) == (403, True)
     assert there.tracker.issued == 0, "the code is not exchanged"
     _, page, _ = await there.browser().open(onward)
-    assert "Give it to nobody else" in page, "without credentials, Bob would have to give her the code"
+    assert "Do not give it to another person" in page, "without credentials, Bob would have to give her the code"
     assert there.gateway._logins.at("tracker") == {}
 
 
@@ -347,8 +347,8 @@ async def test_logins_survive_a_restart(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_tokens_are_in_no_answer(there: World) -> None:
     ada = await there.logged_in("ada")
     (token,) = list(there.tracker.valid)
-    there.tracker.people[token] = f"somebody with {token}"
-    assert text_of(await ada.call()) == "you are somebody with [REDACTED]"
+    there.tracker.people[token] = f"a person with {token}"
+    assert text_of(await ada.call()) == "you are a person with [REDACTED]"
 
 
 async def test_a_token_that_cannot_be_renewed_ends_one_login_when_it_is_refused(there: World) -> None:

@@ -36,7 +36,7 @@ def test_users_who_log_in_must_be_known() -> None:
     upstream = UpstreamConfig(name="tracker", transport="http", url="http://t/mcp", auth=auth)
     proxy = ProxyConfig(upstreams=(upstream,))
     (warning,) = exposure(proxy, authenticates=False)
-    assert warning.startswith("nothing authenticates agents, so that nobody can log in at upstream tracker")
+    assert warning.startswith("nothing authenticates agents, so that no user can log in at upstream tracker")
     assert exposure(proxy, authenticates=True) == []
     trusted = TrustedProxiesConfig(networks=("127.0.0.1/32",), identity_header="X-User")
     assert exposure(proxy.model_copy(update={"trusted_proxies": trusted}), authenticates=False) == []

@@ -1,7 +1,7 @@
 """The pages of logins of principals: where a person goes on to the authorization server, and comes back.
 
 They need no cookies. An address of the first kind leads nowhere but to its own login and is known to the agent alone;
-one of the second kind carries a `state` that is used once. Requests whose credentials prove somebody else are refused.
+one of the second kind carries a `state` that is used once. Requests whose credentials prove another person are refused.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class LoginPages:
                 200,
                 "One more step",
                 f"Give this code to your agent, which waits for it. Then it can use {name} as you.",
-                "Give it to nobody else: who has the code gets your access.",
+                "Do not give it to another person, who would get your access.",
                 code=attempt.code,
             )
         return _page(200, "You are logged in", f"Your agent can now use {name} as you. You can close this page.")
@@ -158,14 +158,16 @@ def _question(attempt: LoginAttempt) -> Response:
         f"An agent of {who.subject} (identity confirmed by {who.issuer}) wants to use the server {name} at "
         f"{parts.scheme}://{parts.netloc} in your name. The gateway sends you there to log in, and keeps the access "
         "for this agent and others of the same identity.",
-        "Close this page if you did not ask for this yourself, or if somebody else sent you here.",
+        "Close this page if you did not ask for this yourself, or if another person sent you here.",
         button="Log in",
     )
     return Response(text.encode(), headers=FORM_HEADERS)
 
 
 def _another() -> Response:
-    return _page(403, "This login belongs to somebody else", "Another person's agent asked for it. Nothing was done.")
+    return _page(
+        403, "This login belongs to another person", "The agent of that person asked for it. Nothing was done."
+    )
 
 
 def _not_valid() -> Response:

@@ -315,3 +315,53 @@ async def test_after_a_change_of_rights_the_plugins_judge_again() -> None:
     await mine.add("seen:a")
     source.listeners["own:a"]("own:a")
     assert told == ["seen:a"]
+
+
+async def test_what_a_replaced_upstream_announced_is_watched_where_the_catalog_has_it_now() -> None:
+    old, new = Source("old"), Source("new")
+    shelf, told = Shelf(old), list[str]()
+    mine = Watched(shelf, AGENT, partial(served, shelf), told.append)  # type: ignore[arg-type]
+    await mine.add("seen:a")
+    shelf.sources = (new,)
+    mine.reconsider([old])  # type: ignore[list-item]
+    async with asyncio.timeout(30):
+        while not new.listeners:
+            await asyncio.sleep(0)
+    assert old.watching == 0
+    assert told == ["seen:a"], "it may have changed meanwhile"
+    new.listeners["own:a"]("own:a")
+    assert told == ["seen:a", "seen:a"]
+
+
+async def test_a_resource_that_moved_to_an_upstream_that_refuses_is_no_longer_watched() -> None:
+    old, new = Source("old"), Source("new")
+    new.failure = NotSent("down")
+    shelf, told = Shelf(old), list[str]()
+    mine = Watched(shelf, AGENT, partial(served, shelf), told.append)  # type: ignore[arg-type]
+    await mine.add("seen:a")
+    shelf.sources = (new,)
+    mine.reconsider([old])  # type: ignore[list-item]
+    async with asyncio.timeout(30):
+        while mine._judging:
+            await asyncio.sleep(0)
+    assert not told
+    new.failure = None
+    await mine.add("seen:a")
+    assert new.watching == 1
+
+
+async def test_after_a_change_of_the_configuration_plugins_judge_what_is_watched_before_its_next_update() -> None:
+    source, refuses = Source(), False
+    shelf, told = Shelf(source), list[str]()
+
+    async def call(exchange: Exchange, params: Mapping[str, Raw], answer: Any) -> CallResult:
+        return CallResult.refused("not now") if refuses else await served(shelf, exchange, params, answer)
+
+    mine = Watched(shelf, AGENT, call, told.append)  # type: ignore[arg-type]
+    await mine.add("seen:a")
+    refuses = True
+    mine.reconsider([])
+    for _ in range(3):
+        source.listeners["own:a"]("own:a")
+        await asyncio.sleep(0.01)
+    assert not told

@@ -172,7 +172,6 @@ async def test_without_a_file_logins_are_in_memory() -> None:
     await store.check()
     await added(store)
     assert store.of(GATEWAY, "tracker") == LOGIN
-    await store.keep_polling()
 
 
 async def test_a_keyring_that_asks_a_person_first_holds_the_start_up_for_a_moment_only(

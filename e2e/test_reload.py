@@ -1,0 +1,91 @@
+"""Fifty reloads of a gateway in its own process, while the official clients of both languages and both eras call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from mcp.client.client import Client
+
+RELOADS = 50
+ERAS = ("legacy", "modern")
+MODES = {"legacy": "legacy", "modern": "2026-07-28"}
+
+
+def settings(number: int, port: int, node: str, server: str, web: int) -> dict[str, Any]:
+    """File `number`: the server `everything` stays, and everything else moves."""
+    step = number % 5
+    everything = {"name": "everything", "transport": "stdio", "command": node, "args": [server]}
+    upstreams = [everything]
+    if step in {1, 2}:
+        more = {"X-Variant": str(step)}
+        url = f"http://127.0.0.1:{web}/mcp"
+        upstreams.append({"name": "web", "transport": "http", "url": url, "headers": more})
+    names = ["routing_priority", "conflict_autoprefix", "security_redact"][:: -1 if step == 3 else 1]
+    plugins: list[dict[str, Any]] = [{"name": name} for name in names]
+    if step == 4:
+        rules = [{"then": "deny", "tools": ["echo"]}, {"then": "allow"}]
+        plugins.append({"name": "security_policy", "rules": rules})
+    log = {"format": "json"}
+    return {"port": port, "log": log, "timeout": 30.0 + number, "upstreams": upstreams, "plugins": plugins}
+
+
+def started(node: str, url: str, era: str, home: Path) -> subprocess.Popen[str]:
+    """An agent on the TypeScript SDK, which calls until its stdin is closed."""
+    return subprocess.Popen(
+        [node, "reload.mjs", url, era],
+        cwd=Path(__file__).parent,
+        env={"PATH": str(Path(node).parent), "HOME": str(home)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def call_on(url: str, mode: str, over: asyncio.Event) -> int:
+    done = 0
+    async with Client(url, mode=mode, read_timeout_seconds=60) as client:
+        while not over.is_set():
+            result: Any = await client.call_tool("get-sum", {"a": 2, "b": 3})
+            assert result.content[0].text == "The sum of 2 and 3 is 5."
+            done += 1
+    return done
+
+
+@pytest.mark.timeout(600)
+async def test_no_official_client_notices_fifty_reloads(launcher: Any, tools: Any, tmp_path: Path) -> None:
+    port, web = launcher.free_port(), launcher.free_port()
+    launcher.http_server("web", web)
+    node, server = str(tools.node), tools.server("everything")
+
+    def file(number: int) -> dict[str, Any]:
+        return settings(number, port, node, server, web)
+
+    gateway = launcher.start(launcher.write(file(0)), port)
+    before = gateway.upstream("everything")
+    agents = [started(node, gateway.url, era, tmp_path) for era in ERAS]
+    over = asyncio.Event()
+    calling = [asyncio.ensure_future(call_on(gateway.url, MODES[era], over)) for era in ERAS]
+    try:
+        for number in range(1, RELOADS + 1):
+            gateway.config.write_text(tomli_w.dumps({"mcp": {"proxy": {"enable": True, **file(number)}}}))
+            found = await asyncio.to_thread(gateway.rad, "reload")
+            assert found["generation"] == number + 1, found
+    finally:
+        over.set()
+        ends = [await asyncio.to_thread(agent.communicate) for agent in agents]
+    for out, _ in ends:
+        told = json.loads(out)
+        assert told["failures"] == []
+        assert told["calls"] > RELOADS
+    assert all(done > RELOADS for done in await asyncio.gather(*calling))
+    assert gateway.upstream("everything")["calls"] > before["calls"]
+    text = launcher.processes.log("gateway")
+    lines = [json.loads(line) for line in text.splitlines() if '"tool":"get-sum"' in line]
+    assert {line["outcome"] for line in lines} == {"ok"}
+    assert len({line["generation"] for line in lines}) == RELOADS + 1

@@ -1,0 +1,210 @@
+"""What agents notice of a reload: authentication, streams, subscriptions, and requests that are under way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import gateway_core.hooks.loader
+from gateway_core import PluginConfig
+from gateway_core.config import PluginEntry
+from gateway_core.hooks import LoadedPlugin
+from gateway_core.mcp.names import CALLS
+from tests.downstream.auth.keys import Keys
+from tests.generations.conftest import MODERN, Stand, served, text
+
+pytestmark = pytest.mark.timeout(180)
+META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+HEADERS = {"MCP-Protocol-Version": MODERN, "Accept": "application/json, text/event-stream"}
+KEYS = [{"name": "test_keys"}, {"name": "conflict_autoprefix"}]
+NO_KEYS = [{"name": "conflict_autoprefix"}]
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Keys:
+    """Lets files enable a plugin that knows `Bearer key-NAME`."""
+    made, real = Keys(PluginConfig()), gateway_core.hooks.loader.load
+
+    def load(entries: Sequence[PluginEntry], source: str, **more: Any) -> tuple[LoadedPlugin, ...]:
+        rest = real([one for one in entries if one.name != "test_keys"], source, **more)
+        own = LoadedPlugin("test_keys", made, "1", "d", ("authenticate",), "reject", frozenset(CALLS))
+        return (own, *rest) if len(rest) < len(entries) else rest
+
+    monkeypatch.setattr(gateway_core.hooks.loader, "load", load)
+    return made
+
+
+def request(method: str, number: int = 1, **params: Any) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a modern request."""
+    headers = {**HEADERS, "Mcp-Method": method, "Content-Type": "application/json"}
+    if "name" in params:
+        headers["Mcp-Name"] = params["name"]
+    body = {"jsonrpc": "2.0", "id": number, "method": method, "params": {**params, "_meta": META}}
+    return headers, json.dumps(body).encode()
+
+
+async def test_an_open_connection_has_to_prove_itself_once_keys_are_needed(stand: Stand, keys: Keys) -> None:
+    """Its handler is remembered, and must not outlive the configuration."""
+    await stand.start(served("one"), plugins=NO_KEYS)
+    headers, body = request("tools/call", name="one_pid", arguments={})
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http:
+
+        async def call(**more: str) -> int:
+            async with http.post(f"{stand.gateway.address}/mcp", data=body, headers={**headers, **more}) as answer:
+                await answer.read()
+                return answer.status
+
+        assert [await call() for _ in range(3)] == [200] * 3
+        await stand.reload(served("one"), plugins=KEYS)
+        assert await call() == 401
+        assert await call(Authorization="Bearer key-ann") == 200
+        await stand.reload(served("one"), plugins=NO_KEYS)
+        assert await call() == 200
+
+
+async def test_remembered_verdicts_outlive_a_reload_that_leaves_authentication_alone(stand: Stand, keys: Keys) -> None:
+    await stand.start(served("one"), plugins=KEYS)
+    headers, body = request("tools/call", name="one_pid", arguments={})
+    headers["Authorization"] = "Bearer key-ann"
+    async with aiohttp.ClientSession() as http:
+        for timeout in (50.0, 51.0, 52.0):
+            async with http.post(f"{stand.gateway.address}/mcp", data=body, headers=headers) as answer:
+                assert answer.status == 200
+            await stand.reload(served("one"), plugins=KEYS, timeout=timeout)
+    assert len(keys.asked) == 1
+
+
+async def test_a_body_that_is_on_its_way_is_judged_by_the_new_configuration(stand: Stand, keys: Keys) -> None:
+    await stand.start(served("one"), plugins=NO_KEYS)
+    headers, body = request("tools/call", name="one_pid", arguments={})
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(stand.gateway.address.rpartition(":")[2]))
+    lines = [f"{name}: {value}" for name, value in {**headers, "Host": "127.0.0.1"}.items()]
+    head = "\r\n".join(["POST /mcp HTTP/1.1", *lines, f"Content-Length: {len(body)}", "", ""])
+    writer.write(head.encode() + body[:20])
+    await writer.drain()
+    async with asyncio.timeout(30):
+        while not any(one._handler is not None for one in stand.gateway._server.http._open):  # type: ignore[union-attr]
+            await asyncio.sleep(0.01)
+    await stand.reload(served("one"), plugins=KEYS)
+    writer.write(body[20:])
+    assert b" 401 " in await reader.readline()
+    writer.close()
+
+
+async def test_credentials_that_a_plugin_looks_at_are_judged_again_by_the_new_configuration(
+    stand: Stand, keys: Keys
+) -> None:
+    await stand.start(served("one"), plugins=KEYS)
+    headers, body = request("tools/call", name="one_pid", arguments={})
+    keys.gate.clear()
+    async with aiohttp.ClientSession() as http:
+        asking = asyncio.ensure_future(http.post(f"{stand.gateway.address}/mcp", data=body, headers=headers))
+        async with asyncio.timeout(30):
+            while not keys.asked:
+                await asyncio.sleep(0.01)
+        await stand.reload(served("one"), plugins=NO_KEYS)
+        assert len(stand.gateway._reloads.live) == 2  # the plugin is still at work
+        keys.gate.set()
+        answer = await asking
+        assert answer.status == 200
+        answer.release()
+    await stand.settled()
+
+
+@pytest.mark.parametrize("credentials", ["", "Bearer key-ann"])
+async def test_an_open_stream_ends_when_its_credentials_are_refused_now(
+    stand: Stand, keys: Keys, credentials: str
+) -> None:
+    await stand.start(served("one"), plugins=KEYS, anonymous=True)
+    headers, body = request("subscriptions/listen", notifications={"toolsListChanged": True})
+    if credentials:
+        headers["Authorization"] = credentials
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{stand.gateway.address}/mcp", data=body, headers=headers) as stream,
+    ):
+        assert stream.status == 200
+        assert b"acknowledged" in await stream.content.readuntil(b"\n\n")
+        keys.revoked.add("ann")
+        await stand.reload(served("one"), plugins=KEYS)
+        async with asyncio.timeout(30):
+            with suppress(aiohttp.ClientError):
+                while await stream.content.readline():
+                    pass
+
+
+async def test_a_stream_whose_credentials_still_count_goes_on(stand: Stand, keys: Keys) -> None:
+    await stand.start(served("one"), plugins=KEYS, anonymous=True)
+    headers, body = request("subscriptions/listen", notifications={"toolsListChanged": True})
+    headers["Authorization"] = "Bearer key-ann"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{stand.gateway.address}/mcp", data=body, headers=headers) as stream,
+    ):
+        await stream.content.readuntil(b"\n\n")
+        await stand.reload(served("one"), plugins=KEYS)
+        async with asyncio.timeout(30):
+            while len(keys.asked) < 2:
+                await asyncio.sleep(0.05)
+            await stand.reload(served("one"), served("two"), plugins=KEYS)
+            assert b"tools/list_changed" in await stream.content.readuntil(b"\n\n")
+
+
+async def test_an_unchanged_plugin_keeps_its_counts_and_a_changed_one_begins_again(stand: Stand) -> None:
+    def limited(calls: int) -> dict[str, Any]:
+        return {"plugins": [{"name": "security_ratelimit", "rate_limit_per_minute": calls}]}
+
+    await stand.start(served("one"), **limited(2))
+    async with stand.client() as client:
+        for _ in range(2):
+            await text(client, "one_pid")
+        await stand.reload(served("one"), served("two"), **limited(2))
+        with pytest.raises(Exception, match="limit"):
+            await text(client, "one_pid")
+        await stand.reload(served("one"), served("two"), **limited(3))
+        await text(client, "one_pid")
+
+
+async def test_limits_of_the_gateway_move(stand: Stand, tmp_path: Path) -> None:
+    await stand.start(served("one"))
+    limits = {"in_flight": 7, "sessions": 8, "sessions_per_principal": 9, "session_idle": 10.0, "page_size": 1}
+    limits |= {"parked_calls": 11, "parked_per_principal": 12, "request_body": 300_000, "memory": 2**30}
+    await stand.reload(served("one"), limits=limits, max_connections=13, question_timeout=14.0, max_timeout=75.0)
+    gateway = stand.gateway
+    downstream, server = gateway.downstream, gateway._server
+    assert server is not None
+    assert (downstream.gate.limit, downstream.gate.shares._of_principal) == (7, 4)
+    store: Any = downstream.sessions._store
+    assert (store._limit, store._per_principal, store._idle) == (8, 9, 10.0)
+    parking = gateway.input_required.parking
+    assert (parking._limit, parking._per_principal, parking._wait) == (11, 12, 14.0)
+    assert (server.http.max_body, server.http._admitted._limit) == (300_000, 13)
+    assert gateway.budget.limit == 2**30
+    assert (gateway.pipeline.max_timeout, gateway.pipeline.question_timeout) == (75.0, 14.0)
+    async with stand.client() as client:
+        assert (await client.list_tools()).next_cursor is not None
+
+
+async def test_hosts_that_agents_and_operators_may_use_move(stand: Stand) -> None:
+    await stand.start(served("one"))
+    await stand.gateway.start_control("127.0.0.1", 0)
+    urls = (f"{stand.gateway.address}/mcp", f"{stand.gateway.control.address}/admin/status")
+    async with aiohttp.ClientSession() as http:
+
+        async def statuses() -> list[int]:
+            found = []
+            for url in urls:
+                async with http.get(url, headers={"Host": "gw.example.com"}) as answer:
+                    found.append(answer.status)
+            return found
+
+        assert set(await statuses()) <= {403, 421}
+        await stand.reload(served("one"), allowed_hosts=["gw.example.com"])
+        assert not set(await statuses()) & {403, 421}
