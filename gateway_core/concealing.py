@@ -16,7 +16,10 @@ from urllib.parse import quote, quote_plus
 
 LOGIN_PAGES: Final = "/oauth/start/"
 """The beginning of the paths of pages where users log in; the rest of such a path is a secret of one user."""
-_LOGIN_PAGE: Final = re.compile(re.escape(LOGIN_PAGES).encode() + rb"[\w-]+")
+QUESTION_PAGES: Final = "/ask/"
+"""The beginning of the paths of pages where people answer questions of plugins; the rest is a secret, too."""
+_LOGIN, _QUESTION = LOGIN_PAGES.encode(), QUESTION_PAGES.encode()
+_PAGE: Final = re.compile(rb"(%b|%b(?=[\w-]{43}(?![\w-])))[\w-]+" % (_LOGIN, _QUESTION))
 MIN_SECRET: Final = 6
 """Characters; a shorter value is not searched for, because it stands in harmless text too."""
 MARKER: Final = "[REDACTED]"
@@ -190,10 +193,9 @@ class HeldSecrets:
             self._on_found(source, label)
 
 
-def without_login_pages(data: bytes) -> bytes:
-    """Text for the log without the addresses of pages where users log in; agents need them, and get them."""
-    begin = LOGIN_PAGES.encode()
-    return _LOGIN_PAGE.sub(begin + _MARKER, data) if begin in data else data
+def without_pages(data: bytes) -> bytes:
+    """Text to keep, without the addresses of pages where people log in or answer; agents need them, and get them."""
+    return _PAGE.sub(rb"\1" + _MARKER, data) if _LOGIN in data or _QUESTION in data else data
 
 
 def forms(value: str) -> set[str]:

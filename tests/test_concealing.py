@@ -15,7 +15,7 @@ from gateway_core.concealing import (
     HeldSecrets,
     Secret,
     forms,
-    without_login_pages,
+    without_pages,
 )
 
 TOKEN = "hu5hAbC9dEfGh1JkLmN0pQrS"
@@ -208,8 +208,11 @@ def test_what_has_no_secret_never_changes(value):
     assert held(TOKEN, "7654321098").clean(data) is data or TOKEN in str(value) or "7654321098" in str(value)
 
 
-def test_the_log_has_no_address_of_a_login() -> None:
+def test_what_is_kept_has_no_address_of_a_page_where_people_act() -> None:
+    token = "a-_" + "B" * 40
+    asked = f'{{"url":"https://g.example/ask/{token}","b":"/ask/me","c":"/ask/{token}x"}}'.encode()
+    assert without_pages(asked) == asked.replace(f'{token}"'.encode(), b'[REDACTED]"')
     line = b'{"url":"https://g.example/oauth/start/abc-DEF_123","b":"/oauth/callback"}'
-    assert without_login_pages(line) == b'{"url":"https://g.example/oauth/start/[REDACTED]","b":"/oauth/callback"}'
+    assert without_pages(line) == b'{"url":"https://g.example/oauth/start/[REDACTED]","b":"/oauth/callback"}'
     other = b"nothing"
-    assert without_login_pages(other) is other
+    assert without_pages(other) is other

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from loguru import logger
 
-from gateway_core.concealing import HeldSecrets, without_login_pages
+from gateway_core.concealing import HeldSecrets, without_pages
 from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
 from gateway_core.log.sink import FLUSH_TIMEOUT, Destination, FileDestination, LineSink, StderrDestination
@@ -113,7 +113,7 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
 
 
 def _cleaned(held: HeldSecrets, form: Format, line: bytes) -> bytes:
-    return without_login_pages(held.clean(line) if form == "json" else held.clean_line(line))
+    return without_pages(held.clean(line) if form == "json" else held.clean_line(line))
 
 
 def note(

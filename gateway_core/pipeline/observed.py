@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
+from gateway_core.concealing import without_pages
 from gateway_core.errors import PLUGIN_FAILED
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import ChainProgress
@@ -20,8 +21,13 @@ class Judge(Protocol):
         """The number of its configuration."""
 
     @property
-    def clean(self) -> Callable[[bytes], bytes]:
-        """Hides secrets of the gateway in JSON."""
+    def hide(self) -> Callable[[bytes], bytes]:
+        """See `hider`."""
+
+
+def hider(clean: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Hides in JSON what `clean` hides, and the addresses of pages that agents alone may know."""
+    return lambda data: without_pages(clean(data))
 
 
 def call_ended(
@@ -57,7 +63,7 @@ def call_ended(
         seconds,
         exchange.waited,
         by.generation,
-        by.clean,
+        by.hide,
     )
 
 

@@ -31,7 +31,7 @@ from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
-from gateway_core.pipeline.observed import call_ended
+from gateway_core.pipeline.observed import call_ended, hider
 from gateway_core.pipeline.params import Params, Supplied, checked, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
@@ -69,7 +69,7 @@ class Pipeline:
         self.catalog, self.router = catalog, router
         self.chain = chain
         self.wait_first_lists = wait_first_lists
-        self.clean = clean
+        self.clean, self.hide = clean, hider(clean)
         self.generation: Final = generation
         self.plans = CallPlans(catalog, generation)
         self._delivery = ObservedDelivery if chain.observers else Delivery

@@ -17,13 +17,14 @@ from loguru import logger
 from msgspec.structs import replace
 
 from gateway_core.api import Action, Principal
+from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.browsers.html_page import HEADERS, OWN_FORM_HEADERS, framed, message
 from gateway_core.downstream.http_errors import busy
 from gateway_core.http1.application import Client, Handler
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
-from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPage, QuestionPages
+from gateway_core.pipeline.input_required.question_pages import QuestionPage, QuestionPages
 
 MAX_FORM: Final = 8 * 1024
 """Maximum bytes of an answer."""
@@ -79,7 +80,7 @@ class QuestionPageHttp:
 
     def handler(self, client: Client, head: RequestHead) -> Handler | None:
         """The handler of a request to a page; None for any other path. Raises `HttpError`."""
-        if not head.path.startswith(PAGE_PATH):
+        if not head.path.startswith(QUESTION_PAGES):
             return None
         if head.method not in ("GET", "POST"):
             allow = "GET, POST, OPTIONS"
@@ -91,7 +92,7 @@ class QuestionPageHttp:
         return self._serve
 
     def _serve(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingAnswer:
-        page = self._pages.at(head.path.removeprefix(PAGE_PATH))
+        page = self._pages.at(head.path.removeprefix(QUESTION_PAGES))
         if page is None or page.answer.done():
             return _gone()
         answer, key = "", ""

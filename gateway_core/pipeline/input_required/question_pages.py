@@ -10,18 +10,16 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from gateway_core.api import Action, Call, Principal
+from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError, overloaded
 from gateway_core.exchange.exchange import BackChannel
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import ELICITED
-
-PAGE_PATH: Final = "/ask/"
-"""Path of the pages, up to the token."""
 
 Decision: TypeAlias = tuple[Action, str]
 """What the person did, and who that was; empty if nothing proves it."""
@@ -130,7 +128,7 @@ class QuestionPages:
 
     def url(self, page: QuestionPage) -> str:
         """The address of a page."""
-        return f"{self._address()}{PAGE_PATH}{page.token}"
+        return f"{self._address()}{QUESTION_PAGES}{page.token}"
 
     def at(self, token: str) -> QuestionPage | None:
         """The page with that token; None if there is none, or not any more."""

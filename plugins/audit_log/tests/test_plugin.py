@@ -224,6 +224,16 @@ async def test_secrets_in_payloads_are_hidden(path):
     assert "ghp_abcdefghijklmnop1234" not in path.read_text()
 
 
+@pytest.mark.parametrize("page", ["oauth/start", "ask"])
+async def test_payloads_have_no_address_of_a_page_that_only_the_user_may_know(path, page):
+    token = "Za9-_" * 8 + "abc"
+    text = f"open https://gateway.example/{page}/{token} in a browser"
+    _, (entry,) = await recorded(path, make_call("echo"), upstream=FakeUpstream(text), payloads=["*"])
+    assert entry["payload"]["result"]["hidden"]
+    assert f"/{page}/[REDACTED] in a browser" in path.read_text()
+    assert token not in path.read_text()
+
+
 def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
     entries = Entries(AuditLog.Config(file=path, payloads=["*"]), keys_of(None, b"d"))
     kept = entries._payload(b'{"a":"the secret is held"}', lambda data: data.replace(b"held", b"[REDACTED]"))

@@ -9,11 +9,12 @@ import pytest
 
 from gateway_core import Ask, Principal
 from gateway_core.api import Call
+from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.config import TrustedProxiesConfig
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.auth.forwarded import TrustedProxies
 from gateway_core.hooks import Chain, Question
-from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPage, QuestionPages
+from gateway_core.pipeline.input_required.question_pages import QuestionPage, QuestionPages
 
 from ..auth.keys import Keys
 
@@ -191,7 +192,12 @@ async def test_what_is_no_answer_of_the_page_is_refused(
 
 async def test_other_addresses_and_methods(site: Site) -> None:
     page = site.open()
-    for path in (PAGE_PATH, f"{PAGE_PATH}unknown", f"{PAGE_PATH}{page.token}x", f"{PAGE_PATH}{page.token}/more"):
+    for path in (
+        QUESTION_PAGES,
+        f"{QUESTION_PAGES}unknown",
+        f"{QUESTION_PAGES}{page.token}x",
+        f"{QUESTION_PAGES}{page.token}/more",
+    ):
         async with site.world.http.get(f"{site.world.base}{path}") as response:
             assert response.status == 404
             assert "not valid any more" in await response.text()
@@ -213,7 +219,7 @@ async def test_guesses_of_keys_have_to_wait(site: Site, monkeypatch: pytest.Monk
 
 
 async def test_a_gateway_without_pages_has_no_such_address(world: Any) -> None:
-    async with world.http.get(f"{world.base}{PAGE_PATH}x") as response:
+    async with world.http.get(f"{world.base}{QUESTION_PAGES}x") as response:
         assert response.status == 404
         assert response.content_type == "application/json"
     assert isinstance(world.http, aiohttp.ClientSession)

@@ -12,10 +12,11 @@ from mcp import MCPError
 
 from gateway_core import Ask, Principal
 from gateway_core.api import Call
+from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError
 from gateway_core.hooks import Question
 from gateway_core.pipeline.input_required import plugin_questions
-from gateway_core.pipeline.input_required.question_pages import PAGE_PATH, QuestionPages, opened
+from gateway_core.pipeline.input_required.question_pages import QuestionPages, opened
 
 from .test_parking import REFUSED, Agent, refusal, said
 from .test_plugin_questions import ERAS, FORM, SUM, Approval, Counter, http, plugins, text
@@ -72,7 +73,7 @@ async def test_a_call_goes_on_once_a_person_approves_it_on_the_page(
         assert w.gateway.downstream.gate.in_flight == 0
         (asked,) = person.opened
         assert asked.mode == "url"
-        assert asked.url.startswith(f"{w.gateway.address}{PAGE_PATH}")
+        assert asked.url.startswith(f"{w.gateway.address}{QUESTION_PAGES}")
         assert person.ends[0][0] == 200
         await person.click(asked.url, 0)
         assert person.ends[1][0] == 404, "answered once"
