@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2s
-from typing import Final
+from typing import Any, Final
 
 _NAME_KEYS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "uri"}
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
@@ -19,6 +19,11 @@ def shown_name(method: str, name: str) -> str:
     if method.startswith("tasks/"):
         return ""
     return _QUERY.sub("?…", _USERINFO.sub("***@", name)) if ":" in name else name
+
+
+def with_profile(fields: dict[str, Any], profile: str) -> dict[str, Any]:
+    """The fields of a call's line, which end with the agent's profile if it has one."""
+    return {**fields, "profile": profile} if profile else fields
 
 
 def members(method: str, name: str, principal: str, session_id: str | None, generation: int) -> dict[str, str | int]:

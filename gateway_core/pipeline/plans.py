@@ -71,7 +71,8 @@ class CallPlan:
             }
             shown = access.shown_name(TOOLS_CALL, self.name)
             members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id, self.generation)
-            line = self.lines[upstream] = Line(f"{TOOLS_CALL} {shown}", fields, members)
+            shared = access.with_profile(fields, agent.principal.profile)
+            line = self.lines[upstream] = Line(f"{TOOLS_CALL} {shown}", shared, members)
         return line
 
 

@@ -87,4 +87,5 @@ def note(exchange: Exchange, name: str, result: CallResult, seconds: float, gene
         fields["code"] = result.error.code
     method, shown = exchange.method, access.shown_name(exchange.method, name)
     members = access.members(method, shown, agent.principal.id, agent.session_id, generation)
-    output.note(f"{method} {shown}" if shown else method, fields, members)
+    line = f"{method} {shown}" if shown else method
+    output.note(line, access.with_profile(fields, agent.principal.profile), members)

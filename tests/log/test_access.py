@@ -36,3 +36,9 @@ def test_a_session_is_shown_by_a_digest_of_its_id():
     first, again, other = (access.members("tools/list", "", "me", name, 1)["session"] for name in ("abc", "abc", "abd"))
     assert first == again != other
     assert "abc" not in first
+
+
+def test_only_the_line_of_a_call_in_a_profile_names_it():
+    fields = {"exchange": "a"}
+    assert access.with_profile(fields, "") is fields
+    assert access.with_profile(fields, "desk") == {"exchange": "a", "profile": "desk"}
