@@ -24,6 +24,7 @@ from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
 from gateway_core.control import ControlPlane, report
 from gateway_core.control.live import LiveCalls
+from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.sessions import SessionEvents
@@ -286,9 +287,9 @@ class Gateway(Reloadable):
 
     # -- for people ---------------------------------------------------------------------------------------------
 
-    async def call_once(self, name: str, arguments: dict[str, Any]) -> CallResult:
-        """Call one tool as the operator, for `rad mcp proxy call` without a running gateway."""
-        agent = Agent(Principal("operator@cli", address="cli"), "modern", "2026-07-28")
+    async def call_once(self, name: str, arguments: dict[str, Any], profile: str = "") -> CallResult:
+        """Call one tool as the operator in a profile, for `rad mcp proxy call` without a running gateway."""
+        agent = Agent(Principal("operator@cli", address="cli", profile=profile), "modern", "2026-07-28")
         params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
@@ -303,6 +304,7 @@ class Gateway(Reloadable):
             "certificate": self._server.certificate if self._server is not None else None,
             "control": self.control.address,
             "transport": self.config.proxy.transport,
+            "default_profile": default_profile(self.config.proxy.profiles),
             "generation": self._reloads.current.number,
             "config": str(self.config.path) if self.config.path is not None else None,
             "ready": self.ready,

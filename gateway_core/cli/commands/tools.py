@@ -44,6 +44,9 @@ def call(
         str | None, typer.Option("--data", metavar="JSON", help="All arguments as a JSON object; - reads stdin.")
     ] = None,
     *,
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="Call as an agent at the address of this profile.")
+    ] = "",
     client_cert: Annotated[
         Path | None,
         typer.Option("--client-cert", metavar="FILE", help="Client certificate in PEM, for a gateway with TLS."),
@@ -60,6 +63,7 @@ def call(
 
     Goes through the running gateway like an agent's call; if none is running, through a temporary one. If the gateway
     requires a key or token, put it into the variable RADIUM_TOKEN. Questions of servers and plugins are asked here.
+    Without --profile, the call goes to /mcp, as that of an agent whose address names no profile.
     Exit code 1: the call failed, or the tool reports an error.
 
     Example: rad mcp proxy call add --arg a=2 --arg b=3
@@ -68,4 +72,4 @@ def call(
     from gateway_core.cli.tools.tls import ClientFiles  # noqa: PLC0415
 
     client = ClientFiles(client_cert, client_key)
-    run(config, name, args=arg or [], data=data, as_json=as_json, client=client)
+    run(config, name, args=arg or [], data=data, profile=profile, as_json=as_json, client=client)

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
@@ -21,7 +22,7 @@ from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import NotAnswering, instance_of
 from gateway_core.cli.settings import local_gateway
 from gateway_core.cli.tools.arguments import Given, check_text, read_arguments
-from gateway_core.cli.tools.listing import near_name, tool_page
+from gateway_core.cli.tools.listing import near_name, tool_page, tools_page
 from gateway_core.cli.tools.questions import Terminal, answer
 from gateway_core.cli.tools.tls import ClientFiles, context_for
 from gateway_core.config import Config, load
@@ -54,11 +55,16 @@ def call(
     *,
     args: Sequence[str],
     data: str | None,
+    profile: str = "",
     as_json: bool,
     client: ClientFiles = NO_FILES,
 ) -> None:
-    """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`."""
+    """Call `name` and print its result. Raises `Failed` for an error and for a result with `isError`.
+
+    `profile`: the one at whose address to call; empty for the address without one.
+    """
     check_text(name)
+    check_text(profile)
     given = read_arguments(args, data)
     path = locate(config)
     running = instance_of(path)
@@ -67,13 +73,14 @@ def call(
         status = fetch(running, "status")  # detects a hanging gateway before the call
         limit = _limit(status)
         tls = context_for(running.certificate, status, client) if running.certificate else None
-        arguments = given.for_tool(fetch(running, tool_page(name))["definition"])
-        answer = asyncio.run(_through(running, name, arguments, limit, tls))
+        seen = profile or str(status.get("default_profile") or "")
+        arguments = given.for_tool(fetch(running, tool_page(name, seen))["definition"])
+        answer = asyncio.run(_through(running, name, arguments, limit, tls, profile=profile))
         if _is_unknown(answer):
-            _propose(answer, name, fetch(running, "tools")["tools"])
+            _propose(answer, name, *(fetch(running, tools_page(one))["tools"] for one in (seen, "")))
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
-        answer = asyncio.run(_directly(load(path), name, given))
+        answer = asyncio.run(_directly(load(path), profile, name, given))
     if as_json:
         put_json(answer.get("result", {"error": answer.get("error")}))
     _finish(answer, quiet=as_json)
@@ -87,13 +94,18 @@ def _is_unknown(answer: dict[str, Any]) -> bool:
     return is_own and str(error.get("message")).startswith("Unknown tool")
 
 
-def _propose(answer: dict[str, Any], name: str, tools: Sequence[Mapping[str, Any]]) -> None:
-    """Add to the error for an unknown tool: the most similar name, or that it is hidden from this caller."""
+def _propose(
+    answer: dict[str, Any], name: str, seen: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add to the error for an unknown tool: the most similar name, or that it is hidden from this caller.
+
+    `seen`: the tools in the profile of the call. `every`: all tools.
+    """
     error = answer["error"]
-    if any(name == tool["name"] for tool in tools):
+    if any(name == tool["name"] for tool in (*seen, *every)):
         hint = "the gateway has it, and a plugin or a profile hides it from this caller"
     else:
-        close = near_name(name, tools)
+        close = near_name(name, seen)
         hint = f"did you mean {close}?" if close else ""
     if hint:
         answer["error"] = {**error, "message": f"{error['message']}; {hint}"}
@@ -106,14 +118,20 @@ def _limit(status: dict[str, Any]) -> float:
 
 
 async def _through(
-    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+    instance: Instance,
+    name: str,
+    arguments: dict[str, Any],
+    limit: float,
+    tls: ssl.SSLContext | None,
+    *,
+    profile: str,
 ) -> dict[str, Any]:
     """Call as an agent of the running gateway; returns `{"result"}` or `{"error"}`.
 
     Raises `NotAnswering` after `limit` seconds, or earlier if the gateway no longer answers its control plane, and
     `Failed` for any other failure.
     """
-    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit, tls))
+    calling = asyncio.ensure_future(_as_agent(instance, name, arguments, limit, tls, profile=profile))
     missed = 0
     while not (await asyncio.wait({calling}, timeout=CHECK_INTERVAL))[0]:
         try:
@@ -130,7 +148,13 @@ async def _through(
 
 
 async def _as_agent(
-    instance: Instance, name: str, arguments: dict[str, Any], limit: float, tls: ssl.SSLContext | None
+    instance: Instance,
+    name: str,
+    arguments: dict[str, Any],
+    limit: float,
+    tls: ssl.SSLContext | None,
+    *,
+    profile: str,
 ) -> dict[str, Any]:
     """The call with the official client. Questions go to the person at the terminal, if there is one."""
     import httpx2  # noqa: PLC0415 - slow to load, and only this command needs it
@@ -154,6 +178,7 @@ async def _as_agent(
     token = os.environ.get(CREDENTIAL_VARIABLE) or None
     if token is not None and not (token.isascii() and token.isprintable()):
         raise UsageError(f"{CREDENTIAL_VARIABLE} has characters that are in no key or token")
+    path = f"/p/{quote(profile, safe='')}" if profile else ""
     refusals: list[str] = []
     where = f"the running gateway (pid {instance.pid}, {instance.address})"
 
@@ -166,6 +191,8 @@ async def _as_agent(
             other = "" if tls is None else ", or with a client certificate (--client-cert)"
             way = f"with the key or token in {CREDENTIAL_VARIABLE}; {wrong}"
             refusals.append(f"authentication is required, {way}{other}")
+        if profile and response.status_code == HTTPStatus.NOT_FOUND:
+            refusals.append(f"the address of profile {profile} is closed, or this caller may not use the profile")
 
     try:
         async with (
@@ -178,7 +205,7 @@ async def _as_agent(
                 verify=tls or True,
             ) as http,
             Client(
-                streamable_http_client(f"{instance.address}/mcp", http_client=http),
+                streamable_http_client(f"{instance.address}/mcp{path}", http_client=http),
                 client_info=Implementation(name="rad", version=version("gateway-core")),
                 elicitation_callback=None if person is None else ask,
             ) as client,
@@ -244,16 +271,19 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _directly(config: Config, name: str, given: Given) -> dict[str, Any]:
+async def _directly(config: Config, profile: str, name: str, given: Given) -> dict[str, Any]:
+    from gateway_core.downstream.auth.profiles import default_profile  # noqa: PLC0415 - a running gateway decides itself
+
+    seen = profile or default_profile(config.proxy.profiles)
     async with local_gateway(config) as gateway:
-        arguments = given.for_tool(gateway.tool(name)["definition"])
-        answer = await gateway.call_once(name, arguments)
-        tools = gateway.tools()["tools"]
+        arguments = given.for_tool(gateway.tool(name, seen)["definition"])
+        answer = await gateway.call_once(name, arguments, seen)
+        tools = gateway.tools(seen)["tools"], gateway.tools()["tools"]
     if answer.error is not None:
         error = answer.error
         found = {"error": {"code": error.code, "message": error.message, "data": error.data}}
         if _is_unknown(found):
-            _propose(found, name, tools)
+            _propose(found, name, *tools)
         return found
     return {"result": jsonrpc.value(answer.raw)}
 

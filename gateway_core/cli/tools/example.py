@@ -28,14 +28,16 @@ _MAX_ITEMS: Final = 8
 _MAX_MEMBERS: Final = 20
 
 
-def call_line(name: str, schema: Any) -> str:
-    """The command that calls the tool with its required arguments."""
+def call_line(name: str, schema: Any, profile: str = "") -> str:
+    """The command that calls the tool with its required arguments. `profile`: the one that shows the tool so."""
     words = [] if name.startswith("-") else [shlex.quote(name)]
     for argument in arguments_of(schema):
         if argument.required:
             value = sample(argument.schema, schema)
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             words.append(f"--arg {shlex.quote(f'{argument.name}={text}')}")
+    if profile:
+        words.append(f"--profile {shlex.quote(profile)}")
     if name.startswith("-"):
         words.append(f"-- {shlex.quote(name)}")
     return command(f"call {' '.join(words)}")

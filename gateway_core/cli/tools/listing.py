@@ -30,6 +30,11 @@ def tool_page(name: str, profile: str = "") -> str:
     return f"tool?{urlencode({'name': name, 'profile': profile}, quote_via=quote)}"
 
 
+def tools_page(profile: str = "") -> str:
+    """The page of the control plane that lists the tools that the agents of a profile see."""
+    return f"tools?{urlencode({'profile': profile})}"
+
+
 def tools(config: Path | None, name: str | None, *, profile: str = "", as_json: bool) -> None:
     """Print what agents see, or the tool `name`: from the running gateway, or by connecting to the upstreams.
 
@@ -45,7 +50,7 @@ def tools(config: Path | None, name: str | None, *, profile: str = "", as_json: 
     if definition is None:
         raise Failed(_unknown(tool, answer["tools"]))
     schema = definition.get("inputSchema")
-    example = call_line(tool["name"], schema)
+    example = call_line(tool["name"], schema, profile)
     if as_json:
         put_json({**tool, "example": example})
     else:
@@ -64,7 +69,7 @@ def known_tools(path: Path, name: str | None, profile: str) -> tuple[dict[str, A
         return asyncio.run(_now(load(path), name, profile))
     tool = None if name is None else fetch(running, tool_page(name, profile))
     is_known = tool is not None and tool["definition"] is not None
-    return {} if is_known else fetch(running, f"tools?{urlencode({'profile': profile})}"), tool
+    return {} if is_known else fetch(running, tools_page(profile)), tool
 
 
 def tools_in(answer: Mapping[str, Any]) -> list[Tool]:

@@ -92,10 +92,12 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
     [
         ("serch", "Unknown tool; did you mean search?"),
         ("search", "Unknown tool; the gateway has it, and a plugin or a profile hides it from this caller"),
+        ("delete", "Unknown tool; the gateway has it, and a plugin or a profile hides it from this caller"),
+        ("delet", "Unknown tool"),
         ("zzz", "Unknown tool"),
     ],
 )
 def test_an_unknown_tool_is_explained(name: str, hint: str) -> None:
     answer = {"error": {"code": -32602, "message": "Unknown tool"}}
-    call._propose(answer, name, [{"name": "search"}, {"name": "fetch"}])
+    call._propose(answer, name, [{"name": "search"}, {"name": "fetch"}], [{"name": "delete"}])
     assert answer["error"]["message"] == hint
