@@ -61,6 +61,7 @@ class Assembler:
         resources = entries["resource"]
         by_owner = (yield from _by_owner(resources)) if "resource" in kinds else base.resources_by_owner
         values = {kind: found.values() for kind, found in entries.items()}
+        schemes = yield from _schemes(all_fetched)
         snapshot = _replace(
             base,
             prompts=entries["prompt"],
@@ -68,7 +69,8 @@ class Assembler:
             templates=entries["template"],
             matched=matched,
             resources_by_owner=by_owner,
-            linking=(yield from _linking(all_fetched)),
+            linking=schemes if len(schemes) > 1 else {},
+            schemes=schemes,
             awaited={**base.awaited, **{kind: outcome.awaited for kind, outcome in published.items()}},
             replicas=(yield from replica_sets(values, self._rules.replicas)),
             lookalikes=_lookalikes(published.values()),
@@ -111,13 +113,13 @@ def _by_owner(entries: Mapping[str, Entry]) -> Slices[dict[tuple[str, str], Entr
     return found
 
 
-def _linking(all_fetched: FetchedByUpstream) -> Slices[Mapping[str, frozenset[str]]]:
+def _schemes(all_fetched: FetchedByUpstream) -> Slices[Mapping[str, frozenset[str]]]:
     schemes: dict[str, frozenset[str]] = {}
     for upstream, fetched in all_fetched.items():
         items = [item for kind in _URIS for item in fetched.of(kind)]
         if items:
             schemes[upstream.name] = frozenset((yield from mapped(_scheme, items)))
-    return schemes if len(schemes) > 1 else {}
+    return schemes
 
 
 def _scheme(item: Item) -> str:

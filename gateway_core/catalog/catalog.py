@@ -24,12 +24,13 @@ from gateway_core.catalog.changes import report_changes
 from gateway_core.catalog.identity import discover_hint, identity
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.memory import Memory
+from gateway_core.catalog.profiles.links import hidden
 from gateway_core.catalog.profiles.views import ProfileViews
 from gateway_core.catalog.publish import Resolver, known_in
 from gateway_core.catalog.replicas import undeclared
 from gateway_core.catalog.snapshot import Snapshot, Target, explicit_tool
 from gateway_core.catalog.tasks import Tasks
-from gateway_core.catalog.uris.links import Publisher, published_links
+from gateway_core.catalog.uris.links import Publisher, Withheld, published_links
 from gateway_core.catalog.uris.templates import Effort
 from gateway_core.catalog.views import Views
 from gateway_core.config import ProxyConfig
@@ -284,28 +285,22 @@ class Catalog:
 
         A large result is rewritten in a thread, so that other calls go on meanwhile.
         """
-        if not self.snapshot.linking or result.error is not None or result.upstream is None:
-            return result
         viewer, who = exchange.agent.viewer, exchange.agent.principal
+        if not (self.snapshot.linking or who.profile) or result.error is not None or result.upstream is None:
+            return result
         if self.snapshot.private and self._views.known(self.snapshot, viewer) is None:
             await in_task()
             await self._prepare_view(viewer, who.profile)
-        published = self._publisher(exchange, result)
-        if published is None:
+        seen = self._seen(viewer, who.profile)
+        if not who.profile and result.upstream not in seen[0].linking:
             return result
-        if len(result.raw) <= LARGE_RESULT:
-            return _linked(exchange.method, result, published)
-        await in_task()
-        return await asyncio.to_thread(_linked, exchange.method, result, published)
-
-    def _publisher(self, exchange: Exchange, result: CallResult) -> Publisher | None:
-        """Maps the URIs of a result to the URIs that the agent uses; None if they are the same."""
-        upstream = result.upstream
-        snapshot = self._seen(exchange.agent.viewer, exchange.agent.principal.profile)[0]
-        if upstream is None or upstream not in snapshot.linking:
-            return None
         served = exchange.method == "resources/read"
-        return partial(snapshot.published_uri, upstream, served=served, effort=Effort())
+        published = partial(seen[0].published_uri, result.upstream, served=served, effort=Effort())
+        withheld = partial(hidden, self._seen(viewer)[0], seen, Effort()) if who.profile else None
+        if len(result.raw) <= LARGE_RESULT:
+            return _linked(exchange.method, result, published, withheld)
+        await in_task()
+        return await asyncio.to_thread(_linked, exchange.method, result, published, withheld)
 
     def _explicit(self, name: str) -> tuple[Upstream | None, str]:
         prefix, colon, rest = name.partition(":")
@@ -344,6 +339,6 @@ def _failed(error: Exception) -> None:
     logger.error("{} while rebuilding the catalog\n{}", type(error).__name__, where(error))
 
 
-def _linked(method: str, result: CallResult, published: Publisher) -> CallResult:
-    raw = published_links(method, result.raw, published)
+def _linked(method: str, result: CallResult, published: Publisher, withheld: Withheld | None) -> CallResult:
+    raw = published_links(method, result.raw, published, withheld)
     return result if raw is result.raw else _replace(result, raw=raw)

@@ -96,8 +96,9 @@ class Snapshot:
     changes: Mapping[Upstream, int] = field(default_factory=dict)
     """`PublishedLists.changes` of the upstreams in `private`, when the snapshot was made."""
     linking: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Upstreams whose URIs may be ambiguous: all that have resources, if there is more than one -> the schemes of
-    their URIs."""
+    """`schemes`, if more than one upstream has resources, so that URIs may be ambiguous; else empty."""
+    schemes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Upstream -> the schemes of the URIs and templates that it lists."""
     awaited: Mapping[Kind, Mapping[str, Entry]] = field(default_factory=dict)
     """Names reserved for upstreams that were not reached yet; not listed."""
     decisions: tuple[Decision, ...] = ()
@@ -183,6 +184,11 @@ class Snapshot:
             return self._admitted(uri, Target(plain, (marked,)))
         owners = [upstream for upstream in self.upstreams.values() if self._has_resources(upstream)]
         return self._admitted(uri, Target(uri, (owners[0],))) if len(owners) == 1 else None
+
+    def fits_template(self, uri: str, effort: Effort) -> bool:
+        """Whether a published template matches a URI; True if `effort` is spent."""
+        matching = (it.original_of(uri, effort) is not None for it in self.matched.candidates(uri, effort))
+        return any(matching) or effort.spent
 
     def _admitted(self, uri: str, target: Target, *, by_template: bool = False) -> Target | None:
         admission = self.admission

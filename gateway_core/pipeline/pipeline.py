@@ -159,7 +159,7 @@ class Delivery(msgspec.Struct, eq=False):
             running.close_deadline()
             if self._chain is not None:
                 result = await chain.run_after(self._chain, result)
-            if self.pipeline.catalog.snapshot.linking:
+            if self.pipeline.catalog.snapshot.linking or self.exchange.agent.principal.profile:
                 result = await self.pipeline.catalog.linked(self.exchange, result)
             result = self._published(result)
             return result

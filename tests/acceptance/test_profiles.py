@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +17,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.acceptance.conftest import RAD, SERVERS, Rad, wait_until
+from tests.acceptance.conftest import RAD, SERVERS, Rad, rad, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "profiles.md"
 DESK = SERVERS / "desk.py"
@@ -120,8 +122,55 @@ def test_the_example_is_what_agents_see_at_its_address(gateway: Any, mode: str) 
         "search_issues",
     )
     assert one["definition"]["inputSchema"]["required"] == ["query"]
-    unknown = running.run("tools", "--profile", "other")
-    assert (unknown.returncode, unknown.stderr) == (1, "error: no profile 'other'; the configuration has support\n")
+    line = running.run("tools", "search_tickets", "--profile", "support").stdout.splitlines()[-1]
+    assert line.endswith(" search_tickets --arg query=text --profile support"), line
+    called = running.run("call", "search_tickets", "--arg", "query=7", "--profile", "support")
+    assert called.stdout.startswith("7 in SUPPORT, at most 20"), "the type is that of the schema"
+    called = running.run("call", "delete_issue", "--data", "{}", "--profile", "support")
+    assert "hides it from this caller" in called.stderr
+    called = running.run("call", "serch_tickets", "--profile", "support")
+    assert "did you mean search_tickets?" in called.stderr
+    for command in (["tools"], ["call", "search"]):
+        unknown = running.run(*command, "--profile", "other")
+        assert (unknown.returncode, unknown.stderr) == (1, "error: no profile 'other'; the configuration has support\n")
+
+
+READERS = """
+[[mcp.proxy.profiles]]
+name = "readers"
+tools = ["wiki:related"]
+prompts = ["wiki:tour"]
+resources = ["wiki:page://home"]
+"""
+WITHHELD = "[A link to a resource is withheld: this agent may not read it.]"
+
+
+@MODES
+@pytest.mark.timeout(180)
+def test_links_lead_only_to_what_the_profile_shows(gateway: Any, mode: str) -> None:
+    def shown(content: Any) -> list[str]:
+        return [str(one.uri) if one.type == "resource_link" else one.text for one in content]
+
+    async def main(running: Rad) -> None:
+        async with client(running, "/mcp/p/readers", mode) as opened:
+            for _ in range(2):  # the second call has a plan
+                *links, inside = (await opened.call_tool("related", {})).content
+                assert shown(links) == ["page://home", WITHHELD, "https://example.org/a"]
+                assert inside.resource.text == "The notes of b."
+            prompt = await opened.get_prompt("tour")
+            assert shown([prompt.messages[0].content]) == [WITHHELD]
+            with pytest.raises(MCPError):
+                await opened.read_resource("page://notes/a")
+        async with client(running, "/mcp", mode) as opened:
+            *links, _ = (await opened.call_tool("related", {})).content
+            assert shown(links) == ["page://home", "page://notes/a", "https://example.org/a"]
+
+    running = gateway(example(READERS), env={"TICKETS_TOKEN": TOKEN})
+    asyncio.run(main(running))
+    lines = [
+        line for line in running.log.read_text().splitlines() if "tools/call related" in line and " outcome=" in line
+    ]
+    assert [" profile=readers" in line for line in lines] == [True, True, False]
 
 
 @MODES
@@ -137,6 +186,22 @@ def test_the_example_is_what_an_agent_on_stdio_sees(tmp_path: Path, mode: str) -
             await uses_the_profile(opened)
 
     asyncio.run(main())
+
+
+@pytest.mark.timeout(180)
+def test_call_without_a_running_gateway_uses_the_profile(tmp_path: Path) -> None:
+    config = tmp_path / "mcp-proxy.toml"
+    text = example('\n[[mcp.proxy.profiles]]\nname = "rest"\ndefault = true\ntools = ["wiki:*"]\n')
+    config.write_text(text.replace("{port}", "3000"))
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return rad("call", "--config", str(config), *arguments, env={**os.environ, "TICKETS_TOKEN": TOKEN})
+
+    assert call("search_tickets", "--arg", "query=7", "--profile", "support").stdout.startswith("7 in SUPPORT, at most")
+    hidden = call("create_issue", "--arg", "project=a", "--arg", "title=b")
+    assert "Unknown tool: create_issue" in hidden.stderr, "the default profile does not show it"
+    assert "hides it from this caller" in hidden.stderr
+    assert "no profile 'other'; the configuration has" in call("search", "--profile", "other").stderr
 
 
 @pytest.mark.timeout(240)
@@ -171,6 +236,11 @@ def test_a_key_that_is_bound_to_a_profile_reaches_no_other(gateway: Any) -> None
 
     wait_until(lambda: asyncio.run(status("/mcp", lost)) == 403, what="the last key")
     asyncio.run(main())
+    tried = ["call", "wiki__edit", "--arg", "page=a", "--profile", "dev", "--config", str(running.config)]
+    assert rad(*tried, env={**os.environ, "RADIUM_TOKEN": free}).stdout == "a is changed\n"
+    refused = rad(*tried, env={**os.environ, "RADIUM_TOKEN": bound})
+    assert refused.returncode == 1
+    assert "the address of profile dev is closed, or this caller may not use the profile" in refused.stderr
     assert "its claim profile names no profile of the configuration" in running.log.read_text()
     shown = running.run("access", "--as", "ann", "--issuer", "auth_apikey", "--profile", "support", "--json")
     decided = {one["name"]: one["decision"] for one in json.loads(shown.stdout)["tools"]}

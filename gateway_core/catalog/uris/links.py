@@ -17,6 +17,8 @@ from msgspec import Raw
 from gateway_core.mcp import jsonrpc
 
 Publisher = Callable[[str], str]
+Withheld = Callable[[str], bool]
+"""Whether the agent may not read a resource, by the URI that it would use."""
 Edit = Callable[[Raw], Raw]
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
@@ -25,6 +27,8 @@ UI_KEY: Final = b'esourceUri"'
 """A tool definition without these bytes holds no link."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
 """The key in the first version of MCP Apps."""
+
+_WITHHELD: Final = Raw(b'{"type":"text","text":"[A link to a resource is withheld: this agent may not read it.]"}')
 
 _WEB: Final = frozenset({"http", "https"})
 _ELSEWHERE: Final = (
@@ -53,19 +57,23 @@ def leads_elsewhere(uri: str, schemes: Collection[str]) -> bool:
     return not uri or scheme in _WEB or (scheme in _ELSEWHERE and scheme not in schemes)
 
 
-def published_links(method: str, raw: bytes, published: Publisher) -> bytes:
-    """The result object `raw` of `method` with its links rewritten for agents."""
+def published_links(method: str, raw: bytes, published: Publisher, withheld: Withheld | None = None) -> bytes:
+    """The result object `raw` of `method` with its links rewritten for agents.
+
+    A text replaces each `resource_link` to a resource that is `withheld`. Contents that are in the result stay.
+    """
     if b'"uri"' not in raw and UI_KEY not in raw:
         return raw
     link = _at("uri", _text(published))
+    block = _block(link, withheld)
     ui = {"_meta": _ui(published)}
     match method:
         case "tools/call":
-            edits = {"content": _each(_block(link))}
+            edits = {"content": _each(block)}
         case "tasks/get":  # a completed task holds the tool's result (SEP-2663)
-            edits = {"result": _object({"content": _each(_block(link)), **ui})}
+            edits = {"result": _object({"content": _each(block), **ui})}
         case "prompts/get":
-            edits = {"messages": _each(_at("content", _block(link)))}
+            edits = {"messages": _each(_at("content", block))}
         case "resources/read":
             edits = {"contents": _each(link)}
         case _:
@@ -90,17 +98,28 @@ def _ui(published: Publisher) -> Edit:
     return _object({"ui": _at("resourceUri", uri), _FLAT_UI_KEY: uri})
 
 
-def _block(link: Edit) -> Edit:
+def _block(link: Edit, withheld: Withheld | None) -> Edit:
     """Edit the link in a content block."""
     embedded = _at("resource", link)
 
     def edit(raw: Raw) -> Raw:
-        kind = _members(raw).get("type", Raw())
-        return (
-            link(raw) if bytes(kind) == b'"resource_link"' else embedded(raw) if bytes(kind) == b'"resource"' else raw
-        )
+        kind = bytes(_members(raw).get("type", Raw()))
+        if kind == b'"resource"':
+            return embedded(raw)
+        if kind != b'"resource_link"':
+            return raw
+        new = link(raw)
+        return _WITHHELD if withheld is not None and _leads_to(new, withheld) else new
 
     return edit
+
+
+def _leads_to(link: Raw, withheld: Withheld) -> bool:
+    """Whether a link leads to a withheld resource. One whose URI is no text leads nowhere."""
+    try:
+        return withheld(msgspec.json.decode(_members(link).get("uri", Raw()), type=str))
+    except msgspec.DecodeError:
+        return False
 
 
 def _text(published: Publisher) -> Edit:

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp_types import EmbeddedResource, ResourceLink, TextResourceContents
 
 NAME = sys.argv[1]
 server: Any = MCPServer(NAME, version="1.0", instructions=f"The instructions of {NAME}.")
@@ -40,6 +41,20 @@ else:
     def edit(page: str) -> str:
         """Edit a page."""
         return f"{page} is changed"
+
+    @server.tool()
+    def related() -> list[Any]:
+        """Show related pages."""
+        uris = ("page://home", "page://notes/a", "https://example.org/a")
+        links = [ResourceLink(type="resource_link", name=uri, uri=uri) for uri in uris]
+        inside = TextResourceContents(uri="page://notes/b", text="The notes of b.")
+        return [*links, EmbeddedResource(type="resource", resource=inside)]
+
+    @server.prompt()
+    def tour() -> list[Any]:
+        """Show the notes."""
+        link = ResourceLink(type="resource_link", name="a", uri="page://notes/a")
+        return [{"role": "user", "content": link.model_dump(mode="json", by_alias=True, exclude_none=True)}]
 
     @server.resource("page://home")
     def home() -> str:
