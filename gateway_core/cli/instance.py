@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.state.folder import ADVICE, identity, search_folders
-from gateway_core.cli.state.lock_file import holders_of, is_at, namespace, open_file, try_lock
+from gateway_core.cli.state.lock_file import holders_of, is_at, is_believable, namespace, open_file, try_lock
 from gateway_core.errors import GatewayError
 from gateway_core.http1.hosts import base_url
 
@@ -207,7 +207,10 @@ Holder = Instance | OtherVersion
 
 
 def read_instance(path: Path) -> Holder | Locked | None:
-    """The process that holds the pid file `path`; None if no process does, `Locked` if the contents do not name it."""
+    """The process that holds the pid file `path`; None if no process does, `Locked` if the contents do not name it.
+
+    Raises `GatewayError` for a file that cannot be believed.
+    """
     deadline = time.monotonic() + READ_PATIENCE
     while True:
         try:
@@ -217,6 +220,8 @@ def read_instance(path: Path) -> Holder | Locked | None:
         try:
             if try_lock(fd, fcntl.LOCK_SH):
                 return None
+            if not is_believable(path, fd):
+                raise GatewayError(f"cannot use the pid file {path}: it belongs to another user; remove it\n{ADVICE}")
             found = _parse(os.read(fd, MAX_PID_FILE))
             holders = holders_of(os.fstat(fd).st_ino)
         finally:

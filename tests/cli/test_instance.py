@@ -263,6 +263,20 @@ def test_a_file_that_another_user_made_gets_no_token(config):
     assert read_instance(path) is None, "a reader may be another user than the gateway"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_gateway_of_another_user_is_not_believed_in_a_shared_folder(config):
+    path = pid_file(config)
+    hold = acquire(config, host="127.0.0.1", port=3000)
+    try:
+        os.chown(path, 1234, 1234)
+        with pytest.raises(GatewayError, match="belongs to another user; remove it"):
+            read_instance(path)
+        os.chown(path.parent, 1234, 1234)
+        assert isinstance(read_instance(path), Instance), "the folder is that user's own"
+    finally:
+        hold.release()
+
+
 def test_a_gateway_with_another_state_folder_is_running_too(config, tmp_path, monkeypatch):
     """The rights of the user, or of the folder, may have changed since it was started."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))

@@ -40,6 +40,14 @@ def open_file(path: Path, flags: int) -> int:
     return fd
 
 
+def is_believable(path: Path, fd: int) -> bool:
+    """Whether what the open file `fd` says can be believed: it is this user's, root's, or that of its folder's owner.
+
+    In a folder that several users share, another one could lead commands, and their credentials, to a port of its own.
+    """
+    return os.fstat(fd).st_uid in {0, os.geteuid(), path.parent.stat().st_uid}
+
+
 def try_lock(fd: int, kind: int) -> bool:
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)

@@ -6,9 +6,7 @@ one of the second kind carries a `state` that is used once. Requests whose crede
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from gateway_core.api import Principal
@@ -17,6 +15,7 @@ from gateway_core.config import ProxyConfig
 from gateway_core.config.exposure import is_local
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.browsers.html_page import FORM_HEADERS, HEADERS, message
+from gateway_core.downstream.browsers.pending_pages import PendingPage, PendingPages
 from gateway_core.downstream.http_errors import busy
 from gateway_core.http1.application import Client, Handler
 from gateway_core.http1.head import HttpError, RequestHead
@@ -28,28 +27,7 @@ from gateway_core.upstream.user_logins.attempts import CALLBACK_PATH, LoginAttem
 
 MAX_PARAMETERS: Final = 20
 """Parameters in the query of an answer."""
-MAX_PENDING: Final = 64
-"""Requests at a time that wait for an authorization server or for an authenticating plugin."""
 _AGAIN: Final = "Let your agent try again; it gets a new address."
-
-
-class PendingPage:
-    """A page that is still being made. A browser that leaves does not stop it."""
-
-    __slots__ = ("running",)
-
-    def __init__(self, making: Coroutine[Any, Any, Response]) -> None:
-        self.running = asyncio.get_running_loop().create_task(making)
-
-    def response(self) -> Response:
-        """The page. Raises what making it raised."""
-        return self.running.result()
-
-    def poll(self, now: float) -> None:
-        return
-
-    def lost(self) -> None:
-        return
 
 
 class LoginPages:
@@ -57,7 +35,7 @@ class LoginPages:
 
     def __init__(self, config: ProxyConfig, attempts: LoginAttempts, authentication: Authentication) -> None:
         self._attempts = attempts
-        self._pending = 0
+        self._pending = PendingPages("logging in")
         self.use(config, authentication)
 
     def use(self, config: ProxyConfig, authentication: Authentication) -> None:
@@ -82,7 +60,7 @@ class LoginPages:
         attempt = self._attempts.at(page)
         if attempt is None:
             return _page(404, "This address is not valid any more", _AGAIN)
-        return self._made(self._started(client, head, page, attempt))
+        return self._pending.make(self._started(client, head, page, attempt))
 
     async def _started(self, client: Client, head: RequestHead, page: str, attempt: LoginAttempt) -> Response:
         """Say who wants to connect to what, or send the browser on to the authorization server."""
@@ -108,7 +86,7 @@ class LoginPages:
         attempt = self._attempts.with_state(states[0]) if len(states) == 1 else None
         if attempt is None:
             return _not_valid()
-        return self._made(self._came_back(client, head, query, attempt))
+        return self._pending.make(self._came_back(client, head, query, attempt))
 
     async def _came_back(
         self, client: Client, head: RequestHead, query: dict[str, list[str]], attempt: LoginAttempt
@@ -131,19 +109,6 @@ class LoginPages:
                 code=attempt.code,
             )
         return _page(200, "You are logged in", f"Your agent can now use {name} as you. You can close this page.")
-
-    def _made(self, making: Coroutine[Any, Any, Response]) -> PendingPage:
-        """Make a page that may take time. Raises `HttpError` (503) if too many are being made."""
-        if self._pending >= MAX_PENDING:
-            making.close()
-            raise busy("too many people are logging in at present")
-        self._pending += 1
-        page = PendingPage(making)
-        page.running.add_done_callback(self._ended)
-        return page
-
-    def _ended(self, _: object) -> None:
-        self._pending -= 1
 
 
 def _is_another(caller: Principal | None, attempt: LoginAttempt) -> bool:

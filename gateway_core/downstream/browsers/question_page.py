@@ -7,10 +7,9 @@ proof. The page needs no script and no cookie: its address is a secret of 256 bi
 
 from __future__ import annotations
 
-import asyncio
 import html
-from collections.abc import Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import parse_qs
 
 from loguru import logger
@@ -20,6 +19,7 @@ from gateway_core.api import Action, Principal
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.downstream.auth.authentication import Authentication
 from gateway_core.downstream.browsers.html_page import HEADERS, OWN_FORM_HEADERS, framed, message
+from gateway_core.downstream.browsers.pending_pages import PendingPage, PendingPages
 from gateway_core.downstream.http_errors import busy
 from gateway_core.http1.application import Client, Handler
 from gateway_core.http1.head import HttpError, RequestHead
@@ -29,8 +29,6 @@ from gateway_core.pipeline.input_required.question_pages import QuestionPage, Qu
 MAX_FORM: Final = 8 * 1024
 """Maximum bytes of an answer."""
 MAX_FIELDS: Final = 8
-MAX_PENDING: Final = 64
-"""Answers at a time whose key is being looked at."""
 FORM: Final = "application/x-www-form-urlencoded"
 _ACTIONS: Final[Mapping[str, Action]] = {"approve": "accept", "decline": "decline"}
 # The first button is the one that Enter in the field for the key presses: disabled, so that only a click decides.
@@ -47,32 +45,13 @@ _KEY: Final = """<p><label>{label}<br>
 """
 
 
-class PendingAnswer:
-    """A page that is made once it is known who answers."""
-
-    __slots__ = ("running",)
-
-    def __init__(self, making: Coroutine[Any, Any, Response]) -> None:
-        self.running = asyncio.get_running_loop().create_task(making)
-
-    def response(self) -> Response:
-        """The page. Raises what making it raised."""
-        return self.running.result()
-
-    def poll(self, now: float) -> None:
-        return
-
-    def lost(self) -> None:
-        return
-
-
 class QuestionPageHttp:
     """Serves the pages of questions."""
 
     def __init__(self, pages: QuestionPages, authentication: Authentication) -> None:
         self._pages = pages
         self._authentication = authentication
-        self._pending = 0
+        self._pending = PendingPages("answering")
 
     def use(self, authentication: Authentication) -> None:
         """Apply another configuration to the answers that come from now on."""
@@ -91,7 +70,7 @@ class QuestionPageHttp:
             raise busy("the limit of connections is reached", close=True)
         return self._serve
 
-    def _serve(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingAnswer:
+    def _serve(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingPage:
         page = self._pages.at(head.path.removeprefix(QUESTION_PAGES))
         if page is None or page.answer.done():
             return _gone()
@@ -101,15 +80,7 @@ class QuestionPageHttp:
             answer, key = fields.get("answer", ""), fields.get("key", "")
             if answer not in _ACTIONS:
                 raise HttpError(400, "the answer must be approve or decline")
-        if self._pending >= MAX_PENDING:
-            raise busy("too many people are answering at present")
-        self._pending += 1
-        pending = PendingAnswer(self._answered(client, head, page, answer, key))
-        pending.running.add_done_callback(self._ended)
-        return pending
-
-    def _ended(self, _: object) -> None:
-        self._pending -= 1
+        return self._pending.make(self._answered(client, head, page, answer, key))
 
     async def _answered(self, client: Client, head: RequestHead, page: QuestionPage, answer: str, key: str) -> Response:
         """Show the question, or take the answer of a person who may give it."""

@@ -76,14 +76,16 @@ class PrivateLists:
         *,
         info_for: Callable[[Agent], Awaitable[ServerInfo]],
         without_login: Callable[[FetchedLists], FetchedLists] = lambda shared: shared,
+        hide: Callable[[Agent, str], str] = lambda agent, text: text,
     ) -> None:
         """`account` counts the lists. Where there is no room for one, the least recently used are dropped.
 
         `info_for`: what the server says of itself to an agent. `without_login`: the lists of a principal that has to
-        log in first, made of the gateway's own.
+        log in first, made of the gateway's own. `hide`: hides in a text of the server what it got of an agent.
         """
         self._info_for = info_for
         self._without_login = without_login
+        self._hide = hide
         self._account = account
         self._config = config
         self._published = published
@@ -180,7 +182,7 @@ class PrivateLists:
         if any(isinstance(outcome, Failure) and outcome.for_memory for outcome in outcomes.values()):
             self.drop_oldest(1 + len(self._parts) // 4)
         if known is None or known.number < number:
-            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal, hinted=hinted)
+            own = self._own_lists(known.fetched if known is not None else None, outcomes, agent, hinted=hinted)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._keep(principal, known)
@@ -213,7 +215,7 @@ class PrivateLists:
             self._events.private_lists_changed(forgotten, False)
 
     def _own_lists(
-        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str, *, hinted: bool
+        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], agent: Agent, *, hinted: bool
     ) -> FetchedLists | None:
         """The private lists of a principal after a fetch; None if every list failed. `hinted`: see `with_list`."""
         shared = self._published.fetched
@@ -223,12 +225,13 @@ class PrivateLists:
             own = own.with_failure(kind, shared.failures[kind])
         for kind, outcome in outcomes.items():
             if isinstance(outcome, Failure):
-                own = own.with_failure(kind, outcome.reason)
-                logger.bind(upstream=self._config.name, agent=principal).info(
+                reason = self._hide(agent, outcome.reason)
+                own = own.with_failure(kind, reason)
+                logger.bind(upstream=self._config.name, agent=agent.viewer).info(
                     "private {} of upstream {} could not be fetched, what was last known stays: {}",
                     LIST_METHODS[kind],
                     self._config.name,
-                    outcome.reason,
+                    reason,
                 )
             else:
                 own = own.with_list(kind, outcome, hinted=hinted)

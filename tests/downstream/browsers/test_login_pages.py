@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from gateway_core.downstream.browsers import login_pages as module
+from gateway_core.downstream.browsers import pending_pages
 from tests.user_login_kit import URL_AND_FORM, USER, World, url_of, world
 
 LOCAL = """
@@ -113,7 +114,7 @@ async def test_a_gateway_without_such_upstreams_has_no_pages() -> None:
 
 
 async def test_pages_that_are_being_made_are_bounded(there: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PENDING", 1)
+    monkeypatch.setattr(pending_pages, "MAX_PENDING", 1)
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def wait(_: Any) -> URL:
