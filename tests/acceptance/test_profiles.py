@@ -167,10 +167,15 @@ def test_links_lead_only_to_what_the_profile_shows(gateway: Any, mode: str) -> N
 
     running = gateway(example(READERS), env={"TICKETS_TOKEN": TOKEN})
     asyncio.run(main(running))
-    lines = [
-        line for line in running.log.read_text().splitlines() if "tools/call related" in line and " outcome=" in line
-    ]
-    assert [" profile=readers" in line for line in lines] == [True, True, False]
+
+    def named() -> list[bool]:
+        """Whether each line of a call names the profile."""
+        lines = running.log.read_text().splitlines()
+        calls = [line for line in lines if "tools/call related" in line and " outcome=" in line]
+        return [" profile=readers" in line for line in calls]
+
+    wait_until(lambda: len(named()) == 3, what="the line of the last call")
+    assert named() == [True, True, False]
 
 
 @MODES
