@@ -79,6 +79,8 @@ class GivenAnswer(msgspec.Struct, array_like=True, frozen=True):
     """The JSON of the form's values; empty if there are none."""
     approves: bool = False
     """See `Ask`."""
+    by: str = ""
+    """The id of the principal that answered on a page; empty if nothing proved it, or if the client answered."""
 
     def answer(self) -> Answer:
         """The answer as the plugin sees it."""

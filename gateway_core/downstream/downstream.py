@@ -70,10 +70,10 @@ class Downstream:
         pages: QuestionPages | None = None,
         attempts: LoginAttempts = NO_ATTEMPTS,
     ) -> None:
-        """`pages`: those on which people answer questions. `attempts`: the logins of principals in progress.
+        """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200.
 
-
-        `store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200."""
+        `pages`: those on which people answer questions. `attempts`: the logins of principals in progress.
+        """
         self._config = config
         self._budget = budget
         current = self._catalog = CurrentCatalog(catalog)

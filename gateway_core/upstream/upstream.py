@@ -97,6 +97,7 @@ class Upstream:
             account,
             info_for=self._info_for,
             without_login=partial(lists_without_login, config.name),
+            hide=lambda agent, text: text if self.identities is None else self.identities.hide(agent, text),
         )
         self.without_own = False
         """Whether the server refuses the gateway itself and serves only agents' identities."""

@@ -124,7 +124,7 @@ class PluginQuestions:
             asking = exchange.back.ask(ELICIT, clean(params))
             try:
                 waiting = asking if page is None else opened(exchange.back, asking, page)
-                return await self._asked(exchange, call, question, waiting, seconds)
+                return await self._asked(exchange, call, question, waiting, seconds, page=page)
             finally:
                 self.leave_place(key)
                 self._pages.close(page)
@@ -173,7 +173,7 @@ class PluginQuestions:
         """Wait for the answer on a page that a modern agent has opened; None if the agent has to be asked again."""
         seconds = min(PATIENCE, page.left)
         try:
-            answers = await self._asked(exchange, call, question, decided(page), seconds)
+            answers = await self._asked(exchange, call, question, decided(page), seconds, page=page)
         except asyncio.CancelledError:
             self._pages.close(page)
             raise
@@ -185,7 +185,14 @@ class PluginQuestions:
         return answers
 
     async def _asked(
-        self, exchange: Exchange, call: Call, question: Question, asking: Coroutine[Any, Any, bytes], seconds: float
+        self,
+        exchange: Exchange,
+        call: Call,
+        question: Question,
+        asking: Coroutine[Any, Any, bytes],
+        seconds: float,
+        *,
+        page: QuestionPage | None,
     ) -> Answers | CallResult:
         """Wait for the answer that `asking` brings: of a legacy agent on the stream of its request, or of a page."""
         await in_task()
@@ -205,7 +212,8 @@ class PluginQuestions:
             return _refused(question, f"the client did not get an answer: {error.message[:200]}")
         log_answer(exchange.id, question.plugin, action)
         ask = question.ask
-        given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves)
+        by = "" if page is None else page.answered_by
+        given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves, by)
         return call.given_answers().with_one(given)
 
     def _sealed(self, exchange: Exchange, pending: Pending, round_: Round | None, seconds: float) -> str:

@@ -68,6 +68,11 @@ class QuestionPage:
         return mine == (question.plugin, ask.name, call.subject(), call.principal.id, frozenset(ask.approvers))
 
     @property
+    def answered_by(self) -> str:
+        """The id of the principal that has answered; empty without an answer, or if nothing proved who it was."""
+        return self.answer.result()[1] if self.answer.done() and not self.answer.cancelled() else ""
+
+    @property
     def left(self) -> float:
         """Seconds until it lapses."""
         return max(0.0, self.until - asyncio.get_running_loop().time())

@@ -13,13 +13,14 @@ from typing import Final
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import Busy, DeliveryError
+from gateway_core.errors import Busy, DeliveryError, NoIdentity
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.shares import Shares, holder_of
 from gateway_core.mcp.names import ROOTS_CHANGED
 from gateway_core.upstream.auth import ExchangedTokens, Logins, PrincipalTokens
 from gateway_core.upstream.base import Connection, ServerInfo
+from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.identities.connections import IdentityConnections
 from gateway_core.upstream.identities.identity import Identity, IdentityRule
 from gateway_core.upstream.identities.user_tokens import UserTokens
@@ -92,11 +93,7 @@ class Identities:
             session_id, level, logs = agent.session_id, exchange.log_level, connections.announced.logs
             if session_id is not None and level and logs.level_of(session_id) != level:
                 logs.set_level(session_id, level, connections.main)
-            try:
-                return await connections.deliver(exchange, request, headers)
-            except DeliveryError as problem:
-                problem.conceal(connections.hide)
-                raise
+            return await connections.deliver(exchange, request, headers)
 
     async def watch(self, agent: Agent, uri: str, on_update: OnUpdate) -> Release:
         """Call `on_update` when a resource is updated; see `Watches.add`."""
@@ -119,7 +116,8 @@ class Identities:
     def of(self, agent: Agent) -> Iterator[IdentityConnections]:
         """The connections of the agent's identity, which stay open as long as the context.
 
-        Raises `NoIdentity` if the agent cannot have one, `Busy` if there is no place for one more.
+        Raises `NoIdentity` if the agent cannot have one, `Busy` if there is no place for one more. Delivery errors that
+        leave the context do not show secrets of the identity, which servers quote.
         """
         identity = self._rule.identity(agent)
         found = self._connections.pop(identity.key, None)
@@ -132,10 +130,22 @@ class Identities:
         found.begin(agent, self._status.clock.now())
         try:
             yield found
+        except DeliveryError as problem:
+            problem.conceal(found.hide)
+            raise
         finally:
             found.end(self._status.clock.now())
             if found.retired and not found.users:
                 self._close(found)
+
+    def hide(self, agent: Agent, text: str) -> str:
+        """`text` of the server without the secrets of the agent's identity."""
+        try:
+            identity = self._rule.identity(agent)
+        except NoIdentity:
+            return text  # nothing was sent in its name
+        found = self._connections.get(identity.key)
+        return Concealer(identity.secrets).hide(text) if found is None else found.hide(text)
 
     def sharing(self) -> Iterator[Connection]:
         """The connections whose calls can keep the server busy."""

@@ -76,14 +76,16 @@ class PrivateLists:
         *,
         info_for: Callable[[Agent], Awaitable[ServerInfo]],
         without_login: Callable[[FetchedLists], FetchedLists] = lambda shared: shared,
+        hide: Callable[[Agent, str], str] = lambda agent, text: text,
     ) -> None:
         """`account` counts the lists. Where there is no room for one, the least recently used are dropped.
 
         `info_for`: what the server says of itself to an agent. `without_login`: the lists of a principal that has to
-        log in first, made of the gateway's own.
+        log in first, made of the gateway's own. `hide`: hides in a text of the server what it got of an agent.
         """
         self._info_for = info_for
         self._without_login = without_login
+        self._hide = hide
         self._account = account
         self._config = config
         self._published = published
@@ -180,7 +182,7 @@ class PrivateLists:
         if any(isinstance(outcome, Failure) and outcome.for_memory for outcome in outcomes.values()):
             self.drop_oldest(1 + len(self._parts) // 4)
         if known is None or known.number < number:
-            own = self._own_lists(known.fetched if known is not None else None, outcomes, principal, hinted=hinted)
+            own = self._own_lists(known.fetched if known is not None else None, outcomes, agent, hinted=hinted)
             if own is not None or known is None:
                 known = Part(own, changes, number, time.monotonic())
         self._keep(principal, known)
@@ -192,17 +194,19 @@ class PrivateLists:
         self.drop_oldest(len(self._parts) - MAX_PRINCIPALS)
 
     def forget(self, principal: str) -> None:
-        """Forget the lists of a principal, which has logged in or out, and a fetch of them in progress."""
-        run = self._running.pop(principal, None)
-        if run is not None:
-            run.task.cancel()
-        self._parts.pop(principal, None)
+        """Forget the lists of a principal, which has logged in or out, and fetches of them in progress."""
+        for viewer in {it for it in (*self._running, *self._parts) if _is_of(it, principal)}:
+            run = self._running.pop(viewer, None)
+            if run is not None:
+                run.task.cancel()
+            self._parts.pop(viewer, None)
+            self._events.private_lists_changed(viewer, False)
         self._events.private_lists_changed(principal, True)
 
     def outdated(self, principal: str) -> None:
         """Fetch the lists of a principal again when they are requested: the server announced a change to it alone."""
         for viewer, part in self._parts.items():
-            if viewer == principal or viewer.startswith(f"{principal}#"):
+            if _is_of(viewer, principal):
                 self._parts[viewer] = replace(part, changes=-1)
 
     def drop_oldest(self, count: int) -> None:
@@ -213,7 +217,7 @@ class PrivateLists:
             self._events.private_lists_changed(forgotten, False)
 
     def _own_lists(
-        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], principal: str, *, hinted: bool
+        self, known: FetchedLists | None, outcomes: Mapping[Kind, Outcome], agent: Agent, *, hinted: bool
     ) -> FetchedLists | None:
         """The private lists of a principal after a fetch; None if every list failed. `hinted`: see `with_list`."""
         shared = self._published.fetched
@@ -223,12 +227,13 @@ class PrivateLists:
             own = own.with_failure(kind, shared.failures[kind])
         for kind, outcome in outcomes.items():
             if isinstance(outcome, Failure):
-                own = own.with_failure(kind, outcome.reason)
-                logger.bind(upstream=self._config.name, agent=principal).info(
+                reason = self._hide(agent, outcome.reason)
+                own = own.with_failure(kind, reason)
+                logger.bind(upstream=self._config.name, agent=agent.viewer).info(
                     "private {} of upstream {} could not be fetched, what was last known stays: {}",
                     LIST_METHODS[kind],
                     self._config.name,
-                    outcome.reason,
+                    reason,
                 )
             else:
                 own = own.with_list(kind, outcome, hinted=hinted)
@@ -242,3 +247,8 @@ class PrivateLists:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _is_of(viewer: str, principal: str) -> bool:
+    """Whether a viewer (`Agent.viewer`) is one of this principal."""
+    return viewer == principal or viewer.startswith(f"{principal}#")

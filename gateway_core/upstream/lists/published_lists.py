@@ -70,7 +70,7 @@ class PublishedLists:
     @property
     def age(self) -> float | None:
         """Seconds since the gateway's own lists were last fetched; None before the first fetch."""
-        return None if self.fetched is None else time.monotonic() - self._fetched_at
+        return time.monotonic() - self._fetched_at if self._fetched_at else None
 
     @property
     def private(self) -> frozenset[Kind]:

@@ -137,6 +137,8 @@ def show(
                 context.put(_encode(entry).decode())
         else:
             context.put_table(_COLUMNS, [_row(entry) for entry in found], whole={"time", "decision", "outcome"})
+            if not found and not follow:
+                context.say("no entries match")
         if follow:
             with contextlib.suppress(KeyboardInterrupt):
                 for entry in filter(chosen.admits, followed(files[-1], end, newest)):
@@ -216,7 +218,7 @@ def filter_of(
         try:
             moments.append(moment_of(given) if given else "")
         except (ValueError, OverflowError, OSError):
-            raise typer.BadParameter(f"{option} is no time: 2026-11-30T12:00, or 90s, 15m, 2h, 7d ago") from None
+            raise typer.BadParameter(f"{option} is no time; examples: 2026-11-30T12:00, 90s, 15m, 2h, 7d") from None
     asked = (principal, tool, upstream, outcome, decision)
     who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in asked)
     return Filter(who, what, where, ended, by, *moments)

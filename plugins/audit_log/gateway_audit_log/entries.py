@@ -100,8 +100,11 @@ class Entries:
             body["arguments"] = self._digest(call.raw_arguments)
             if call.continues:
                 body["continues"] = True
-            if call.given_answers().given:
+            given = (call if final is None else final).given_answers().given
+            if given:
                 body["answered"] = True
+            if people := [one.by for one in given if one.by]:
+                body["answered_by"] = [*map(_clean, people)]
             if final is not None and final is not call and _differs(call, final):
                 body["rewritten"] = {"name": self._name(final), "arguments": self._digest(final.raw_arguments)}
         answer = _bytes_of(result)

@@ -143,12 +143,19 @@ def test_the_table(audit, log):
     assert "refuse (security_policy: =night)" in shown
 
 
+def test_without_a_match_the_command_says_so(audit, log):
+    found = audit("show", "--decision", "refused")
+    assert (found.exit_code, found.stderr) == (0, "no entries match\n")
+    assert audit("show", "--decision", "refuse").stderr == ""
+    assert audit("show", "--decision", "refused", "--json").output == ""
+
+
 @pytest.mark.parametrize("option", ["--since", "--until"])
 @pytest.mark.parametrize("time", ["yesterday", "5", "2026-13-01", "999999999999d"])
 def test_a_wrong_time(audit, log, option, time):
     found = audit("show", option, time)
     assert found.exit_code == 2
-    assert "is no time" in found.stderr
+    assert "is no time; examples: 2026-11-30T12:00, 90s" in found.stderr
 
 
 def test_times_of_the_past():

@@ -30,6 +30,7 @@ from gateway_core import (
     RpcError,
     hookimpl,
 )
+from gateway_core.api import Answers, GivenAnswer
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
 
 ALICE = Principal.proven(
@@ -178,6 +179,16 @@ async def test_the_id_of_a_task_is_not_recorded(path):
     _, (entry,) = await recorded(path, make_call("secret-task-id", method="tasks/get"), upstream=answer)
     assert entry["name"].startswith("task ")
     assert "secret-task-id" not in path.read_text()
+
+
+async def test_an_entry_says_who_answered_on_a_page(path):
+    call = make_call("write")
+    answers = [GivenAnswer("approval", str(by), call.subject(), "accept", by=by) for by in ("", "boss|keys")]
+    _, (entry,) = await recorded(path, call.with_answers(Answers(answers)))
+    assert (entry["answered"], entry["answered_by"]) == (True, ["boss|keys"])
+    _, entries = await recorded(path, call.with_answers(Answers(answers[:1])))
+    assert entries[-1]["answered"]
+    assert "answered_by" not in entries[-1]
 
 
 # -- digests and payloads -----------------------------------------------------------------------------------------

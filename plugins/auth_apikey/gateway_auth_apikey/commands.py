@@ -81,7 +81,8 @@ def add(
     for other in others:
         context.say(f"{name} has another key; to revoke it: {context.command('keys', 'revoke', other.id)}")
     if not context.enabled:
-        context.say(f"warning: no key is needed yet. {context.to_enable}\n\nThen restart the gateway.")
+        reload = context.command("reload")
+        context.say(f"warning: no key is needed yet. {context.to_enable}\n\nIf the gateway runs already: {reload}")
 
 
 @app.command("list")
@@ -125,7 +126,7 @@ def revoke(
     if inline:
         raise CommandError(
             f"the key {inline[0]} stands in the settings of {NAME} in {context.file}; remove it there, "
-            "and restart the gateway"
+            f"and apply the file: {context.command('reload')}"
         )
     ids = [record.id for record, _ in found]
     _changing(key_file.remove, context, ids)

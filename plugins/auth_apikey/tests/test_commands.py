@@ -100,9 +100,9 @@ def test_a_key_for_the_settings_is_printed_as_toml_that_works(keys, config):
     plugin = configured(ApiKeys, keys=table["keys"], file=config.with_name("none")).instance
     assert run_hook(plugin, "authenticate", make_credentials(f"Bearer {made['key']}")).groups == {"staff"}
     assert json.loads(keys("list", "--json").stdout)["keys"][0]["kept_in"] == "settings"
-    assert f"stands in the settings of auth_apikey in {config}; remove it there" in str(
-        keys("revoke", "alice").exception
-    )
+    refused = str(keys("revoke", "alice").exception)
+    assert f"stands in the settings of auth_apikey in {config}; remove it there" in refused
+    assert "apply the file: rad mcp proxy reload" in refused
     shown = keys("add", "bob", "--inline")
     assert "[[mcp.proxy.plugins.keys]]" in shown.stderr
     assert re.fullmatch(r"rad_\w+\n", shown.stdout)
@@ -118,7 +118,7 @@ def test_the_file_and_the_header_are_those_of_the_settings(keys, config):
 def test_where_the_plugin_is_not_enabled_a_warning_has_the_lines_to_add(keys, config):
     config.write_text("[mcp.proxy]\nenable = true\n")
     said = keys("add", "alice").stderr
-    lines = said[said.index("[[mcp.proxy.plugins]]") : said.index("Then restart")]
+    lines = said[said.index("[[mcp.proxy.plugins]]") : said.index("If the gateway runs already: rad mcp proxy reload")]
     names = [one["name"] for one in tomllib.loads(lines)["mcp"]["proxy"]["plugins"]]
     assert "no key is needed yet" in said
     assert names[0] == "auth_apikey"

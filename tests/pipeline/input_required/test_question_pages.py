@@ -10,7 +10,7 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 
-from gateway_core import Ask, Principal
+from gateway_core import Ask, CallEnded, Event, Principal, hookimpl
 from gateway_core.api import Call
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError
@@ -81,6 +81,30 @@ async def test_a_call_goes_on_once_a_person_approves_it_on_the_page(
 
 
 @ERAS
+async def test_observers_see_who_answered(world: Any, asker: Any, plugins: Any, person: Person, era: str) -> None:
+    seen = list[CallEnded]()
+
+    class Observer:
+        @hookimpl
+        def observe(self, event: Event) -> None:
+            if isinstance(event, CallEnded) and event.method == "tools/call":
+                seen.append(event)
+
+    plugins(Observer(), Approval(ON_PAGE))
+    person.answer = None
+    async with world(asker("http", "modern")) as w:
+        client = await w.client(era, "ann", elicitation_callback=person)
+        call = asyncio.create_task(client.call_tool("add", SUM))
+        pages = w.gateway.input_required.pages
+        await w.until(lambda: len(pages) == 1)
+        assert pages.decide(next(iter(pages._pages.values())), ("accept", "boss|keys"))
+        assert text(await call) == "3"
+    final = seen[-1].final
+    assert final is not None
+    assert [given.by for given in final.given_answers().given] == ["boss|keys"]
+
+
+@ERAS
 @pytest.mark.parametrize("by", ["page", "client"])
 async def test_a_declined_call_is_not_sent(
     world: Any, asker: Any, plugins: Any, person: Person, era: str, by: str
@@ -90,9 +114,9 @@ async def test_a_declined_call_is_not_sent(
     async with world(asker("http", "legacy")) as w:
         client = await w.client(era, "ann", elicitation_callback=person)
         with pytest.raises(MCPError, match="the user said decline"):
-            await client.call_tool("greet", {"who": "bob"})
+            await client.call_tool("greet", {"who": f"declined {era} {by}"})
         assert len(w.gateway.input_required.pages) == 0
-        assert (await w.journal())["begun"] == []
+        assert f"declined {era} {by}" not in (await w.journal())["begun"]
 
 
 @ERAS
@@ -104,9 +128,9 @@ async def test_the_consent_of_a_client_is_no_answer(
     async with world(asker("http", "legacy")) as w:
         client = await w.client(era, "ann", elicitation_callback=person)
         with pytest.raises(MCPError, match=r"there was no answer within|requestState is not valid"):
-            await client.call_tool("greet", {"who": "bob"})
+            await client.call_tool("greet", {"who": f"consent {era}"})
         assert len(w.gateway.input_required.pages) == 0
-        assert (await w.journal())["begun"] == []
+        assert f"consent {era}" not in (await w.journal())["begun"]
 
 
 async def test_a_modern_agent_is_asked_again_with_the_same_page_until_it_is_answered(

@@ -6,6 +6,7 @@ from typing import Any
 
 import mcp_types as types
 import pytest
+from loguru import logger
 from mcp import MCPError
 
 from gateway_core.upstream.identities import identities
@@ -189,6 +190,24 @@ async def test_people_who_share_a_principal_do_not_share_lists(world: Any, user_
             mine, other = await asyncio.gather(ada.list_tools(), ben.list_tools())
             assert {tool.name for tool in mine.tools} & some == {"of-ada"}
             assert {tool.name for tool in other.tools} & some == {"of-ben"}
+
+
+@ERA
+async def test_the_log_has_no_secret_that_a_server_quotes_when_it_refuses_lists(
+    world: Any, user_server: Any, era: str
+) -> None:
+    made, key, lines = await world(user_server("--required")), "trk-5f0c9d1e7a", list[str]()
+    sink = logger.add(lines.append, level="DEBUG")
+    try:
+        async with made.client("leaky", era, key) as client:
+            await client.list_tools()
+    finally:
+        logger.remove(sink)
+    assert any(
+        "private tools/list of upstream tracker could not be fetched" in line and "no tools for" in line
+        for line in lines
+    )
+    assert not any(key in line for line in lines)
 
 
 async def test_a_login_that_ends_takes_only_its_identity(world: Any, user_server: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import mcp_types as types
 import uvicorn
+from mcp import MCPError
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
 
@@ -35,6 +36,8 @@ def user_of(headers: Any) -> str:
 class Users(MCPServer):
     async def _handle_list_tools(self, ctx: Any, params: Any) -> types.ListToolsResult:
         found = await super()._handle_list_tools(ctx, params)
+        if user_of(ctx.request.headers) == "leaky":
+            raise MCPError(-32000, f"no tools for {ctx.request.headers.get('x-api-key')}")
         own = types.Tool(name=f"of-{user_of(ctx.request.headers)}", input_schema={"type": "object"})
         return types.ListToolsResult(tools=[*found.tools, own])
 

@@ -82,6 +82,15 @@ async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Se
     assert server.names("bob") is None
 
 
+async def test_lists_have_no_age_before_the_gateway_has_fetched_them() -> None:
+    server = Server()
+    server.published.per_principal()
+    assert server.published.fetched is not None
+    assert server.published.age is None
+    await server.published.fetch(server)  # type: ignore[arg-type]
+    assert server.published.age is not None
+
+
 async def test_equal_lists_need_memory_once(server: Server) -> None:
     server.now = answer("gateways")
     await server.private.renew(agent("ada"))
