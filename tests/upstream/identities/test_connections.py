@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,10 +14,8 @@ import aiohttp
 import jwt
 import mcp_types as types
 import pytest
+import tomli_w
 from cryptography.hazmat.primitives.asymmetric import ec
-from gateway_auth_apikey import key_file
-from gateway_auth_apikey.keys import Key, hash_of
-from gateway_auth_apikey.records import Record
 from mcp.client.subscriptions import ResourceUpdated
 
 from gateway_core.upstream.identities import identities
@@ -191,7 +191,7 @@ async def test_forwarded_values_follow_no_redirect_to_another_origin(
         assert elsewhere.seen == []
 
 
-def proofs(tmp_path: Path, how: str) -> tuple[dict[str, Any], list[str], Callable[[], None]]:
+def proofs(tmp_path: Path, how: str) -> tuple[dict[str, Any], list[str], Callable[[], object]]:
     """An authenticating plugin, what proves ada and ben to it, and what ends the proof of ada."""
     if how == "expired":
         key = ec.generate_private_key(ec.SECP256R1())
@@ -209,11 +209,15 @@ def proofs(tmp_path: Path, how: str) -> tuple[dict[str, Any], list[str], Callabl
         ]
         issuers = [{"issuer": issuer, "jwks_file": str(tmp_path / "keys.json")}]
         return {"name": "auth_jwt", "audience": audience, "leeway": 0, "issuers": issuers}, given, lambda: None
-    path, keys = tmp_path / "mcp-proxy.keys", [Key.new(), Key.new()]
-    for name, one in zip(("ada", "ben"), keys, strict=True):
-        key_file.add(path, Record(name=name, id=one.id, hash=hash_of(one.secret)))
-    plugin = {"name": "auth_apikey", "file": str(path)}
-    return plugin, [str(one) for one in keys], lambda: key_file.remove(path, [keys[0].id])
+    plugin = {"name": "auth_apikey", "file": str(tmp_path / "mcp-proxy.keys")}
+    config = tmp_path / "keys.toml"
+    config.write_text(tomli_w.dumps({"mcp": {"proxy": {"enable": True, "plugins": [plugin]}}}))
+
+    def run(*words: str) -> str:
+        command = [str(Path(sys.executable).with_name("rad")), "mcp", "proxy", "keys", *words, "--config", str(config)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    return plugin, [run("add", name) for name in ("ada", "ben")], lambda: run("revoke", "ada")
 
 
 @pytest.mark.parametrize("how", ["expired", "revoked"])
