@@ -86,6 +86,35 @@ class Operations(Protocol):
         """JSON without secrets of the gateway."""
 
 
+class _PluginPages:
+    """Answers with the pages of plugins, each rendered once at a time, so that one that hangs takes one thread."""
+
+    def __init__(self, operations: Operations, token: str) -> None:
+        self._operations = operations
+        self._token = token
+        self._rendered: dict[str, asyncio.Future[bytes]] = {}
+        """The pages that are being rendered, by path."""
+
+    async def respond(self, request: web.Request, found: PluginPage) -> web.StreamResponse:
+        page = found.page
+        if not _has_token(request, self._token) and not _has_token(request, page.token):
+            return _problem("the admin token, or the token of this page, is required", 401, _CHALLENGE)
+        if page.path in self._rendered:
+            return _problem("this page is being rendered already; try again", 503, {"Retry-After": "1"})
+        status = self._operations.status()
+        rendering = asyncio.get_running_loop().run_in_executor(None, page.render, status)
+        self._rendered[page.path] = rendering
+        rendering.add_done_callback(lambda _: self._rendered.pop(page.path))
+        try:
+            body = self._operations.clean(await asyncio.shield(rendering))
+            return web.Response(body=body, headers={"Content-Type": page.content_type})
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            logger.bind(plugin=found.plugin).error(
+                "plugin {} failed to render {}: {} at {}", found.plugin, page.path, type(error).__name__, where(error)
+            )
+            return _problem(f"the plugin {found.plugin} failed to render this page", 500)
+
+
 def application(
     operations: Operations,
     token: str,
@@ -143,19 +172,7 @@ def application(
 
         return handler
 
-    async def of_plugin(request: web.Request, found: PluginPage) -> web.StreamResponse:
-        page = found.page
-        if not _has_token(request, token) and not _has_token(request, page.token):
-            return _problem("the admin token, or the token of this page, is required", 401, _CHALLENGE)
-        status = operations.status()
-        try:
-            body = operations.clean(await asyncio.to_thread(page.render, status))
-            return web.Response(body=body, headers={"Content-Type": page.content_type})
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            logger.bind(plugin=found.plugin).error(
-                "plugin {} failed to render {}: {} at {}", found.plugin, page.path, type(error).__name__, where(error)
-            )
-            return _problem(f"the plugin {found.plugin} failed to render this page", 500)
+    pages = _PluginPages(operations, token)
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -165,7 +182,7 @@ def application(
         if not request.raw_path.startswith("/"):
             return _problem("the request target must be a path", 400)
         found = operations.pages.get(request.path) if request.method in {"GET", "HEAD"} else None
-        return await (handler(request) if found is None else of_plugin(request, found))
+        return await (handler(request) if found is None else pages.respond(request, found))
 
     app = web.Application(middlewares=[_answered, checked])
     app.router.add_get(HEALTH, healthz)

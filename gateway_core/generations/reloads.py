@@ -185,7 +185,7 @@ class Reloads:
         except BaseException:
             prepared.discard()
             await self._parts.health.forget(fresh)
-            await asyncio.gather(*(upstream.close() for upstream in fresh))
+            await asyncio.gather(*(upstream.close() for upstream in fresh), return_exceptions=True)
             if entered:
                 await chain.leave(before.chain.plugins)
             raise
@@ -237,7 +237,7 @@ class Reloads:
     async def _retire(self, old: Generation) -> None:
         """Wait until a generation serves no request, and close what only that one used."""
         parts = self._parts
-        await old.catalog.leave()
+        await _logged(old.catalog.leave())
         # An event would cost every call something.
         while self._in_use(old):  # noqa: ASYNC110
             await asyncio.sleep(RETIRE_INTERVAL)
@@ -245,12 +245,9 @@ class Reloads:
         others = [plugin for it in self.live if it is not old for plugin in it.chain.plugins]
         self._retiring.remove(old)
         parts.downstream.retire(old.pipeline)
-        try:
-            await old.chain.leave(others)
-            await parts.health.forget(gone)
-            await parts.pool.close_replaced(gone)
-        except Exception as error:  # noqa: BLE001 - no caller waits for this task
-            logger.error("{} after a reload\n{}", type(error).__name__, where(error))
+        await _logged(old.chain.leave(others))
+        await _logged(parts.health.forget(gone))
+        await _logged(parts.pool.close_replaced(gone))
         if not self._turn.locked():
             self._hide(_secrets(self.live))
         if gone:
@@ -288,6 +285,14 @@ class Reloads:
             await it.chain.leave(others)
             if it is not self.current:
                 await it.catalog.leave()
+
+
+async def _logged(step: Awaitable[None]) -> None:
+    """Run one step after a reload. A failure is logged, since no caller waits for it, and the next steps still run."""
+    try:
+        await step
+    except Exception as error:  # noqa: BLE001
+        logger.error("{} after a reload\n{}", type(error).__name__, where(error))
 
 
 def _stopping() -> ReloadRefused:

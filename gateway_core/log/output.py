@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -135,6 +135,16 @@ def note(
         now = time.time()
         for sink, renderer in _noting:
             sink.put(renderer.render(now, "INFO", message, fields, members))
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Drop the lines of the access log meanwhile, for calls that are only rehearsed. For use before `setup`."""
+    logger.disable(__name__)
+    try:
+        yield
+    finally:
+        logger.enable(__name__)
 
 
 def _in_one_line(message: str | Callable[[], str]) -> str:

@@ -1,5 +1,6 @@
 """What the control plane answers, and to whom."""
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -286,3 +287,28 @@ async def test_nothing_is_done_without_the_token_or_by_reading(plane: Any, path:
     async with plane.get(path, method="POST", Origin="http://evil.example") as answer:
         assert answer.status == 403
     assert plane.operations.done == []
+
+
+async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(plane: Any) -> None:
+    ended, begun = threading.Event(), []
+
+    def render(status: Mapping[str, Any]) -> bytes:
+        begun.append(status)
+        assert ended.wait(20)
+        return b"x"
+
+    show(plane, render)
+    first = asyncio.create_task(_status(plane, "/figures"))
+    while not begun:
+        await asyncio.sleep(0.01)
+    assert await _status(plane, "/figures") == 503
+    assert await _status(plane, "/admin/status") == 200
+    ended.set()
+    assert await first == 200
+    assert await _status(plane, "/figures") == 200
+    assert len(begun) == 2
+
+
+async def _status(plane: Any, path: str) -> int:
+    async with plane.get(path) as answer:
+        return int(answer.status)

@@ -14,6 +14,7 @@ from gateway_core.cli.inspecting.problems import load_with_plugins
 from gateway_core.cli.locate import locate
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.hooks import Chain, ChainProgress, Question
+from gateway_core.log.output import without_notes
 from gateway_core.mcp.names import TOOLS_CALL
 from gateway_core.mcp.read_only import ReadOnlyDict, read_only
 
@@ -123,7 +124,8 @@ class Rehearsal:
             renamed = renamed or rewritten.name != call.name
             return rewritten
 
-        _, end = await self._chain.run_before(call, lookup, progress)
+        with without_notes():
+            _, end = await self._chain.run_before(call, lookup, progress)
         if isinstance(end, CallResult) and isinstance(end.error, NotRecorded):
             return Judgement("undecided", reason=end.error.message)
         if renamed and end is None:

@@ -48,13 +48,13 @@ def tools(config: Path | None, name: str | None, *, profile: str = "", as_json: 
         return
     definition = tool["definition"]
     if definition is None:
-        raise Failed(_unknown(tool, answer["tools"]))
+        raise Failed(_unknown(tool, answer["tools"], profile))
     schema = definition.get("inputSchema")
     example = call_line(tool["name"], schema, profile)
     if as_json:
         put_json({**tool, "example": example})
     else:
-        _show(tool, example, arguments_of(schema))
+        _show(tool, example, arguments_of(schema), profile)
 
 
 def known_tools(path: Path, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -97,16 +97,17 @@ def near_name(name: str, tools: Sequence[Mapping[str, Any]]) -> str:
     return f"{upstream}:{rest}" if upstream else closest(name, [tool["name"] for tool in tools])
 
 
-def _unknown(tool: dict[str, Any], tools: Sequence[Mapping[str, Any]]) -> str:
+def _unknown(tool: dict[str, Any], tools: Sequence[Mapping[str, Any]], profile: str) -> str:
     name, upstreams = tool["name"], ", ".join(tool["upstreams"])
-    listed = f"  to list all tools: {command('tools')}"
+    listed = f"  to list all tools: {command(f'tools --profile {profile}' if profile else 'tools')}"
     if upstreams:
         return f"{upstreams} lists no tool {tool['original_name']}; a call is passed on nevertheless\n{listed}"
     close = near_name(name, tools)
-    return f"no tool {name}{f'; did you mean {close}?' if close else ''}\n{listed}"
+    where = f" in profile {profile}" if profile else ""
+    return f"no tool {name}{where}{f'; did you mean {close}?' if close else ''}\n{listed}"
 
 
-def _show(tool: dict[str, Any], example: str, arguments: Sequence[Argument]) -> None:
+def _show(tool: dict[str, Any], example: str, arguments: Sequence[Argument], profile: str) -> None:
     """Print one tool: what it does, its arguments, and a call to paste."""
     definition = tool["definition"]
     print(f"{escape(tool['name'])}, served by {escape(', '.join(tool['upstreams']))}")
@@ -120,7 +121,8 @@ def _show(tool: dict[str, Any], example: str, arguments: Sequence[Argument]) -> 
         show_table(("argument", "type", "required", "description"), rows)
     else:
         print("it takes no arguments")
-    print(f"\nto call it:\n  {example}")
+    by = f", with credentials in RADIUM_TOKEN that get the profile {profile}" if profile else ""
+    print(f"\nto call it{by}:\n  {example}")
 
 
 def _default(schema: Mapping[str, Any]) -> str:

@@ -97,7 +97,12 @@ class QuestionPageHttp:
         who = "" if person is None else person.id
         if not self._pages.decide(page, (_ACTIONS[answer], who)):
             return _gone()
-        logger.info("a question of plugin {} was answered on its page by {}: {}", page.plugin, who or "anybody", answer)
+        logger.info(
+            "a question of plugin {} was answered on its page by {}: {}",
+            page.plugin,
+            who or "someone unproven",
+            answer,
+        )
         if answer == "approve":
             return _page(200, "You approved the call", "It goes on now. You can close this page.")
         return _page(200, "You declined the call", "It was not executed. You can close this page.")

@@ -194,17 +194,19 @@ class PrivateLists:
         self.drop_oldest(len(self._parts) - MAX_PRINCIPALS)
 
     def forget(self, principal: str) -> None:
-        """Forget the lists of a principal, which has logged in or out, and a fetch of them in progress."""
-        run = self._running.pop(principal, None)
-        if run is not None:
-            run.task.cancel()
-        self._parts.pop(principal, None)
+        """Forget the lists of a principal, which has logged in or out, and fetches of them in progress."""
+        for viewer in {it for it in (*self._running, *self._parts) if _is_of(it, principal)}:
+            run = self._running.pop(viewer, None)
+            if run is not None:
+                run.task.cancel()
+            self._parts.pop(viewer, None)
+            self._events.private_lists_changed(viewer, False)
         self._events.private_lists_changed(principal, True)
 
     def outdated(self, principal: str) -> None:
         """Fetch the lists of a principal again when they are requested: the server announced a change to it alone."""
         for viewer, part in self._parts.items():
-            if viewer == principal or viewer.startswith(f"{principal}#"):
+            if _is_of(viewer, principal):
                 self._parts[viewer] = replace(part, changes=-1)
 
     def drop_oldest(self, count: int) -> None:
@@ -245,3 +247,8 @@ class PrivateLists:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _is_of(viewer: str, principal: str) -> bool:
+    """Whether a viewer (`Agent.viewer`) is one of this principal."""
+    return viewer == principal or viewer.startswith(f"{principal}#")

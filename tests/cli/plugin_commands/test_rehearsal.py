@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
-from gateway_core import Call, CallResult, Judgement, Principal, RecordedCall, Rehearsal, Reject, hookimpl
+from gateway_core import Call, CallResult, Judgement, Principal, RecordedCall, Rehearsal, Reject, hookimpl, note
 from gateway_core.cli.plugin_commands import rehearsal
 from gateway_core.errors import ConfigError
 from gateway_core.testing import configured
@@ -125,3 +126,19 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     config.chmod(0o600)
     with pytest.raises(ConfigError, match="enable"):
         Rehearsal(config)
+
+
+async def test_rehearsed_calls_are_not_in_the_log(rehearse: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+
+    def logs(call: Call) -> None:
+        note(f"request {call.name}", {})
+        logger.warning("the plugin has a problem")
+
+    handler = logger.add(said.append, format="{message}")
+    try:
+        await rehearse(Says(logs)).judge(recorded())
+        note("request after it", {})
+    finally:
+        logger.remove(handler)
+    assert said == ["the plugin has a problem\n", "request after it\n"]

@@ -92,3 +92,26 @@ def test_a_tool_is_shown_and_called_by_its_schema(kinds, rad, running, wait_for)
     finally:
         if running:
             rad("stop", "--now")
+
+
+def test_a_tool_of_a_profile_is_called_by_agents_of_the_profile(project, rad):
+    (project / ".radium" / "mcp-proxy.toml").write_text(f"""
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "demo"
+transport = "stdio"
+command = {json.dumps(sys.executable)}
+args = ["-m", "gateway_core.demo.stdio_server"]
+
+[[mcp.proxy.profiles]]
+name = "desk"
+tools = ["add"]
+""")
+    shown = rad("tools", "add", "--profile", "desk").stdout
+    assert "to call it, with credentials in RADIUM_TOKEN that get the profile desk:\n  rad mcp proxy call add" in shown
+    refused = rad("tools", "subtract", "--profile", "desk")
+    assert refused.returncode == 1
+    assert "no tool subtract in profile desk" in refused.stderr
+    assert "to list all tools: rad mcp proxy tools --profile desk" in refused.stderr
