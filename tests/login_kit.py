@@ -39,6 +39,8 @@ class Tracker:
     """Codes, access and refresh tokens, with the person who logged in."""
     scope: str = "issues:read"
     """The scope of its challenge."""
+    moved: tuple[int, str] | None = None
+    """Status and location of the redirect that each MCP request gets."""
     redirects: list[str] = field(default_factory=list)
     """The redirect URIs of the authorization requests."""
     registered: int = 0
@@ -113,6 +115,8 @@ class Tracker:
         given = request.headers.get("Authorization", "")
         message = await request.json() if request.method == "POST" else {"method": request.method}
         self.calls.append((message["method"], given))
+        if self.moved is not None:
+            return web.Response(status=self.moved[0], headers={"Location": self.moved[1]})
         if given.removeprefix("Bearer ") not in self.valid:
             return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer scope="{self.scope}"'})
         if self.forbids:

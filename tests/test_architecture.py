@@ -154,7 +154,6 @@ TESTED_IN = {
         *("upstream/lists/published_lists.py", "upstream/pool.py"),
         "upstream/connections/coalescer.py",
     ),
-    "upstream/identities/test_identities.py": ("upstream/identities/connections.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (

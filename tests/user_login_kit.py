@@ -7,7 +7,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +173,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def world(toml: str = TOML, *, logins: Path | None = None, **parts: str) -> AsyncIterator[World]:
-    """`parts`: what the places in `toml` get: `top`, `upstream`, `auth`, `more`."""
-    async with tracker_served() as tracker, aiohttp.ClientSession() as http:
+async def world(
+    toml: str = TOML, *, logins: Path | None = None, tracker: Tracker | None = None, **parts: str
+) -> AsyncIterator[World]:
+    """`parts`: what the places in `toml` get: `top`, `upstream`, `auth`, `more`. `tracker`: one that is served."""
+    async with AsyncExitStack() as ends:
+        tracker = tracker or await ends.enter_async_context(tracker_served())
+        http = await ends.enter_async_context(aiohttp.ClientSession())
         port = free_port()
         filled = {"top": "", "upstream": "", "auth": "", "more": "", **parts}
         config = loads(toml.format(port=port, origin=tracker.origin, **filled), Path("mcp-proxy.toml"), {})

@@ -43,17 +43,18 @@ class Tasks:
     def __init__(
         self, seal: Seal, upstreams: Sequence[Upstream], tool: Callable[[str, str, str], Target | None]
     ) -> None:
-        """`tool` looks a tool up by the name that a principal, given by its id and its profile, uses."""
+        """`tool` looks a tool up by the name that an agent uses, given by `Agent.viewer` and its profile."""
         self._seal = seal
         self._tool = tool
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
 
-    def find(self, principal: Principal, task_id: str) -> Target | None:
-        """The upstream that has the task, its own task id, and the tool that created it if that is still published.
+    def find(self, agent: Agent, task_id: str) -> Target | None:
+        """The upstream that has the task, its own task id, and the tool that created it if the agent still sees that.
 
-        None if the id is not valid for this principal.
+        None if the id is not valid for the agent's principal. Agents of one principal may present other values for
+        upstreams; the request about the task then goes out with those of the agent that asks, and the upstream decides.
         """
-        content = self._seal.open_stable(_binding(principal), task_id)
+        content = self._seal.open_stable(_binding(agent.principal), task_id)
         if content is None:
             return None
         name, own, tool = msgspec.json.decode(content, type=tuple[str, str, str])
@@ -61,7 +62,7 @@ class Tasks:
         # A server that is legacy by now would misread the request as one of the older protocol.
         if upstream is None or upstream.facts.era == "legacy":
             return None
-        creator = self._tool(tool, principal.id, principal.profile)
+        creator = self._tool(tool, agent.viewer, agent.principal.profile)
         return Target(own, (upstream,), None if creator is None else creator.tool)
 
     def id_for(self, principal: Principal, upstream: str, own: str, tool: str) -> str:

@@ -122,7 +122,7 @@ def find(catalog: Catalog, method: str, name: str, agent: Agent, params: Params)
             look_up = catalog.prompt if of_prompt else catalog.template
             return look_up(name, viewer, profile)
         case "tasks/get" | "tasks/update" | "tasks/cancel":
-            return catalog.tasks.find(agent.principal, name)
+            return catalog.tasks.find(agent, name)
     return None
 
 

@@ -8,12 +8,12 @@ from typing import Final, cast
 
 import msgspec
 
-from gateway_core.api import Call, CallResult, Era, Principal, Published, Tool, UpstreamFacts, UpstreamState
+from gateway_core.api import Call, CallResult, Era, Published, Tool, UpstreamFacts, UpstreamState
 from gateway_core.catalog import Target
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import RpcError
-from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp.read_only import read_only
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.sealing import Seal
@@ -112,7 +112,7 @@ class FakeCatalog:
 
     resource = template = prompt
 
-    def find(self, principal: Principal, task_id: str) -> Target:
+    def find(self, agent: Agent, task_id: str) -> Target:
         """The upstreams of the call, for any task id."""
         return Target(task_id, self._upstreams, self._given.tool)
 

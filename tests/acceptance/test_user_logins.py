@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests.user_login_kit import (
     World,
     code_in,
     text_of,
+    tracker_served,
     url_of,
     world,
 )
@@ -349,6 +352,46 @@ async def test_tokens_are_in_no_answer(there: World) -> None:
     (token,) = list(there.tracker.valid)
     there.tracker.people[token] = f"a person with {token}"
     assert text_of(await ada.call()) == "you are a person with [REDACTED]"
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+async def test_the_token_of_a_user_follows_no_redirect_to_another_origin(there: World, status: int) -> None:
+    ada = await there.logged_in("ada")
+    assert text_of(await ada.call()) == "you are ada"
+    async with tracker_served() as elsewhere:
+        there.tracker.moved = status, f"{elsewhere.origin}/mcp"
+        refused = await ada.call()
+        there.tracker.moved = None
+    assert re.search(r"redirects (to|with)", json.dumps(refused))
+    assert there.tracker.calls[-1] == ("tools/call", "Bearer hidden-access-1")
+    assert elsewhere.calls == []
+    assert text_of(await ada.call()) == "you are ada"
+
+
+async def test_two_gateways_with_one_login_file_use_the_refresh_token_of_a_user_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.upstream.auth.vault._keyring", lambda: None)
+    path = tmp_path / "logins"
+    async with world(logins=path) as first:
+        ada = await first.logged_in("ada")
+        bob = await first.logged_in("bob")
+        async with world(logins=path, tracker=first.tracker) as second:
+            issued, before = first.tracker.issued, first.gateway._logins.at("tracker")["bob|proxy"]
+            await first.gateway._logins.change(
+                "ada|proxy", "tracker", lambda it: it and replace(it, expires_at=time.time() - 1)
+            )
+            agents = [ada, second.agent("ada"), second.agent("ada"), ada]
+            async with asyncio.timeout(30):
+                while second.gateway._logins.at("tracker")["ada|proxy"].expires_at > time.time():
+                    await asyncio.sleep(0.05)
+            answers = await asyncio.gather(*(it.call() for it in agents))
+            assert [text_of(it) for it in answers] == ["you are ada"] * 4
+            assert first.tracker.issued == issued + 1
+            assert text_of(await bob.call()) == "you are bob"
+            assert first.gateway._logins.at("tracker")["bob|proxy"] == before
+            kept = [it.gateway._logins.at("tracker")["ada|proxy"].refresh_token for it in (first, second)]
+            assert kept[0] in first.tracker.refresh
 
 
 async def test_a_token_that_cannot_be_renewed_ends_one_login_when_it_is_refused(there: World) -> None:

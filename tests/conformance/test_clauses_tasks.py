@@ -1,5 +1,6 @@
 """Clauses 26 and 57: tasks of several upstreams, each agent's own, under ids that keep their meaning (SEP-2663)."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from gateway_core import Call, CallResult, Reject, hookimpl
 
+from .asgi import answer, body_of, replayed
 from .tasks_kit import METHODS, QUESTION, TASKS, Agent, Apps, Lab, Start, about, starting
 
 UI = "io.modelcontextprotocol/ui"
@@ -271,6 +273,34 @@ async def test_clause_57_plugins_that_name_the_methods_see_what_the_agent_sees(s
     created, got, updated = watch.seen[:3]
     assert created[2]["taskId"] == got[1] == got[2]["taskId"] == task_id
     assert updated[1] == update["inputResponses"]
+
+
+class ListsForKeys(Lab):
+    """Lists its tools for requests with a key alone."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            body = await body_of(receive)
+            message = json.loads(body) if body else {}
+            if message.get("method") == "tools/list":
+                has_key = any(name == b"x-api-key" for name, _ in scope["headers"])
+                tools = [{"name": "work", "inputSchema": {"type": "object"}}] if has_key else []
+                result = {"resultType": "complete", "tools": tools, "ttlMs": 60_000, "cacheScope": "private"}
+                reply = {"jsonrpc": "2.0", "id": message["id"], "result": result}
+                await answer(send, 200, json.dumps(reply).encode())
+                return
+            receive = replayed(body, receive)
+        await super().__call__(scope, receive, send)
+
+
+async def test_clause_57_plugins_see_the_tool_of_a_task_that_only_some_agents_see(start: Start) -> None:
+    """What an agent presents for the upstream decides which tools those are, as its principal does."""
+    watch = Watch()
+    stand = await start(ListsForKeys("lab"), plugin=watch, more='forward = { "X-Api-Key" = "header:X-Lab-Key?" }\n')
+    begun = await stand.agent.ask("tools/call", {"name": "work", "arguments": {}}, X_Lab_Key="mine")
+    found = await stand.agent.ask("tasks/get", {"taskId": begun["result"]["taskId"]}, X_Lab_Key="mine")
+    assert found["result"]["status"] == "working"
+    assert [tool for _, tool, _ in watch.tools] == ["work", "work"]
 
 
 async def test_clause_57_what_is_hidden_from_results_is_hidden_from_those_of_tasks(start: Start) -> None:

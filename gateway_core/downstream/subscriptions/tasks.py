@@ -60,7 +60,7 @@ class Followed:
         """
         wanted: dict[Upstream, dict[str, str]] = {}
         for task_id in task_ids:
-            target = self._catalog.tasks.find(self._agent.principal, task_id)
+            target = self._catalog.tasks.find(self._agent, task_id)
             if target is not None:
                 wanted.setdefault(target.upstreams[0], {}).setdefault(target.original, task_id)
         accepted = await asyncio.gather(*(self._follow(upstream, ids) for upstream, ids in wanted.items()))

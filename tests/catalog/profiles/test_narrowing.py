@@ -10,6 +10,7 @@ import pytest
 from gateway_core.api import Kind, Principal
 from gateway_core.config import LimitsConfig
 from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Agent
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
@@ -231,9 +232,9 @@ def test_a_task_belongs_to_its_profile(world: Make) -> None:
     tasks = w.catalog.tasks
     mine = Principal(ALICE, profile="p0")
     task = tasks.id_for(mine, "tickets", "t1", "tickets__search")
-    assert tasks.find(mine, task) is not None
+    assert tasks.find(Agent(mine, "modern", "2026-07-28"), task) is not None
     for other in ("", "p1"):
-        assert tasks.find(Principal(ALICE, profile=other), task) is None
+        assert tasks.find(Agent(Principal(ALICE, profile=other), "modern", "2026-07-28"), task) is None
 
 
 KINDS: tuple[Kind, ...] = ("tool", "prompt", "resource", "template")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mcp import MCPError
 
 from gateway_core.upstream.auth import documents
-from tests.upstream.identities.conftest import told, user_server
+from tests.upstream.identities.conftest import failure, told, user_server
 from tests.upstream.identities.conftest import world as gateways
+from tests.upstream.identities.private_server import PrivateServer, served
 
 FIXTURES = (gateways, user_server)
 ISSUER = "https://login.example.com"
@@ -97,12 +99,12 @@ async def start(gateways: Any, user_server: Any, exchange: Exchange, tmp_path: P
     jwk = json.loads(jwt.get_algorithm_by_name("ES256").to_jwk(KEY.public_key()))
     (tmp_path / "keys.json").write_text(json.dumps({"keys": [{**jwk, "kid": "one", "alg": "ES256"}]}))
 
-    async def run(*flags: str, **auth: Any) -> Any:
+    async def run(*flags: str, url: str = "", **auth: Any) -> Any:
         plugin = {"name": "auth_jwt", "audience": AUDIENCE}
         plugin |= {"issuers": [{"issuer": ISSUER, "jwks_file": str(tmp_path / "keys.json")}]}  # type: ignore[dict-item]
         keys = {"client_id": "gw", "client_secret": "s3cr3t-of-gw", "token_url": f"{exchange.origin}/token", **auth}
         return await gateways(
-            user_server("--bearer", *flags),
+            url or user_server("--bearer", *flags),
             forward={},
             auth={"grant": "token_exchange", **{name: it for name, it in keys.items() if it is not None}},
             proxy={"plugins": [plugin]},
@@ -303,3 +305,23 @@ async def test_a_server_that_repeats_the_token_does_not_tell_it(start: Any, exch
         result: Any = await client.call_tool("headers", {})
     assert "[REDACTED]" in result.content[0].text
     assert "very-secret" not in str(result)
+
+
+@pytest.mark.parametrize("status", [302, 307])
+async def test_tokens_follow_no_redirect_to_another_origin(start: Any, exchange: Exchange, status: int) -> None:
+    """Neither the agent's token at the authorization server, nor the exchanged one at the upstream."""
+    made = await start()
+    async with served(PrivateServer("modern")) as elsewhere:
+        exchange.answer = lambda form: web.Response(status=status, headers={"Location": f"{elsewhere.origin}/token"})
+        async with made.client(None, "modern", bearer=token("nan")) as client:
+            with pytest.raises(MCPError, match=f"not executed.*HTTP {status}"):
+                await client.call_tool("tracker:recall", {})
+        assert len(exchange.of("nan")) == 1
+        exchange.answer = None
+        async with served(PrivateServer("modern")) as server:
+            server.redirects["tools/call"] = status, elsewhere.url
+            moved = await start(url=server.url)
+            async with moved.client(None, "modern", bearer=token("ole")) as client:
+                assert re.search(r"redirects (to|with)", await failure(client.call_tool("who", {})))
+            assert server.of("tools/call") == ["ole"]
+        assert elsewhere.seen == []

@@ -7,14 +7,14 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import tomli_w
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from gateway_core.api import UpstreamState
@@ -85,6 +85,16 @@ async def told(client: Client, tool: str, **arguments: Any) -> Any:
     result: Any = await client.call_tool(tool, arguments)
     assert not result.is_error, result
     return json.loads(result.content[0].text)
+
+
+async def failure(asking: Awaitable[Any]) -> str:
+    """Why a request of a client failed, from the error or from the result of the tool."""
+    try:
+        result = await asking
+    except MCPError as error:
+        return str(error)
+    assert result.is_error, result
+    return str(result.content[0].text)
 
 
 @pytest.fixture
