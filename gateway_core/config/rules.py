@@ -325,8 +325,8 @@ def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[
         if plugin not in entries:
             yield Problem(
                 (*SECURITY, key),
-                f"has no effect, because [[mcp.proxy.plugins]] does not list {plugin}; "
-                f'remove it, or add an entry with name = "{plugin}"',
+                f"has no effect, because [[mcp.proxy.plugins]] does not list {plugin}, and a list replaces the default "
+                f'set; remove it, or add an entry with name = "{plugin}"',
             )
         elif setting in entries[plugin]:
             yield Problem(
