@@ -127,7 +127,7 @@ class Tracker:
         results: dict[str, Any] = {
             "server/discover": about,
             "tools/list": {"tools": [tool]},
-            "tools/call": {"content": [{"type": "text", "text": f"you are {self.people[given[7:]] or given}"}]},
+            "tools/call": {"content": [{"type": "text", "text": f"you are {self.people.get(given[7:]) or given}"}]},
         }
         if message["method"] not in results:
             return web.Response(status=405)

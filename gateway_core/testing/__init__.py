@@ -81,12 +81,14 @@ def make_call(
     listed: Sequence[Published] = (),
     session: str = "",
     answers: Mapping[str, Answer] | None = None,
+    answered_by: str = "",
 ) -> Call:
     """A call as a plugin gets it. `principal`: also the id of one that is not verified.
 
     Its name is served by `upstreams`, under `original_name` if that differs, unless `known` is false. A `tools/call`
     then has a catalog entry. `listed`: for a list method, the names in the list. `answers`: to the questions of the
-    plugin about this call, by the names of the questions.
+    plugin about this call, by the names of the questions. `answered_by`: who gave them on a page, the id of a
+    principal.
     """
     original = name if original_name is None else original_name
     tool = None
@@ -108,7 +110,7 @@ def make_call(
         of_prompt=method == "completion/complete",
         session=session,
     )
-    return call if answers is None else answered(call, answers)
+    return call if answers is None else answered(call, answers, answered_by)
 
 
 def make_credentials(

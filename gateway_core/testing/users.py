@@ -54,13 +54,16 @@ class UserBack:
         return self._user.answer(params)
 
 
-def answered(call: Call, answers: Mapping[str, Answer]) -> Call:
-    """The call with answers to the questions of the plugin that gets it, by the names of the questions."""
+def answered(call: Call, answers: Mapping[str, Answer], by: str = "") -> Call:
+    """The call with answers to the questions of the plugin that gets it, by the names of the questions.
+
+    `by`: the id of the principal that gave them on a page; empty for the agent's client.
+    """
     subject = call.subject()
     return call.with_answers(
         Answers(
             [
-                GivenAnswer("", name, subject, answer.action, jsonrpc.encode(answer.content))
+                GivenAnswer("", name, subject, answer.action, jsonrpc.encode(answer.content), by=by)
                 for name, answer in answers.items()
             ]
         )

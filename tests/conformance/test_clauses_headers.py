@@ -173,16 +173,13 @@ async def test_clause_14_a_header_that_matches_its_argument_passes(stand: Any, m
 
 
 @pytest.mark.parametrize("tool", ["route", "lab0:route"])
-async def test_clause_14_a_header_that_does_not_match_is_refused_before_anybody_sees_the_call(
-    start: Any, msg: Any, tool: str
+async def test_clause_14_a_header_that_does_not_match_is_refused_before_its_server_sees_the_call(
+    stand: Any, msg: Any, tool: str
 ) -> None:
-    watcher = Watcher()
-    stand = await start("modern", plugins=[watcher])
     for arguments, headers in CONTRADICTING:
         sent = {f"Mcp-Param-{name}": value for name, value in headers.items()}
         answer = await stand.modern("tools/call", msg.calling(tool, **arguments), 7, **sent)
         assert (answer.status, answer.code, answer.json["id"]) == (400, MISMATCH, 7), (arguments, headers)
-    assert not watcher.calls
     assert not stand.lab.of("tools/call")
 
 
@@ -277,13 +274,14 @@ async def test_clause_17_mirrored_headers_count_for_nothing_without_a_modern_ver
 
 
 async def test_clause_18_headers_authorize_nobody(start: Any, msg: Any) -> None:
-    """A rule about the tenant reads the body; a header that says otherwise ends the call before."""
+    """A rule about the tenant reads the body, whatever the header says; a header that says otherwise ends the call."""
     watcher = Watcher(lambda call: Reject("not yours") if call.arguments.get("region") != "mine" else None)
     stand = await start("modern", plugins=[watcher])
     own = await stand.modern("tools/call", msg.calling("route", region="mine"), Mcp_Param_Region="mine")
     other = await stand.modern("tools/call", msg.calling("route", region="theirs"), Mcp_Param_Region="theirs")
     lied = await stand.modern("tools/call", msg.calling("route", region="theirs"), Mcp_Param_Region="mine")
-    assert (own.status, other.code, lied.code) == (200, -31003, MISMATCH)
+    odd = await stand.modern("tools/call", msg.calling("route", region="mine"), Mcp_Param_Region="theirs")
+    assert (own.status, other.code, lied.code, odd.code) == (200, -31003, -31003, MISMATCH)
     spoofed = dict.fromkeys(("Mcp-Param-Principal", "X-Forwarded-User", "Authorization", "Cookie"), "admin")
     await stand.modern("tools/call", msg.calling("echo"), **spoofed)
     assert len({call.principal.id for call in watcher.calls}) == 1

@@ -30,7 +30,6 @@ from gateway_core import (
     RpcError,
     hookimpl,
 )
-from gateway_core.api import Answers, GivenAnswer
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
 
 ALICE = Principal.proven(
@@ -182,13 +181,21 @@ async def test_the_id_of_a_task_is_not_recorded(path):
 
 
 async def test_an_entry_says_who_answered_on_a_page(path):
-    call = make_call("write")
-    answers = [GivenAnswer("approval", str(by), call.subject(), "accept", by=by) for by in ("", "boss|keys")]
-    _, (entry,) = await recorded(path, call.with_answers(Answers(answers)))
-    assert (entry["answered"], entry["answered_by"]) == (True, ["boss|keys"])
-    _, entries = await recorded(path, call.with_answers(Answers(answers[:1])))
-    assert entries[-1]["answered"]
-    assert "answered_by" not in entries[-1]
+    seen = []
+
+    class Observes:
+        @hookimpl
+        def observe(self, event):
+            seen.append(event)
+
+    await run_call(make_call("write"), FakeUpstream(), Observes())
+    entries = Entries(AuditLog.Config(file=path), keys_of(None, b"d"))
+    answers = {"approval": Answer("accept")}
+    found = []
+    for by in ("boss|keys", ""):
+        call = make_call("write", answers=answers, answered_by=by)
+        found.append(entries.of(replace(seen[0], call=call, final=call)))
+    assert [(one["answered"], one.get("answered_by")) for one in found] == [(True, ["boss|keys"]), (True, None)]
 
 
 # -- digests and payloads -----------------------------------------------------------------------------------------

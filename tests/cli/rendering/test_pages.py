@@ -168,6 +168,7 @@ LOGIN = {
     "wanted": [],
     "expires_in": 3700.0,
     "renewable": True,
+    "users": None,
 }
 
 
