@@ -61,11 +61,11 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
     """Run a temporary gateway without a port; yields it once each upstream has connected, failed or timed out."""
     from gateway_core.catalog.memory import Memory  # noqa: PLC0415
     from gateway_core.gateway import Gateway  # noqa: PLC0415 - `check` and `plugins` do not need it
-    from gateway_core.log.output import setup  # noqa: PLC0415
+    from gateway_core.log import output  # noqa: PLC0415
     from gateway_core.upstream.concealing import held_secrets  # noqa: PLC0415
 
     held = held_secrets(config.proxy)
-    setup(QuietLog(), to_terminal=False, held=held)
+    output.setup(QuietLog(), to_terminal=False, held=held)
     off = [one.name for one in config.disabled]
     memory = Memory(config.proxy, names_file(config), writes=False, disabled=off)
     logins = None if config.path is None else logins_file(config.path, state_folder(config.path))
@@ -79,3 +79,4 @@ async def local_gateway(config: Config) -> AsyncIterator[Gateway]:
         yield gateway
     finally:
         await gateway.stop()
+        output.end()

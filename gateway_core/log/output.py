@@ -112,6 +112,15 @@ def setup(log: LogSettings, *, to_terminal: bool, held: HeldSecrets | None = Non
     logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)
 
 
+def end() -> None:
+    """Write what is queued, and end all targets of `setup`."""
+    flush()
+    logger.remove()
+    _active.clear()
+    _noting.clear()
+    _handlers.clear()
+
+
 def _cleaned(held: HeldSecrets, form: Format, line: bytes) -> bytes:
     return without_pages(held.clean(line) if form == "json" else held.clean_line(line))
 

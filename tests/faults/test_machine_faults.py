@@ -279,6 +279,7 @@ async def test_row_52_reload_under_load(started: Started) -> None:
                 done.append(await rad.call("pipe__ok", http))
 
     calling = [asyncio.create_task(call_on()) for _ in range(8)]
+    await asyncio.to_thread(wait_until, lambda: done, "a call in the first generation", 60)
     for number in range(10):
         rad.config.write_text(right + (added if number % 2 == 0 else ""))
         rad.process.send_signal(signal.SIGHUP)

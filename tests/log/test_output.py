@@ -128,3 +128,13 @@ def test_a_target_that_cannot_be_written_is_a_warning(log_to, monkeypatch):
     logger.info("kept")
     written()
     assert output.warnings() == []
+
+
+def test_after_the_end_no_target_gets_a_line(log_to) -> None:
+    written = log_to()
+    output.note("before", {})
+    output.end()
+    output.note("after", {})
+    logger.warning("after")
+    assert [line for line in written() if "after" in line] == []
+    assert any("before" in line for line in written())
