@@ -86,12 +86,10 @@ class ProfileConfig(Section):
     """A view of the gateway for some agents: fewer tools, under other names, with arguments that are set."""
 
     name: ProfileName = Field(description="Unique name, also in the address `/mcp/p/NAME`.", examples=["support"])
-    title: str | None = Field(
-        default=None, description="The title of the server that agents are told.", examples=["Support desk"]
-    )
+    title: str | None = Field(default=None, description="The title that agents see.", examples=["Support desk"])
     instructions: str | None = Field(
         default=None,
-        description="What agents are told about the use of the tools, in place of what the upstreams say.",
+        description="The instructions for agents, in place of those of the upstreams.",
         examples=["Search before you create a ticket."],
     )
     tools: VisibleGlobs = Field(

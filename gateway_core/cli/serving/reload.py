@@ -17,29 +17,14 @@ from gateway_core.log.wording import count
 def reload(config: Path | None, *, as_json: bool) -> None:
     """Apply the file. Raises `NotRunning`, `NotAnswering`, and `Failed`, also for a file with problems."""
     found = _asked(config, "POST", "reload", as_json=as_json)
-    if as_json:
-        put_json({"ok": True, **found})
-        return
-    live, restart = _sorted(found)
-    if not found["changes"]:
-        put("nothing changed")
-    elif live:
-        put(f"reloaded: {count(len(live), 'change')}, generation {found['generation']}")
-    _list(live, restart)
+    _show(found, "reloaded: {changes}, generation {generation}", "nothing changed", as_json=as_json)
 
 
 def diff(config: Path | None, *, as_json: bool) -> None:
     """Print what `reload` would change. Raises as `reload`."""
     found = _asked(config, "GET", "diff", as_json=as_json)
-    if as_json:
-        put_json({"ok": True, **found})
-        return
-    live, restart = _sorted(found)
-    if not found["changes"]:
-        put("the running gateway has the configuration of the file")
-    elif live:
-        put(f"`{command('reload')}` would apply {count(len(live), 'change')}:")
-    _list(live, restart)
+    same = "the running gateway has the configuration of the file"
+    _show(found, f"`{command('reload')}` would apply {{changes}}:", same, as_json=as_json)
 
 
 def _asked(config: Path | None, verb: str, page: str, *, as_json: bool) -> dict[str, Any]:
@@ -54,13 +39,17 @@ def _asked(config: Path | None, verb: str, page: str, *, as_json: bool) -> dict[
         raise Failed("") from None
 
 
-def _sorted(found: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The changes that a reload applies, and those that need a restart."""
-    changes = found["changes"]
-    return [one for one in changes if not one["restart"]], [one for one in changes if one["restart"]]
-
-
-def _list(live: list[dict[str, Any]], restart: list[dict[str, Any]]) -> None:
+def _show(found: dict[str, Any], applied: str, same: str, *, as_json: bool) -> None:
+    """Print the changes, below `applied` or in place of them `same`; last, the changes that need a restart."""
+    if as_json:
+        put_json({"ok": True, **found})
+        return
+    live = [one for one in found["changes"] if not one["restart"]]
+    restart = [one for one in found["changes"] if one["restart"]]
+    if not found["changes"]:
+        put(same)
+    elif live:
+        put(applied.replace("{changes}", count(len(live), "change")).replace("{generation}", str(found["generation"])))
     for one in live:
         put(f"  {_line(one)}")
     if restart:
