@@ -1,7 +1,7 @@
-"""The control plane: health, status and tools for operators, on a listener that agents do not use.
+"""The control plane: what operators see and do, on a listener that agents do not use.
 
 `app` is the aiohttp application, `listener` its TCP server; both reach the gateway only through `Operations`. `report`
-makes the JSON values for it. The control plane runs whether or not agents are served.
+and `live` make the JSON values for it. The control plane runs whether or not agents are served.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`rad mcp proxy calls`: the calls in flight and those that wait for people; cancels one."""
+"""`rad mcp proxy calls`: the calls in flight and the calls that wait for people; cancels one."""
 
 from __future__ import annotations
 
