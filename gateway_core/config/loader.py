@@ -62,7 +62,7 @@ def load(
     neither root nor the running user owns, even if root runs it. With `TRUST_VARIABLE` in `env`, refuses neither.
     `state`, `options`: see `loads`.
     """
-    return loads(_read(path, trusted=env.get(TRUST_VARIABLE) == "1"), path, env, state=state, options=options)
+    return loads(text_of(path, read_file(path, env)), path, env, state=state, options=options)
 
 
 def loads(
@@ -100,14 +100,16 @@ def loads(
     return Config(path.absolute(), proxy, disabled)
 
 
-def plugin_entries(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple[tuple[PluginEntry, bool], ...]:
+def plugin_entries(
+    path: FilePath, env: Mapping[str, str] = os.environ, *, text: str | None = None
+) -> tuple[tuple[PluginEntry, bool], ...]:
     """The plugins of a file that `load` may refuse, each with whether all its values are known.
 
     An entry that is wrong is replaced by one that is switched off, so that the others keep their index. Empty if the
-    file cannot be trusted or read.
+    file cannot be trusted or read. `text`: take this as the content of the file.
     """
     try:
-        text = _read(path, trusted=env.get(TRUST_VARIABLE) == "1")
+        text = text_of(path, read_file(path, env)) if text is None else text
         raw, lines = tomllib.loads(text), scan(text)
     except (ConfigError, ValueError, RecursionError):
         return ()
@@ -141,10 +143,11 @@ def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str,
     return {**data, "mcp": {**mcp, "proxy": {**proxy, **options}}}
 
 
-def _read(path: FilePath, *, trusted: bool) -> str:
+def read_file(path: FilePath, env: Mapping[str, str] = os.environ) -> bytes:
+    """The content of the file. Raises `ConfigError` for a file that cannot be read, or that `load` does not trust."""
     try:
         with path.open("rb") as file:
-            if not trusted:
+            if env.get(TRUST_VARIABLE) != "1":
                 _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
@@ -153,6 +156,11 @@ def _read(path: FilePath, *, trusted: bool) -> str:
         raise ConfigError([_of_file(path, f"cannot be read: {error.strerror}")]) from None
     if len(content) > FILE_LIMIT:
         raise ConfigError([_of_file(path, f"is larger than {FILE_LIMIT // 1024} KiB")])
+    return content
+
+
+def text_of(path: FilePath, content: bytes) -> str:
+    """The content of the file as text. Raises `ConfigError` if it is not UTF-8."""
     try:
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:

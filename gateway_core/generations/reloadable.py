@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Final
 
 from loguru import logger
@@ -10,6 +11,7 @@ from loguru import logger
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
+from gateway_core.generations.editing.edits import Edits
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
@@ -28,6 +30,8 @@ class Reloadable(ABC):
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
         self._source = source
+        self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
+        """Changes of the file."""
 
     @property
     @abstractmethod
@@ -69,8 +73,16 @@ class Reloadable(ABC):
 
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
         """
+        return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
+
+    async def compare(self) -> Report:
+        """What `reload` would change. Raises as `reload`."""
+        return await self._reloads.compare(self._file(), listening=self.listens)
+
+    async def _reported(self, reload: Awaitable[Report]) -> Report:
+        """Wait for a reload, and log what came of it."""
         try:
-            report = await self._reloads.reload(self._file(), listening=self.listens)
+            report = await reload
         except (ConfigError, PluginError) as error:
             problems = error.problems or [str(error)]
             logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
@@ -83,10 +95,6 @@ class Reloadable(ABC):
         for change in report.changes[:MAX_LOGGED]:
             (logger.warning if change.restart else logger.info)("{}", change)
         return report
-
-    async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`."""
-        return await self._reloads.compare(self._file())
 
     def _file(self) -> Source:
         if self._source is None:

@@ -11,7 +11,7 @@ from typing import Final
 from gateway_core.cli.inspecting.problems import with_plugins
 from gateway_core.cli.serving.launch import Launch, Version, version_of
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, load
+from gateway_core.config import Config, loads, read_file, text_of
 from gateway_core.errors import ConfigError, FileProblem
 from gateway_core.log import output
 
@@ -58,13 +58,26 @@ class FileSource:
         self._config = config
         self._log = log
         self._applied = applied
+        self.version: Version = launch.version
+        """The version of the file that was read or written last."""
+
+    @property
+    def path(self) -> Path:
+        return self._launch.path
 
     def read(self) -> Config:
+        self.version = version_of(self.path)
+        return self.check(text_of(self.path, read_file(self.path)))
+
+    def replaced(self, by: Path) -> None:
+        self.version = version_of(by)
+
+    def check(self, text: str) -> Config:
         path = self._launch.path
         try:
-            config = load(path, state=self._launch.folder, options=self._launch.overrides)
+            config = loads(text, path, state=self._launch.folder, options=self._launch.overrides)
         except ConfigError as error:
-            raise ConfigError(with_plugins(error, path)) from None
+            raise ConfigError(with_plugins(error, path, text)) from None
         if not config.proxy.enable:
             what = "is false; to stop the gateway: rad mcp proxy stop"
             raise ConfigError([FileProblem(str(path), None, "mcp.proxy.enable", what)])
@@ -103,17 +116,18 @@ class PreparedProcess:
             self._targets.discard()
 
 
-async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
-    """Yield whenever the file has changed and is complete, however it is replaced, until cancelled.
+async def changes_of(source: FileSource) -> AsyncIterator[None]:
+    """Yield whenever the file has a version that the gateway has not read, and is complete, until cancelled.
 
-    `read`: the version that the gateway has. Without notice from the system, a look each second finds a change.
+    Without notice from the system, a look each second finds a change.
     """
     from watchfiles import awatch  # noqa: PLC0415 - only a watched file needs it
 
     def is_of_file(_change: object, changed: str) -> bool:
         return Path(changed).name in {path.name, LINK}
 
-    ended, last = asyncio.Event(), read
+    path, ended = source.path, asyncio.Event()
+    told = last = source.version
     watching = awatch(
         path.parent,
         watch_filter=is_of_file,
@@ -127,8 +141,9 @@ async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
     try:
         async for noticed in watching:
             version = version_of(path)
-            if version is not None and version != read and (noticed or version == last):
-                read = version
+            is_new = version is not None and version not in (told, source.version)
+            if is_new and (noticed or version == last):
+                told = version
                 yield
             last = version
     finally:
