@@ -25,7 +25,7 @@ from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
 from gateway_core.config.sections import SecurityConfig
 from gateway_core.config.server_tls import server_context_of
-from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.source import Layout, Path, layout_of, line_of, scan, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
 from gateway_core.errors import ConfigError, FileProblem
 from gateway_core.files import TRUST_VARIABLE
@@ -78,14 +78,8 @@ def loads(
     Relative paths start at the folder of `path`, the log's at `state`, if given. `options`: values from
     the command line for keys of `[mcp.proxy]`; they replace those of the file.
     """
-    try:
-        raw = tomllib.loads(text)
-        lines = scan(text)
-    except RecursionError:
-        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
-    except ValueError as error:
-        raise ConfigError([_syntax(path, text, str(error))]) from None
-
+    raw, layout = parse(text, path)
+    lines = layout.lines
     folder = path.absolute().parent
     filled = fill(_with_options(raw, options), env, folder)
     proxy, problems = _validate(filled, lines)
@@ -98,6 +92,16 @@ def loads(
     disabled = tuple(upstream for upstream in proxy.upstreams if not upstream.enabled)
     proxy = expand(proxy.model_copy(update={"upstreams": enabled}), lines)
     return Config(path.absolute(), proxy, disabled)
+
+
+def parse(text: str, path: FilePath) -> tuple[dict[str, Any], Layout]:
+    """Decode `text` as the content of `path`, and find what stands where. Raises `ConfigError` if it is no TOML."""
+    try:
+        return tomllib.loads(text), layout_of(text)
+    except RecursionError:
+        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
+    except ValueError as error:
+        raise ConfigError([_syntax(path, text, str(error))]) from None
 
 
 def plugin_entries(

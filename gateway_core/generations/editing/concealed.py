@@ -7,7 +7,6 @@ same if their names are, wherever they stand.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
@@ -16,8 +15,9 @@ from typing import Any, Final
 
 from gateway_core.concealing import MARKER, MIN_SECRET, HeldSecrets, Secret
 from gateway_core.config.literals import commented_secrets, literal_secrets
+from gateway_core.config.loader import parse
 from gateway_core.config.report import field_of, toml_value
-from gateway_core.config.source import Layout, Path, layout_of, line_of, show
+from gateway_core.config.source import Path, line_of, show
 from gateway_core.errors import ConfigError, FileProblem
 
 Place = tuple[Any, ...]
@@ -42,12 +42,7 @@ class FileText:
         self._path = path
         self._others = others
         self._clean = clean
-        try:
-            self.raw: Final[dict[str, Any]] = tomllib.loads(text)
-            self.layout: Final[Layout] = layout_of(text)
-        except (ValueError, RecursionError) as error:
-            what = "is nested too deeply" if isinstance(error, RecursionError) else f"is not valid TOML: {error}"
-            raise ConfigError([FileProblem(str(path), None, None, what)]) from None
+        self.raw, self.layout = parse(text, path)
 
     @cached_property
     def strings(self) -> dict[Place, Path]:
