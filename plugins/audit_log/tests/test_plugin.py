@@ -265,10 +265,11 @@ def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
 async def test_authentications(path):
     async with configured(AuditLog, file=path).instance as audit:
         audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
-        audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", ""))
+        audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", "", generation=3))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
     assert (refused["decision"], refused["address"], refused["reason"]) == ("refuse", "192.0.2.1", "keys: revoked")
     assert (accepted["decision"], accepted["principal"]["id"]) == ("allow", "alice|keys")
+    assert (refused["generation"], accepted["generation"]) == (1, 3)
 
 
 # -- failures -----------------------------------------------------------------------------------------------------

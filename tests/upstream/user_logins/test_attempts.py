@@ -243,7 +243,7 @@ async def test_a_login_that_is_being_stored_completes_its_attempt(
 
     monkeypatch.setattr(logins, "change", slow)
     attempt = attempts.of(ADA, "tracker")
-    login = asyncio.ensure_future(logged_in(attempts, attempt, tracker, proven=proven))
+    login: asyncio.Future[Any] = asyncio.ensure_future(logged_in(attempts, attempt, tracker, proven=proven))
     if not proven:
         await login
         login = asyncio.ensure_future(attempts.confirm(attempt, attempt.code))
