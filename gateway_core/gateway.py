@@ -22,7 +22,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
-from gateway_core.control import ControlPlane, report
+from gateway_core.control import Access, ControlPlane, report, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
@@ -119,7 +119,8 @@ class Gateway(Reloadable):
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
-        self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
+        guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
+        self.control = ControlPlane(table(self), self, Access(admin_token), guard)
         kept = (store, self.downstream, self.control, self._loop_lag)
         parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
         reloads = Reloads(parts, first)

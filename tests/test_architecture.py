@@ -96,7 +96,13 @@ TESTED_IN = {
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
-    "control/test_app.py": ("control/report.py",),
+    "control/test_app.py": (
+        *("control/access.py", "control/plugin_pages.py", "control/report.py", "control/responses.py"),
+        *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
+        *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
+        *("control/endpoints/upstreams.py", "control/table.py"),
+    ),
+    "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_calls.py": (
         *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),
