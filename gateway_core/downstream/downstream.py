@@ -96,7 +96,7 @@ class Downstream:
         self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget, kept=kept)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(current, self._calls, self.sessions)
-        self._authentication = self._authentication_for(config, authenticators)
+        self._authentication = self._authentication_for(config, authenticators, pipeline.generation)
         self._app: App | None = None
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
@@ -131,9 +131,9 @@ class Downstream:
         return self._server
 
     @staticmethod
-    def _authentication_for(config: ProxyConfig, authenticators: Authenticators) -> Authentication:
+    def _authentication_for(config: ProxyConfig, authenticators: Authenticators, generation: int) -> Authentication:
         proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
-        return Authentication(authenticators, proxies, anonymous=config.anonymous)
+        return Authentication(authenticators, proxies, anonymous=config.anonymous, generation=generation)
 
     def use(self, config: ProxyConfig, now: InForce) -> None:
         """Serve agents by another configuration from now on. Requests in flight end by the one that they began in."""
@@ -145,9 +145,9 @@ class Downstream:
         known = by_proxies and self._authenticators.asks_as(now.authenticators)
         self._authenticators = now.authenticators
         if known:
-            self._authentication.use(now.authenticators)
+            self._authentication.use(now.authenticators, now.pipeline.generation)
         else:
-            self._authentication = self._authentication_for(config, now.authenticators)
+            self._authentication = self._authentication_for(config, now.authenticators, now.pipeline.generation)
         if self._app is not None and self._server is not None:
             presenting = Presenting.of(config)
             self._app.use(

@@ -70,6 +70,7 @@ class FakePipeline:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    generation: int = 1
 
     async def _subscribe(self, uri: str, serve: Callable[[Target], Awaitable[CallResult]]) -> CallResult:
         try:
