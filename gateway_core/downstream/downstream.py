@@ -24,6 +24,7 @@ from gateway_core.downstream.duplex import ModernRequests
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp
+from gateway_core.downstream.sessions.kept import KeptSessions
 from gateway_core.downstream.sessions.sessions import SessionEvents, Sessions
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
@@ -69,10 +70,12 @@ class Downstream:
         ready: Callable[[], bool],
         pages: QuestionPages | None = None,
         attempts: LoginAttempts = NO_ATTEMPTS,
+        kept: KeptSessions | None = None,
     ) -> None:
-        """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200.
+        """`store` keeps the records of legacy sessions; `kept` has those of an earlier process.
 
-        `pages`: those on which people answer questions. `attempts`: the logins of principals in progress.
+        `ready`: whether `/readyz` answers 200. `pages`: those on which people answer questions. `attempts`: the logins
+        of principals in progress.
         """
         self._config = config
         self._budget = budget
@@ -90,7 +93,7 @@ class Downstream:
         self._calls = Calls(pipeline, self.gate)
         check_open, call = self.gate.check_open, self._calls.call
         timeout = config.question_timeout
-        self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget)
+        self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget, kept=kept)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(current, self._calls, self.sessions)
         self._authentication = self._authentication_for(config, authenticators, pipeline.generation)

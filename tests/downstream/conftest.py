@@ -320,7 +320,7 @@ def helpers() -> Any:
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
     store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
-    pages = settings.pop("pages", None)
+    pages, kept = settings.pop("pages", None), settings.pop("kept", None)
     config = ProxyConfig(limits=limits, **settings)
     catalog, budget = FakeCatalog(), MemoryBudget()
     pipeline = FakePipeline(catalog)
@@ -339,6 +339,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
         pages=pages,
+        kept=kept,
     )
     server = downstream.http_server()
     await server.start("127.0.0.1", 0)
