@@ -48,6 +48,7 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
         "identities": None if of.identities is None else len(of.identities),
+        "drained": status.drained,
         "login": None if of.connections.login is None else of.connections.login.report(),
     }
 

@@ -47,6 +47,8 @@ class UpstreamPool:
         self.upstreams = tuple(
             self._make(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
         )
+        self._drained: set[str] = set()
+        """The names of upstreams that an operator keeps new calls from."""
         self._replaced: tuple[Upstream, ...] = ()
         """Upstreams of earlier configurations, which may still serve requests."""
 
@@ -69,6 +71,19 @@ class UpstreamPool:
         self.attempts.serve(config.upstreams)
         for order, upstream in enumerate(upstreams):
             upstream.facts.place(order)
+            upstream.status.drain(upstream.name in self._drained)
+
+    def drain(self, name: str, drained: bool) -> bool:
+        """Keep new calls from an upstream, or let them come again. Returns whether there is one with this name.
+
+        That stays so when a reload replaces the upstream.
+        """
+        found = [upstream for upstream in self.upstreams if upstream.name == name]
+        if found:
+            (self._drained.add if drained else self._drained.discard)(name)
+        for upstream in found:
+            upstream.status.drain(drained)
+        return bool(found)
 
     async def close_replaced(self, upstreams: Iterable[Upstream]) -> None:
         """Close upstreams of earlier configurations, which serve no request any more."""
