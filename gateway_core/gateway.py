@@ -336,13 +336,6 @@ class Gateway(Reloadable):
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
-    def drain_upstream(self, name: str, drained: bool) -> bool:
-        """Keep new calls from an upstream, or let them come again; see `UpstreamPool.drain`."""
-        found = self.pool.drain(name, drained)
-        if found:
-            logger.info("an operator {} upstream {}", "drains" if drained else "resumes", name)
-        return found
-
     def tools(self, profile: str = "") -> dict[str, Any]:
         """The data of `rad mcp proxy tools`: what agents see, and how name conflicts were resolved; see `report`."""
         return report.tools(self.catalog, self.pool.upstreams, profile)

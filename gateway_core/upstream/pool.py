@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from loguru import logger
+
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig
 from gateway_core.limits.budget import MemoryBudget
@@ -81,6 +83,7 @@ class UpstreamPool:
         found = [upstream for upstream in self.upstreams if upstream.name == name]
         if found:
             (self._drained.add if drained else self._drained.discard)(name)
+            logger.info("an operator {} upstream {}", "drains" if drained else "resumes", name)
         for upstream in found:
             upstream.status.drain(drained)
         return bool(found)

@@ -125,5 +125,5 @@ def test_the_values_of_unknown_keys_and_those_of_the_gateway_are_hidden() -> Non
 
 @pytest.mark.parametrize("text", ["x", "a = [" * 3000])
 def test_what_is_no_toml_is_an_error(text: str) -> None:
-    with pytest.raises(ConfigError, match="TOML|nested"):
+    with pytest.raises(ConfigError, match=r"TOML|nested"):
         of(text)
