@@ -22,7 +22,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
-from gateway_core.control import Access, ControlPlane, report, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane, report, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
@@ -46,7 +46,7 @@ from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.auth import Logins
-from gateway_core.upstream.concealing import held_secrets
+from gateway_core.upstream.concealing import control_secrets, held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
@@ -69,6 +69,7 @@ class Gateway(Reloadable):
         config: Config,
         *,
         admin_token: str = "",
+        read_token: str = "",
         early: EarlyChildren | None = None,
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
@@ -78,6 +79,7 @@ class Gateway(Reloadable):
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
         upstream would get a credential that plugins read.
 
+        `admin_token` and `read_token`: of the control plane; an empty one lets no request in.
         `memory`: the upstreams' names as an earlier process recorded them.
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
@@ -88,7 +90,7 @@ class Gateway(Reloadable):
         chain = Chain(plugins.load(proxy.plugins, file))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
-        held = held or held_secrets(proxy, admin_token)
+        held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
         limits = proxy.limits
@@ -119,10 +121,13 @@ class Gateway(Reloadable):
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
+        self.browsers: Final = BrowserSessions()
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
-        self.control = ControlPlane(table(self), self, Access(admin_token), guard)
+        self.control = ControlPlane(table(self), self, Access(admin_token, read_token, self.browsers), guard)
         kept = (store, self.downstream, self.control, self._loop_lag)
-        parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
+        parts = Parts(
+            common, self.pool, self.health, held, self._open_logins, *kept, control_secrets(admin_token, read_token)
+        )
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
         self._server: DataPlane | None = None

@@ -76,6 +76,8 @@ TESTED_IN = {
     "hooks/test_observers.py": ("api/events.py", "api/verdict.py", "pipeline/observed.py"),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/logins/test_login.py": ("cli/logins/targets.py",),
+    "cli/live/test_ui.py": ("cli/live/token.py", "cli/logins/browser.py"),
+    "control/test_browsers.py": ("control/endpoints/browsers.py",),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
     "cli/test_instance.py": ("cli/state/lock_file.py",),
@@ -96,7 +98,7 @@ TESTED_IN = {
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": (
-        *("control/access.py", "control/plugin_pages.py", "control/report.py", "control/responses.py"),
+        *("control/plugin_pages.py", "control/report.py", "control/responses.py"),
         *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
         *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
         *("control/endpoints/upstreams.py", "control/table.py"),
