@@ -30,6 +30,7 @@ SUITES = {
     "acceptance": "the main job, with processes of the gateway and real agents",
     "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "conformance": "the clauses of the specification",
+    "dashboard": "the files that browsers load",
     "field": "servers and clients that are unusual or wrong, as people meet them",
     "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
@@ -67,7 +68,7 @@ TESTED_IN = {
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
     "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
-    "generations/test_reloads.py": ("generations/reloadable.py", "generations/source.py"),
+    "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
