@@ -27,6 +27,7 @@ from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
+from gateway_core.downstream.sessions.kept import KeptSessions
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
@@ -73,6 +74,7 @@ class Gateway(Reloadable):
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
         logins: Path | None = None,
+        sessions: Path | None = None,
         source: Source | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
@@ -81,7 +83,8 @@ class Gateway(Reloadable):
         `memory`: the upstreams' names as an earlier process recorded them.
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
-        `logins`: the file of the logins at upstreams. `source`: where `reload` takes the configuration from, if it can.
+        `logins`: the file of the logins at upstreams. `sessions`: the file of agents' sessions between two runs.
+        `source`: where `reload` takes the configuration from, if it can.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -106,6 +109,7 @@ class Gateway(Reloadable):
             pipeline=first.pipeline,
             catalog=first.catalog,
             store=store,
+            kept=KeptSessions(sessions),
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
@@ -199,6 +203,7 @@ class Gateway(Reloadable):
         self._entered = True
         try:
             if listen:
+                await self.sessions.recall(self.config.proxy.limits.session_idle)
                 server = self.downstream.http_server()
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
@@ -283,6 +288,7 @@ class Gateway(Reloadable):
                 polling.cancel()
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
+            steps.push_async_callback(self.sessions.keep, self.config.proxy.limits.session_idle)
         if self._serving:
             logger.info("stopped")
 

@@ -30,6 +30,7 @@ SUITES = {
     "acceptance": "the main job, with processes of the gateway and real agents",
     "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "conformance": "the clauses of the specification",
+    "dashboard": "the files that browsers load",
     "field": "servers and clients that are unusual or wrong, as people meet them",
     "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
