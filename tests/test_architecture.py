@@ -41,6 +41,7 @@ SUITES = {
     "test_docs.py": "the pages",
     "test_fuzz.py": "fuzz/",
     "test_one_way.py": "that every call passes one pipeline",
+    "test_smoke.py": "that a gateway with all of it starts",
     "test_public_api.py": "what plugins may import",
     "test_third_party_plugin.py": "a plugin that is built and installed as its users would",
     "cli/test_pages.py": "pages whose blocks are copied and run",
