@@ -55,6 +55,7 @@ SUITES = {
     "upstream/test_memory.py": "large messages of servers against the memory budget, on every transport",
     "upstream/test_inline_calls.py": "inline calls, from the pipeline to the wire",
     "upstream/test_inline_transports.py": "the same on every transport",
+    "upstream/test_trace_context.py": "trace context, from the agent's request to the wire",
 }
 """Folders and files of tests that belong to no single module, and what they test."""
 TESTED_IN = {
@@ -63,7 +64,7 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
-    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/progress.py"),
+    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/no_answer.py", "exchange/progress.py"),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
