@@ -72,7 +72,8 @@ class Parts:
     downstream: Downstream
     control: ControlPlane
     loop_lag: LoopLag
-    admin_token: str
+    control_secrets: tuple[Secret, ...]
+    """The tokens of the control plane."""
 
 
 class Reloads:
@@ -168,7 +169,7 @@ class Reloads:
         return config
 
     def _hide(self, secrets: Iterable[Secret]) -> None:
-        self._parts.held.hold((*secrets, Secret("the admin token", self._parts.admin_token)))
+        self._parts.held.hold((*secrets, *self._parts.control_secrets))
 
     async def _apply(
         self,
