@@ -87,6 +87,7 @@ def disabled(config: UpstreamConfig) -> dict[str, Any]:
         "state": "disabled",
         "lists": "none",
         "warnings": [],
+        "drained": False,
         **none,
         **counts,
     }

@@ -6,7 +6,17 @@ from typing import Protocol
 
 from gateway_core.control import plugin_pages
 from gateway_core.control.endpoint import AnyEndpoint
-from gateway_core.control.endpoints import browsers, calls, catalog, configuration, health, sessions, state, upstreams
+from gateway_core.control.endpoints import (
+    browsers,
+    calls,
+    catalog,
+    configuration,
+    health,
+    sessions,
+    state,
+    trials,
+    upstreams,
+)
 
 
 class Operations(
@@ -18,6 +28,7 @@ class Operations(
     plugin_pages.Operations,
     sessions.Operations,
     state.Operations,
+    trials.Operations,
     upstreams.Operations,
     Protocol,
 ):
@@ -26,5 +37,5 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration)
+    parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration, trials)
     return tuple(endpoint for part in parts for endpoint in part.endpoints(operations))

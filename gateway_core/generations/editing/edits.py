@@ -21,7 +21,7 @@ from gateway_core.errors import ConfigError, EditRefused, FileProblem, OutdatedE
 from gateway_core.generations.draft import Draft, unwritable, version_of
 from gateway_core.generations.editing import powers
 from gateway_core.generations.editing.concealed import FileText
-from gateway_core.generations.editing.keyed import KeyChange, changed
+from gateway_core.generations.editing.keyed import Change, KeyChange, changed
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Prepared, Source
 
@@ -120,7 +120,7 @@ class Edits:
         """
         return await self._apply(lambda before: before.restored(self._given(text)), version)
 
-    async def change(self, changes: Sequence[KeyChange], version: str | None = None) -> tuple[Report, str]:
+    async def change(self, changes: Sequence[Change], version: str | None = None) -> tuple[Report, str]:
         """Change single keys of the file, and put it in force; returns and raises as `replace`."""
 
         def edited(before: FileText) -> FileText:

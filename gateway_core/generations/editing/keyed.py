@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, get_origin
+from typing import Any, Final, Protocol, get_origin
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -34,9 +34,18 @@ _BARE_BREAK: Final = re.compile(r"(?<!\r)\n")
 """A line break that is not one of Windows."""
 
 
+class Change(Protocol):
+    """A new value for a key; None removes the key."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """A new value for a key; None removes the key."""
+    """Implements `Change`."""
 
     key: str
     value: Any
@@ -49,7 +58,7 @@ class _WrongKeyError(Exception):
 _LAYOUT: Final = "cannot be changed in place because of the layout of the file; change its text instead"
 
 
-def changed(text: str, changes: Sequence[KeyChange], file: str) -> str:
+def changed(text: str, changes: Sequence[Change], file: str) -> str:
     """The text of a configuration file, which is valid TOML, with changes. `file`: its path, for messages.
 
     Raises `ConfigError` for keys that lead nowhere, and for a layout in which a change in place is not possible.
@@ -71,7 +80,7 @@ def changed(text: str, changes: Sequence[KeyChange], file: str) -> str:
     return _BARE_BREAK.sub("\r\n", text) if of_windows else text
 
 
-def _problem(file: str, change: KeyChange, what: str) -> FileProblem:
+def _problem(file: str, change: Change, what: str) -> FileProblem:
     return FileProblem(file, None, f"mcp.proxy.{one_line(change.key[:_MAX_KEY])}", what)
 
 
