@@ -48,6 +48,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import held_secrets
 from gateway_core.upstream.health import HealthMonitor
+from gateway_core.upstream.lists.kept_lists import KeptLists
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import UpstreamEvents
@@ -73,6 +74,7 @@ class Gateway(Reloadable):
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
         logins: Path | None = None,
+        lists: Path | None = None,
         source: Source | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
@@ -81,7 +83,8 @@ class Gateway(Reloadable):
         `memory`: the upstreams' names as an earlier process recorded them.
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
-        `logins`: the file of the logins at upstreams. `source`: where `reload` takes the configuration from, if it can.
+        `logins`: the file of the logins at upstreams. `lists`: the folder of the upstreams' last known lists.
+        `source`: where `reload` takes the configuration from, if it can.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -95,7 +98,10 @@ class Gateway(Reloadable):
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
         known = self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
-        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=known, public_url=self._public_url)
+        kept = KeptLists(lists, held.clean)
+        self.pool = UpstreamPool(
+            proxy, early, events, held, self.budget, logins=known, public_url=self._public_url, kept=kept
+        )
         self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
         common = Common(self.budget, self.health.wait_first_lists, held.clean, self.pool.attempts)
         first = generation(config, chain, self.pool.upstreams, common, memory=memory)
@@ -120,8 +126,8 @@ class Gateway(Reloadable):
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
-        kept = (store, self.downstream, self.control, self._loop_lag)
-        parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
+        others = (store, self.downstream, self.control, self._loop_lag)
+        parts = Parts(common, self.pool, self.health, held, self._open_logins, *others, admin_token)
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
         self._server: DataPlane | None = None
@@ -204,6 +210,7 @@ class Gateway(Reloadable):
             for note in self.catalog.notes():
                 logger.info("{}", note)
             await self._logins.load(LOGINS_PATIENCE)
+            await self.pool.keep_lists_of(self.config.disabled)
             self.health.start()
             self._loop_lag.start()
             self._polling = [

@@ -27,7 +27,7 @@ from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.serving.file_source import FileSource, Log, changes_of
 from gateway_core.cli.serving.launch import Launch
-from gateway_core.cli.settings import logins_file, names_file
+from gateway_core.cli.settings import lists_folder, logins_file, names_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
@@ -207,9 +207,19 @@ async def _gateway(
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
-        logins = None if config.path is None else logins_file(config.path, state_folder(config.path))
+        logins = lists = None
+        if config.path is not None:
+            folder = state_folder(config.path)
+            logins, lists = logins_file(config.path, folder), lists_folder(config.path, folder)
         gateway = Gateway(
-            config, admin_token=admin_token, early=early, memory=memory, held=held, logins=logins, source=source
+            config,
+            admin_token=admin_token,
+            early=early,
+            memory=memory,
+            held=held,
+            logins=logins,
+            lists=lists,
+            source=source,
         )
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         keep_freed_memory()
