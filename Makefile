@@ -1,6 +1,6 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults floods fuzz check fix docs e2e soak crowd conformance compatibility bench peers guard clean
+.PHONY: help install demo test faults floods fuzz check fix docs vendor e2e soak crowd conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -47,6 +47,9 @@ fix: install  ## fix what ruff can fix, and format
 
 docs: install  ## write the pages that are made from the code
 	.venv/bin/python -m gateway_core.config.docs
+
+vendor: e2e/.venv/.installed  ## copy the libraries of the dashboard from npm, with their versions and hashes
+	e2e/.venv/bin/python e2e/dashboard/vendor.py
 
 e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/promtool/.installed  ## run the gateway with third-party servers and clients
 	.venv/bin/pytest e2e $(ARGS)

@@ -22,11 +22,12 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
-from gateway_core.control import ControlPlane, report
+from gateway_core.control import Access, ControlPlane, report, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
+from gateway_core.downstream.sessions.kept import KeptSessions
 from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
@@ -75,16 +76,17 @@ class Gateway(Reloadable):
         held: HeldSecrets | None = None,
         logins: Path | None = None,
         lists: Path | None = None,
+        sessions: Path | None = None,
         source: Source | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
         upstream would get a credential that plugins read.
 
-        `memory`: the upstreams' names as an earlier process recorded them.
-        `early`: child processes of upstreams that already run; the caller keeps the unused ones.
-        `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
-        `logins`: the file of the logins at upstreams. `lists`: the folder of the upstreams' last known lists.
-        `source`: where `reload` takes the configuration from, if it can.
+        `memory`: the upstreams' names as an earlier process recorded them. `early`: child processes of upstreams that
+        already run; the caller keeps the unused ones. `held`: the secrets to hide in everything that leaves the
+        gateway; by default those of `config`. `logins`: the file of the logins at upstreams. `lists`: the folder of
+        their last known lists. `sessions`: the file of agents' sessions between two runs. `source`: where `reload`
+        takes the configuration from, if it can.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -97,7 +99,7 @@ class Gateway(Reloadable):
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
-        known = self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
+        known = self._logins = Logins(logins if any(it.has_login for it in proxy.upstreams) else None, held)
         kept = KeptLists(lists, held.clean)
         self.pool = UpstreamPool(
             proxy, early, events, held, self.budget, logins=known, public_url=self._public_url, kept=kept
@@ -112,6 +114,7 @@ class Gateway(Reloadable):
             pipeline=first.pipeline,
             catalog=first.catalog,
             store=store,
+            kept=KeptSessions(sessions),
             events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
@@ -125,7 +128,8 @@ class Gateway(Reloadable):
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
-        self.control = ControlPlane(self, admin_token, HostGuard(proxy.control.host, proxy.allowed_hosts))
+        guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
+        self.control = ControlPlane(table(self), self, Access(admin_token), guard)
         others = (store, self.downstream, self.control, self._loop_lag)
         parts = Parts(common, self.pool, self.health, held, self._open_logins, *others, admin_token)
         reloads = Reloads(parts, first)
@@ -183,7 +187,7 @@ class Gateway(Reloadable):
         self.catalog.drop_view(principal, tell=tell)
 
     async def _open_logins(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        if self._logins_file is not None and _need_logins(upstreams):
+        if self._logins_file is not None and any(it.has_login for it in upstreams):
             await self._logins.use(self._logins_file, LOGINS_PATIENCE)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -204,6 +208,7 @@ class Gateway(Reloadable):
         self._entered = True
         try:
             if listen:
+                await self.sessions.recall(self.config.proxy.limits.session_idle)
                 server = self.downstream.http_server()
                 await server.start(self.config.proxy.host, self.config.proxy.port)
                 self._server = server
@@ -289,6 +294,7 @@ class Gateway(Reloadable):
                 polling.cancel()
             if self._server is not None:
                 steps.push_async_callback(self._server.close, 0.0)
+            steps.push_async_callback(self.sessions.keep, self.config.proxy.limits.session_idle)
         if self._serving:
             logger.info("stopped")
 
@@ -343,7 +349,3 @@ class Gateway(Reloadable):
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
         return report.tool(self.catalog, name, profile)
-
-
-def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:
-    return any(it.auth is not None and it.auth.grant == "authorization_code" for it in upstreams)

@@ -30,6 +30,7 @@ SUITES = {
     "acceptance": "the main job, with processes of the gateway and real agents",
     "catalog/test_restarts.py": "names over time, from the fetched lists to the names file",
     "conformance": "the clauses of the specification",
+    "dashboard": "the files that browsers load",
     "field": "servers and clients that are unusual or wrong, as people meet them",
     "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
@@ -95,7 +96,13 @@ TESTED_IN = {
     "cli/test_init.py": ("config/template.py",),
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
-    "control/test_app.py": ("control/report.py",),
+    "control/test_app.py": (
+        *("control/access.py", "control/plugin_pages.py", "control/report.py", "control/responses.py"),
+        *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
+        *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
+        *("control/endpoints/upstreams.py", "control/table.py"),
+    ),
+    "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_calls.py": (
         *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),

@@ -70,6 +70,8 @@ class AuthenticationEnded(msgspec.Struct, frozen=True):
     """The plugin that recognised the credentials; empty if none did."""
     reason: str
     """Why they were refused, for the operator; empty for `principal`."""
+    generation: int = 1
+    """The number of the configuration that judged them; see `CallEnded.generation`."""
 
 
 Event: TypeAlias = CallEnded | AuthenticationEnded

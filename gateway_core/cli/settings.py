@@ -52,6 +52,11 @@ def logins_file(path: Path, folder: Path) -> Path:
     return folder / path.with_suffix(".logins").name
 
 
+def sessions_file(path: Path, folder: Path) -> Path:
+    """The file of the sessions of agents between two runs: `mcp-proxy.sessions` in the state folder."""
+    return folder / path.with_suffix(".sessions").name
+
+
 def require_enabled(config: Config) -> None:
     """Raise `UsageError` unless the file says `enable = true`."""
     if not config.proxy.enable:

@@ -106,16 +106,10 @@ def plugin_entries(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple
     An entry that is wrong is replaced by one that is switched off, so that the others keep their index. Empty if the
     file cannot be trusted or read.
     """
-    try:
-        text = _read(path, trusted=env.get(TRUST_VARIABLE) == "1")
-        raw, lines = tomllib.loads(text), scan(text)
-    except (ConfigError, ValueError, RecursionError):
+    known = _proxy_of(path, env)
+    if known is None:
         return ()
-    filled = fill(raw, env, path.absolute().parent)
-    mcp = filled.data.get("mcp")
-    proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
-    if not isinstance(proxy, dict):
-        return ()
+    proxy, filled, lines = known
     found: dict[str, Any] = {}
     if isinstance(listed := proxy.get("plugins"), list):
         found["plugins"] = tuple(_entry_of(entry, index, lines, filled) for index, entry in enumerate(listed))
@@ -124,6 +118,27 @@ def plugin_entries(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple
     lacking = {where[3] for where, _ in filled.problems if where[:3] == PLUGINS and len(where) > 3}
     expanded = expand(ProxyConfig().model_copy(update=found), lines).plugins
     return tuple((entry, index not in lacking) for index, entry in enumerate(expanded))
+
+
+def profile_names(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The names of the profiles of a file that `load` may refuse. Empty if it cannot be trusted or read."""
+    known = _proxy_of(path, env)
+    listed = None if known is None else known[0].get("profiles")
+    names = [one.get("name") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _proxy_of(path: FilePath, env: Mapping[str, str]) -> tuple[dict[str, Any], Interpolated, dict[Path, int]] | None:
+    """The table `[mcp.proxy]` of a file, with placeholders filled in; None if the file cannot be trusted or read."""
+    try:
+        text = _read(path, trusted=env.get(TRUST_VARIABLE) == "1")
+        raw, lines = tomllib.loads(text), scan(text)
+    except (ConfigError, ValueError, RecursionError):
+        return None
+    filled = fill(raw, env, path.absolute().parent)
+    mcp = filled.data.get("mcp")
+    proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
+    return (proxy, filled, lines) if isinstance(proxy, dict) else None
 
 
 def _entry_of(entry: Any, index: int, lines: dict[Path, int], filled: Interpolated) -> PluginEntry:

@@ -165,6 +165,11 @@ class UpstreamConfig(Section):
         return self.auth is not None and self.auth.identity == "user"
 
     @property
+    def has_login(self) -> bool:
+        """Whether a person logs in for it with a browser."""
+        return self.auth is not None and self.auth.grant == "authorization_code"
+
+    @property
     def has_identities(self) -> bool:
         """Whether requests go out in the names of agents, so that the server can tell them apart."""
         of_agents = self.auth is not None and self.auth.grant == "token_exchange"

@@ -33,6 +33,11 @@ _SSE = """\
 # An MCP server with the older HTTP and SSE transport, behind OAuth:
 """
 
+_LOGIN = """\
+# An MCP server that wants a login with a browser. `rad mcp proxy login wiki` logs in once, for all agents. If the table
+# also has identity = "user", the user of each agent logs in, and the gateway calls the server as that person:
+"""
+
 _PLUGINS = """\
 # The plugins, in the order in which they run. A file without a list gets exactly these; a file with a list gets what
 # it lists. Swapping one for another is a change of its name: routing_roundrobin spreads calls over all upstreams of
@@ -55,6 +60,8 @@ def default_file() -> str:
         "client_id": "gateway",
         "client_secret": "${TICKETS_CLIENT_SECRET}",
     }
+    login = {"name": "wiki", "transport": "http", "url": "https://wiki.example.com/mcp"}
+    code = {"grant": "authorization_code"}
     blocks = [
         _INTRO,
         _table("[mcp.proxy]", {"enable": True, **proxy}),
@@ -63,6 +70,8 @@ def default_file() -> str:
         _UPSTREAMS + _commented(_table("[[mcp.proxy.upstreams]]", stdio)),
         _HTTP + _commented("\n".join(_table("[[mcp.proxy.upstreams]]", item) for item in (primary, backup))),
         _SSE + _commented(_table("[[mcp.proxy.upstreams]]", sse) + "\n" + _table("[mcp.proxy.upstreams.auth]", auth)),
+        _LOGIN
+        + _commented(_table("[[mcp.proxy.upstreams]]", login) + "\n" + _table("[mcp.proxy.upstreams.auth]", code)),
         "# What is logged, which keys are hidden in it besides the usual names and shapes of secrets, and how many\n"
         "# calls of one tool an agent may make in a minute (0: no limit).\n"
         "# To log no payloads at all: log_requests = false and log_responses = false.\n"

@@ -1,11 +1,14 @@
 """The control plane: what operators see and do, on a listener that agents do not use.
 
-`app` is the aiohttp application, `listener` its TCP server; both reach the gateway only through `Operations`. `report`
-and `live` make the JSON values for it. The control plane runs whether or not agents are served.
+`endpoints/` has the endpoints, one module for each subject, and `table` joins them; they reach the gateway only through
+`Operations`. `app` is the aiohttp application that serves them, `listener` its TCP server. `report` and `live` make
+JSON values. The control plane runs whether or not agents are served.
 """
 
 from __future__ import annotations
 
+from gateway_core.control.access import Access
 from gateway_core.control.listener import ControlPlane
+from gateway_core.control.table import Operations, table
 
-__all__ = ["ControlPlane"]
+__all__ = ["Access", "ControlPlane", "Operations", "table"]

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final, cast
 
 from aiohttp import web
 
-from gateway_core.control.app import Operations, application
+from gateway_core.control.access import Access
+from gateway_core.control.app import application
+from gateway_core.control.endpoint import AnyEndpoint
+from gateway_core.control.plugin_pages import Operations
 from gateway_core.http1.hosts import HostGuard, base_url
 
 MAX_CONNECTIONS: Final = 64
 """Maximum open connections; one more aborts the oldest, so that idle ones do not lock operators out."""
 CONNECTION_TIME: Final = 10.0
 """Seconds from accepting a connection until it is aborted; a request takes milliseconds."""
+MAX_STREAMS: Final = 16
+"""Maximum open event streams. They do not count as connections, and take no place of those."""
+STREAM_TIME: Final = 3600.0
+"""Seconds until an event stream is aborted; its reader opens another one."""
 MAX_HEADERS: Final = 64
 MAX_FIELD: Final = 8 * 1024
 """Bytes of the request line and of each header."""
@@ -27,9 +35,11 @@ _silent.addFilter(lambda _: False)  # unlike `disabled`, stays set when logging 
 class ControlPlane:
     """The TCP server for operators. Call `start` once, then `close`; it cannot start again."""
 
-    def __init__(self, operations: Operations, token: str, guard: HostGuard) -> None:
+    def __init__(
+        self, endpoints: Sequence[AnyEndpoint], operations: Operations, access: Access, guard: HostGuard
+    ) -> None:
         self._runner = web.AppRunner(
-            application(operations, token, lambda: self._guard, self._give_time),
+            application(endpoints, operations, access, lambda: self._guard, self),
             access_log=None,
             logger=_silent,
             lingering_time=0.0,
@@ -41,6 +51,7 @@ class ControlPlane:
         self._guard = guard
         self._listener: asyncio.Server | None = None
         self._open: dict[_Connection, None] = {}
+        self._streams: dict[_Connection, None] = {}
         self.host = ""
         """Numeric address of the listener; empty before `start`."""
         self.port = 0
@@ -71,15 +82,29 @@ class ControlPlane:
             return
         listener, self._listener = self._listener, None
         listener.close()
-        for connection in list(self._open):
+        for connection in [*self._open, *self._streams]:
             connection.abort()
         await self._runner.cleanup()
 
-    def _give_time(self, request: web.Request, seconds: float) -> None:
+    def give_time(self, request: web.Request, seconds: float) -> None:
         """Let the connection of a request last `seconds` from now."""
-        for connection in self._open:
-            if connection.carries(request):
-                connection.end_after(seconds)
+        if (connection := self._of(request)) is not None:
+            connection.end_after(seconds)
+
+    def keep(self, request: web.Request) -> asyncio.Event | None:
+        """Keep the connection of a request for an event stream. None if too many are open.
+
+        Returns the event that is set when the connection ends.
+        """
+        connection = self._of(request)
+        if connection is None or len(self._streams) >= MAX_STREAMS:
+            return None
+        connection.become_stream(self._streams)
+        return connection.ended
+
+    def _of(self, request: web.Request) -> _Connection | None:
+        """The open connection that a request came on."""
+        return next((it for it in self._open if it.carries(request)), None)
 
     def _connection(self) -> _Connection:
         assert self._runner.server is not None, "set up by `start`"
@@ -93,6 +118,7 @@ class _Connection(asyncio.Protocol):
         """`everyone`: all open connections, oldest first."""
         self._inner = inner
         self._everyone = everyone
+        self.ended: Final = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -114,10 +140,18 @@ class _Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
 
+    def become_stream(self, streams: dict[_Connection, None]) -> None:
+        """Carry an event stream from now on. `streams`: all connections that do."""
+        self._everyone.pop(self, None)
+        self._everyone = streams
+        streams[self] = None
+        self.end_after(STREAM_TIME)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._everyone.pop(self, None)
+        self.ended.set()
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -24,6 +24,7 @@ from gateway_core.downstream.duplex import ModernRequests
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp
+from gateway_core.downstream.sessions.kept import KeptSessions
 from gateway_core.downstream.sessions.sessions import SessionEvents, Sessions
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
@@ -69,10 +70,12 @@ class Downstream:
         ready: Callable[[], bool],
         pages: QuestionPages | None = None,
         attempts: LoginAttempts = NO_ATTEMPTS,
+        kept: KeptSessions | None = None,
     ) -> None:
-        """`store` keeps the records of legacy sessions. `ready`: whether `/readyz` answers 200.
+        """`store` keeps the records of legacy sessions; `kept` has those of an earlier process.
 
-        `pages`: those on which people answer questions. `attempts`: the logins of principals in progress.
+        `ready`: whether `/readyz` answers 200. `pages`: those on which people answer questions. `attempts`: the logins
+        of principals in progress.
         """
         self._config = config
         self._budget = budget
@@ -90,10 +93,10 @@ class Downstream:
         self._calls = Calls(pipeline, self.gate)
         check_open, call = self.gate.check_open, self._calls.call
         timeout = config.question_timeout
-        self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget)
+        self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget, kept=kept)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
         self._legacy = Legacy(current, self._calls, self.sessions)
-        self._authentication = self._authentication_for(config, authenticators)
+        self._authentication = self._authentication_for(config, authenticators, pipeline.generation)
         self._app: App | None = None
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
@@ -128,9 +131,9 @@ class Downstream:
         return self._server
 
     @staticmethod
-    def _authentication_for(config: ProxyConfig, authenticators: Authenticators) -> Authentication:
+    def _authentication_for(config: ProxyConfig, authenticators: Authenticators, generation: int) -> Authentication:
         proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
-        return Authentication(authenticators, proxies, anonymous=config.anonymous)
+        return Authentication(authenticators, proxies, anonymous=config.anonymous, generation=generation)
 
     def use(self, config: ProxyConfig, now: InForce) -> None:
         """Serve agents by another configuration from now on. Requests in flight end by the one that they began in."""
@@ -142,9 +145,9 @@ class Downstream:
         known = by_proxies and self._authenticators.asks_as(now.authenticators)
         self._authenticators = now.authenticators
         if known:
-            self._authentication.use(now.authenticators)
+            self._authentication.use(now.authenticators, now.pipeline.generation)
         else:
-            self._authentication = self._authentication_for(config, now.authenticators)
+            self._authentication = self._authentication_for(config, now.authenticators, now.pipeline.generation)
         if self._app is not None and self._server is not None:
             presenting = Presenting.of(config)
             self._app.use(

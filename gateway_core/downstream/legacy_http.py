@@ -19,7 +19,7 @@ from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADER, accepts, require_stream, session_of
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.sessions import Sessions
-from gateway_core.downstream.streams.event_store import StoredStream
+from gateway_core.downstream.streams.event_store import StoredStream, is_of_standalone
 from gateway_core.downstream.streams.stream import PostResponse
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.http1.application import Client
@@ -124,13 +124,14 @@ class LegacyHttp:
     def _stream(self, session: LiveSession, last_event: str | None) -> tuple[StoredStream, int | None]:
         """The stream that a GET requests, and the number of the last event that the agent has. Raises `HttpError`.
 
-        400 for an event that no stream can be resumed from: 404 would mean that the session has ended.
+        400 for an event that no stream can be resumed from: 404 would mean that the session has ended. After a restart,
+        a new standalone stream takes the place of one that ended with the earlier process.
         """
-        if not last_event:
+        found = session.kept.find(last_event) if last_event else None
+        if not last_event or (found is None and session.resumed and is_of_standalone(last_event)):
             if session.record.streams >= MAX_STREAMS:
                 raise busy(f"this session has {MAX_STREAMS} streams open, which is the limit", 429)
             return session.keep(session.mailbox), None
-        found = session.kept.find(last_event)
         if found is None:
             problem = f"{LAST_EVENT_HEADER} names no event after which a stream of this session can go on"
             raise HttpError(400, f"{problem}; a GET without it opens a new one")

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gateway_core.config import Config, PluginEntry, UpstreamConfig
+from gateway_core.config import Config, OverrideConfig, PluginEntry, ProfileConfig, UpstreamConfig
 from gateway_core.config.sections import Section
 
 RESTART: Final[Mapping[str, str]] = {
@@ -39,16 +39,22 @@ ELSEWHERE: Final[Mapping[str, str]] = {
 """Keys whose changes show in another place."""
 
 How: TypeAlias = Literal["added", "removed", "changed", "enabled", "disabled", "moved"]
-Named = TypeVar("Named", UpstreamConfig, PluginEntry)
+Table: TypeAlias = Literal["upstream", "profile", "plugin"]
+"""The tables of the file that have names."""
+Named = TypeVar("Named", UpstreamConfig, ProfileConfig, PluginEntry)
+MAX_DETAILS: Final = 20
+"""Keys of one table that a change names."""
+MAX_NAME: Final = 100
+"""Characters of a name by which a table in a list is named; a longer one is named by its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One difference."""
 
-    kind: Literal["upstream", "plugin", "setting"]
+    kind: Literal["upstream", "profile", "plugin", "setting"]
     name: str
-    """The name of the upstream or plugin, or the dotted key below `mcp.proxy`."""
+    """The name of the upstream, profile or plugin, or the dotted key below `mcp.proxy`."""
     how: How
     details: tuple[str, ...] = ()
     """The keys that changed, with their values before and after if those are never secret."""
@@ -66,11 +72,13 @@ class Change:
 
 
 def compare(before: Config, after: Config) -> tuple[Change, ...]:
-    """The differences, in the order of the file: settings, upstreams, plugins."""
+    """The differences, in the order of the file: settings, upstreams, profiles, plugins."""
     old, new = before.proxy, after.proxy
     found = [*_settings(old, new)]
     old_upstreams, new_upstreams = (_upstreams_of(config) for config in (before, after))
     found += _named("upstream", old_upstreams, new_upstreams, _upstream_keys)
+    old_profiles, new_profiles = ({it.name: it for it in proxy.profiles} for proxy in (old, new))
+    found += _named("profile", old_profiles, new_profiles, _profile_keys)
     found += _named("plugin", _by_name(old.plugins), _by_name(new.plugins), _plugin_keys)
     return tuple(found)
 
@@ -88,7 +96,7 @@ def applicable(before: Config, after: Config) -> Config:
 def _settings(old: Section, new: Section, prefix: str = "") -> Iterator[Change]:
     for key, field in type(old).model_fields.items():
         name = f"{prefix}{key}"
-        if name in ELSEWHERE or name in {"upstreams", "plugins"} or key in old.not_in_file:
+        if name in ELSEWHERE or name in {"upstreams", "profiles", "plugins"} or key in old.not_in_file:
             continue
         mine, its = getattr(old, key), getattr(new, key)
         if mine == its:
@@ -126,7 +134,7 @@ def _by_name(entries: Sequence[PluginEntry]) -> dict[str, PluginEntry]:
 
 
 def _named(
-    kind: Literal["upstream", "plugin"],
+    kind: Table,
     old: Mapping[str, Named],
     new: Mapping[str, Named],
     keys: Callable[[Named, Named], tuple[str, ...]],
@@ -135,14 +143,23 @@ def _named(
     for name, its in new.items():
         mine = old.get(name)
         if mine is None:
-            yield Change(kind, name, "added", () if its.enabled else ("disabled",))
-        elif mine.enabled != its.enabled:
-            yield Change(kind, name, "enabled" if its.enabled else "disabled")
-        elif its.enabled and (changed := keys(mine, its)):
-            yield Change(kind, name, "changed", changed)
-    both = {name for name, its in new.items() if its.enabled and name in old and old[name].enabled}
+            yield Change(kind, name, "added", () if _is_enabled(its) else ("disabled",))
+        elif _is_enabled(mine) != _is_enabled(its):
+            yield Change(kind, name, "enabled" if _is_enabled(its) else "disabled")
+        elif _is_enabled(its) and (changed := keys(mine, its)):
+            yield Change(kind, name, "changed", _bounded(changed))
+    both = {name for name, its in new.items() if _is_enabled(its) and name in old and _is_enabled(old[name])}
     for name in _moved([name for name in old if name in both], [name for name in new if name in both]):
         yield Change(kind, name, "moved")
+
+
+def _is_enabled(table: UpstreamConfig | ProfileConfig | PluginEntry) -> bool:
+    return isinstance(table, ProfileConfig) or table.enabled
+
+
+def _bounded(details: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(details) - MAX_DETAILS
+    return details if more <= 0 else (*details[:MAX_DETAILS], f"{more} more")
 
 
 def _moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
@@ -171,7 +188,57 @@ def _upstream_keys(old: UpstreamConfig, new: UpstreamConfig) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _profile_keys(old: ProfileConfig, new: ProfileConfig) -> tuple[str, ...]:
+    return tuple(_differences(old, new, ""))
+
+
 def _plugin_keys(old: PluginEntry, new: PluginEntry) -> tuple[str, ...]:
-    keys = sorted(old.settings.keys() | new.settings.keys())
-    found = [key for key in keys if old.settings.get(key) != new.settings.get(key)]
-    return tuple(found) if old.on_error == new.on_error else (*found, f"on_error {old.on_error} -> {new.on_error}")
+    found = tuple(_differences(old.settings, new.settings, ""))
+    return found if old.on_error == new.on_error else (*found, f"on_error {old.on_error} -> {new.on_error}")
+
+
+def _differences(mine: Any, its: Any, path: str) -> Iterator[str]:
+    """The dotted paths of the keys that differ. `[2]` is the third of a list; a table there is named if it has a name.
+
+    A list of other values differs as a whole.
+    """
+    if mine == its:
+        return
+    if isinstance(mine, Section) and isinstance(its, Section) and type(mine) is type(its):
+        for key, field in type(mine).model_fields.items():
+            before, after = getattr(mine, key), getattr(its, key)
+            shown = _values(field, before, after) if before != after else ()
+            for found in _differences(before, after, _joined(path, key)):
+                yield " ".join((found, *shown))
+    elif isinstance(mine, Mapping) and isinstance(its, Mapping):
+        for key in sorted(mine.keys() | its.keys(), key=str):
+            yield from _differences(mine.get(key), its.get(key), _joined(path, str(key)))
+    elif (old := _tables(mine)) and (new := _tables(its)):
+        for name in {**old, **new}:
+            place = f"{path}{name}"
+            how = "added" if name not in old else "removed" if name not in new else ""
+            yield from (f"{place} {how}",) if how else _differences(old[name], new[name], place)
+        if list(old) != list(new) and old.keys() == new.keys():
+            yield f"the order of {path}"
+    else:
+        yield path
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _tables(value: Any) -> dict[str, Any]:
+    """The tables of a list by name, or by place if they have none; empty for anything else."""
+    if not isinstance(value, list | tuple) or not all(isinstance(one, Section | Mapping) for one in value):
+        return {}
+    names = [_name_of(one) for one in value]
+    if all(names) and len(set(names)) == len(names):
+        return {f".{name}": one for name, one in zip(names, value, strict=True)}
+    return {f"[{at}]": one for at, one in enumerate(value)}
+
+
+def _name_of(table: Section | Mapping[str, Any]) -> str:
+    """The name of a table in a list; empty if it has none that can be shown."""
+    name = table.tool if isinstance(table, OverrideConfig) else table.get("name") if isinstance(table, Mapping) else ""
+    return name if isinstance(name, str) and len(name) <= MAX_NAME and name.isprintable() else ""

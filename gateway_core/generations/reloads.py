@@ -214,10 +214,10 @@ class Reloads:
         after.input_required.pages.limit_to(limits.parked_calls)
         after.input_required.of_plugins.counted_by(parts.downstream.gate)
         parts.control.allow(HostGuard(proxy.control.host, proxy.allowed_hosts))
-        parts.loop_lag.use(packages(after.chain))
         self._earlier_calls += before.pipeline.calls
         self.current = after
         self._retiring.append(before)
+        self._name_plugins()
         task = asyncio.get_running_loop().create_task(self._retire(before), name=f"retire generation {before.number}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -245,6 +245,7 @@ class Reloads:
         gone = self._only_in(old)
         others = [plugin for it in self.live if it is not old for plugin in it.chain.plugins]
         self._retiring.remove(old)
+        self._name_plugins()
         parts.downstream.retire(old.pipeline)
         await _logged(old.chain.leave(others))
         await _logged(parts.health.forget(gone))
@@ -254,6 +255,10 @@ class Reloads:
             self._hide(_secrets(self.live))
         if gone:
             logger.info("closed after a reload: {}", count(len(gone), "upstream"))
+
+    def _name_plugins(self) -> None:
+        """Let reports of a blocked event loop name the plugins of all generations that serve requests."""
+        self._parts.loop_lag.use({package: name for it in self.live for package, name in packages(it.chain).items()})
 
     def _in_use(self, old: Generation) -> bool:
         return bool(old.in_flight or old.chain.asked or any(it.facts.in_flight for it in self._only_in(old)))

@@ -156,7 +156,7 @@ def test_the_new_file_states_the_defaults() -> None:
 def test_all_examples_of_the_new_file_load_when_they_are_taken() -> None:
     proxy = loads(uncommented(default_file()), Path("x.toml"), ENV).proxy
     assert {item.transport for item in proxy.upstreams} == {"stdio", "http", "sse"}
-    assert proxy.upstreams[-1].auth is not None
+    assert [item.auth.grant for item in proxy.upstreams if item.auth] == ["client_credentials", "authorization_code"]
     assert [entry.name for entry in proxy.plugins] == list(DEFAULT_PLUGINS)
 
 

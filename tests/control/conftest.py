@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_core.control import ControlPlane
+from gateway_core.control import Access, ControlPlane, table
+from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
@@ -93,6 +94,11 @@ class FakeOperations:
         return data.replace(b"hush", b"[REDACTED]")
 
 
+def plane_of(operations: FakeOperations, guard: HostGuard, token: str, *more: AnyEndpoint) -> ControlPlane:
+    """A control plane with the endpoints of the gateway, and `more`."""
+    return ControlPlane((*table(operations), *more), operations, Access(token), guard)
+
+
 @dataclass
 class Plane:
     operations: FakeOperations
@@ -123,9 +129,9 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
     """Start control planes; they end with the test."""
     started: list[Plane] = []
 
-    async def begin(token: str = "sesame", guard: HostGuard | None = None) -> Plane:
+    async def begin(token: str = "sesame", guard: HostGuard | None = None, *more: AnyEndpoint) -> Plane:
         operations = FakeOperations()
-        control = ControlPlane(operations, token, guard or HostGuard("127.0.0.1", ["gateway.example.com"]))
+        control = plane_of(operations, guard or HostGuard("127.0.0.1", ["gateway.example.com"]), token, *more)
         await control.start("127.0.0.1", 0)
         started.append(Plane(operations, control, aiohttp.ClientSession()))
         return started[-1]

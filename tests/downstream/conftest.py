@@ -70,6 +70,7 @@ class FakePipeline:
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    generation: int = 1
 
     async def _subscribe(self, uri: str, serve: Callable[[Target], Awaitable[CallResult]]) -> CallResult:
         try:
@@ -319,7 +320,7 @@ def helpers() -> Any:
 async def running(**settings: Any) -> AsyncIterator[World]:
     limits = LimitsConfig(**settings.pop("limits", {}))
     store, plugins = settings.pop("store", None), settings.pop("authenticators", ())
-    pages = settings.pop("pages", None)
+    pages, kept = settings.pop("pages", None), settings.pop("kept", None)
     config = ProxyConfig(limits=limits, **settings)
     catalog, budget = FakeCatalog(), MemoryBudget()
     pipeline = FakePipeline(catalog)
@@ -338,6 +339,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
         pages=pages,
+        kept=kept,
     )
     server = downstream.http_server()
     await server.start("127.0.0.1", 0)

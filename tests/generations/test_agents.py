@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from loguru import logger
 
 import gateway_core.hooks.loader
 from gateway_core import PluginConfig
@@ -79,6 +80,33 @@ async def test_remembered_verdicts_outlive_a_reload_that_leaves_authentication_a
                 assert answer.status == 200
             await stand.reload(served("one"), plugins=KEYS, timeout=timeout)
     assert len(keys.asked) == 1
+
+
+async def test_log_and_record_name_the_generation_that_judged_credentials(stand: Stand, keys: Keys) -> None:
+    """Both after a reload that keeps the remembered verdicts, and after one that does not."""
+    plugins = [*KEYS, {"name": "audit_log", "sync": "each"}]
+    lines: list[tuple[int, str]] = []
+    sink = logger.add(lambda line: lines.append((line.record["extra"]["generation"], line.record["message"])), level=30)
+    await stand.start(served("one"), plugins=plugins)
+    headers, body = request("tools/call", name="one_pid", arguments={})
+    changes: list[dict[str, Any]] = [{}, {"timeout": 50.0}, {"anonymous": True}]
+    async with aiohttp.ClientSession() as http:
+        for number, change in enumerate(changes):
+            if change:
+                await stand.reload(served("one"), plugins=plugins, **change)
+            for name in (f"ann{number}", "wrong"):
+                headers["Authorization"] = f"Bearer key-{name}"
+                async with http.post(f"{stand.gateway.address}/mcp", data=body, headers=headers) as answer:
+                    assert answer.status == (401 if name == "wrong" else 200)
+    await stand.settled()
+    await stand.gateway.stop()
+    logger.remove(sink)
+    record = [json.loads(line) for line in stand.path.with_name("audit.jsonl").read_text().splitlines()]
+    judged = [one for one in record if one["type"] == "authentication"]
+    accepted = [one["generation"] for one in judged if one["decision"] == "allow"]
+    assert accepted == [1, 2, 3]
+    assert next(one["generation"] for one in judged if one["decision"] == "refuse") == 1
+    assert [number for number, text in lines if "was refused" in text] == [1, 3]
 
 
 async def test_a_body_that_is_on_its_way_is_judged_by_the_new_configuration(stand: Stand, keys: Keys) -> None:

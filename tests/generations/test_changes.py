@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import SecretStr
 
-from gateway_core.config import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config import Config, PluginEntry, ProfileConfig, ProxyConfig, UpstreamConfig
 from gateway_core.config.report import section_in
 from gateway_core.config.sections import Section
 from gateway_core.config.server_tls import ServerTlsConfig
@@ -24,7 +24,7 @@ def leaves(section: Section, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str
         value = getattr(section, key)
         if isinstance(value, Section):
             yield from leaves(value, (*prefix, key))
-        elif (*prefix, key) not in {("upstreams",), ("plugins",)}:
+        elif (*prefix, key) not in {("upstreams",), ("profiles",), ("plugins",)}:
             yield (*prefix, key)
 
 
@@ -113,6 +113,64 @@ def test_plugins_are_compared_by_name_settings_and_order() -> None:
         "plugin d: added",
         "plugin a: moved",
     ]
+
+
+def profiles(*tables: dict[str, Any]) -> Config:
+    return Config(None, ProxyConfig(profiles=tuple(ProfileConfig.model_validate(table) for table in tables)))
+
+
+def test_profiles_are_compared_by_name_and_keys() -> None:
+    small: dict[str, Any] = {"name": "small", "tools": ["a*"], "overrides": [{"tool": "a", "name": "x"}]}
+    before = profiles(small, {"name": "gone"}, {"name": "last"})
+    override = {"tool": "a", "name": "y"}
+    after = profiles(
+        {"name": "last"}, {**small, "tools": ["b*"], "default": True, "overrides": [override, {"tool": "b"}]}
+    )
+    assert [str(it) for it in compare(before, after)] == [
+        "profile gone: removed",
+        "profile small: changed (tools; default false -> true; overrides.a.name; overrides.b added)",
+        "profile small: moved",
+    ]
+
+
+@pytest.mark.parametrize("key", [key for key in ProfileConfig.file_keys() if key != "name"])
+def test_every_key_of_a_profile_is_compared(key: str) -> None:
+    one = ProfileConfig(name="a")
+    value = getattr(one, key)
+    new = one.model_copy(update={key: not value if isinstance(value, bool) else (*(value or ()), "another")})
+    (found,) = compare(*(Config(None, ProxyConfig(profiles=(it,))) for it in (one, new)))
+    assert (found.kind, found.name, found.how) == ("profile", "a", "changed")
+    assert found.details[0].startswith(key)
+
+
+def rules(*tables: dict[str, Any], **more: Any) -> Config:
+    return Config(None, ProxyConfig(plugins=entries("security_policy", rules=list(tables), **more)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "details"),
+    [
+        ([{"name": "night", "then": "deny"}], [{"name": "night", "then": "ask"}], "rules.night.then"),
+        ([{"name": "a"}], [{"name": "b"}, {"name": "a"}], "rules.b added"),
+        ([{"name": "a"}, {"name": "b"}], [{"name": "b"}, {"name": "a"}], "the order of rules"),
+        ([{"then": "deny"}], [{"then": "deny"}, {"then": "ask"}], "rules[1] added"),
+        ([{"name": "a", "when": {"x": "hush"}}], [{"name": "a", "when": {"x": "hush-2"}}], "rules.a.when.x"),
+        ([{"name": "a", "tools": ["x"]}], [{"name": "a", "tools": ["y"]}], "rules.a.tools"),
+        ([{"name": "n" * 200, "then": "deny"}], [{"name": "n" * 200, "then": "ask"}], "rules[0].then"),
+        ([{"name": "a"}], [], "rules"),
+    ],
+)
+def test_a_changed_plugin_names_the_rule_and_its_key(before: Any, after: Any, details: str) -> None:
+    assert [str(it) for it in compare(rules(*before), rules(*after))] == [
+        f"plugin security_policy: changed ({details})"
+    ]
+
+
+def test_a_change_names_a_bounded_number_of_keys() -> None:
+    many = [{f"key{number}": value for number in range(30)} for value in range(2)]
+    (found,) = compare(rules(**many[0]), rules(**many[1]))
+    assert len(found.details) == 21
+    assert found.details[-1] == "10 more"
 
 
 def test_no_value_that_may_be_secret_is_shown() -> None:

@@ -243,6 +243,21 @@ async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
     assert stand.notes == []
 
 
+async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(stand: Stand) -> None:
+    await stand.start(served("one"), plugins=[{"name": "security_redact"}])
+    async with stand.client() as client:
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
+        async with asyncio.timeout(30):
+            while not stand.gateway.pool.upstreams[0].facts.in_flight:
+                await asyncio.sleep(0.01)
+        await stand.reload(served("one"), plugins=[{"name": "security_ratelimit"}])
+        redact, limit = "gateway_security_redact", "gateway_security_ratelimit"
+        assert set(stand.gateway._loop_lag._plugins) >= {redact, limit}
+        await waiting
+    await stand.settled()
+    assert redact not in stand.gateway._loop_lag._plugins
+
+
 @MODES
 async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
     closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}

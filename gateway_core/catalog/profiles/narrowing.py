@@ -13,7 +13,8 @@ from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.lists import Lists
 from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.profiles.profile import Profile
-from gateway_core.catalog.snapshot import Snapshot, Target
+from gateway_core.catalog.replicas import ReplicaSet
+from gateway_core.catalog.snapshot import Decision, Snapshot, Target
 from gateway_core.catalog.uris.links import UI_KEY, published_definition
 from gateway_core.catalog.uris.templates import Templates
 from gateway_core.limits.slices import Slices, mapped
@@ -65,6 +66,8 @@ def narrowed(base: Snapshot, profile: Profile, lists: Lists, owner: str = "") ->
         for kind, method in LIST_METHODS.items()
     }
     listings = yield from lists.listings(entries, hints, owner, profile.name)
+    published = {kind: {entry.published for entry in found} for kind, found in visible.items()}
+    concerned = yield from mapped(lambda decision: _concerns(decision, published), base.decisions)
     return replace(
         base,
         tools=entries["tool"],
@@ -76,9 +79,26 @@ def narrowed(base: Snapshot, profile: Profile, lists: Lists, owner: str = "") ->
         upstreams=upstreams,
         listings=listings,
         awaited=awaited,
+        decisions=tuple(decision for decision, concerns in zip(base.decisions, concerned, strict=True) if concerns),
+        replicas=_shared(base.replicas, published),
         warnings=tuple(warnings),
         admission=admission,
     )
+
+
+def _concerns(decision: Decision, published: Mapping[Kind, Set[str]]) -> bool:
+    """Whether an item that the profile shows got its name by this decision."""
+    return any(name in published[decision.kind] for name, _ in decision.published)
+
+
+def _shared(replicas: Iterable[ReplicaSet], published: Mapping[Kind, Set[str]]) -> tuple[ReplicaSet, ...]:
+    """The replicas of items that the profile shows, without the others."""
+    kept: list[ReplicaSet] = []
+    for one in replicas:
+        names = {kind: tuple(name for name in names if name in published[kind]) for kind, names in one.names.items()}
+        if any(names.values()):
+            kept.append(replace(one, names={kind: found for kind, found in names.items() if found}))
+    return tuple(kept)
 
 
 def _by_name(visible: Mapping[Kind, Iterable[Entry]], *, has_raw: bool) -> dict[Kind, dict[str, Entry]]:

@@ -16,7 +16,7 @@ from gateway_core.cli.locate import locate
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import Failed, put, put_json, say
-from gateway_core.config import DEFAULT_PLUGINS, PluginEntry, load, plugin_entries
+from gateway_core.config import DEFAULT_PLUGINS, PluginEntry, load, plugin_entries, profile_names
 from gateway_core.hooks.settings import settings_of
 from gateway_core.log.escaping import escape
 
@@ -80,6 +80,11 @@ class CommandContext(Generic[SettingsT]):
     def folder(self) -> Path:
         """The folder of the configuration file."""
         return self.file.parent
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The names of the profiles in the file."""
+        return profile_names(self.file)
 
     @property
     def enabled(self) -> bool:

@@ -27,7 +27,7 @@ from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.serving.file_source import FileSource, Log, changes_of
 from gateway_core.cli.serving.launch import Launch
-from gateway_core.cli.settings import lists_folder, logins_file, names_file
+from gateway_core.cli.settings import lists_folder, logins_file, names_file, sessions_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
@@ -207,10 +207,11 @@ async def _gateway(
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
-        logins = lists = None
+        logins = lists = sessions = None
         if config.path is not None:
             folder = state_folder(config.path)
             logins, lists = logins_file(config.path, folder), lists_folder(config.path, folder)
+            sessions = sessions_file(config.path, folder)
         gateway = Gateway(
             config,
             admin_token=admin_token,
@@ -219,6 +220,7 @@ async def _gateway(
             held=held,
             logins=logins,
             lists=lists,
+            sessions=sessions,
             source=source,
         )
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends

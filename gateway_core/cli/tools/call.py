@@ -30,6 +30,7 @@ from gateway_core.errors import INVALID_PARAMS
 from gateway_core.log.escaping import escape
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import OUTCOME_KEY
+from gateway_core.upstream.user_logins.login_tool import login_tool_name
 
 if TYPE_CHECKING:
     from mcp import ClientSession
@@ -77,7 +78,8 @@ def call(
         arguments = given.for_tool(fetch(running, tool_page(name, seen))["definition"])
         answer = asyncio.run(_through(running, name, arguments, limit, tls, profile=profile))
         if _is_unknown(answer):
-            _propose(answer, name, *(fetch(running, tools_page(one))["tools"] for one in (seen, "")))
+            listed, every = (fetch(running, tools_page(one))["tools"] for one in (seen, ""))
+            _propose(answer, name, listed, every, status["upstreams"])
     else:
         say("no gateway is running for this file: connecting to its upstreams …")
         answer = asyncio.run(_directly(load(path), profile, name, given))
@@ -95,20 +97,39 @@ def _is_unknown(answer: dict[str, Any]) -> bool:
 
 
 def _propose(
-    answer: dict[str, Any], name: str, seen: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]
+    answer: dict[str, Any],
+    name: str,
+    seen: Sequence[Mapping[str, Any]],
+    every: Sequence[Mapping[str, Any]],
+    upstreams: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add to the error for an unknown tool: the most similar name, or that it is hidden from this caller.
+    """Add to the error for an unknown tool: the most similar name, that it is hidden from this caller, or which
+    upstreams list their tools only after a login.
 
-    `seen`: the tools in the profile of the call. `every`: all tools.
+    `seen`: the tools in the profile of the call. `every`: all tools. `upstreams`: as the status has them.
     """
     error = answer["error"]
     if any(name == tool["name"] for tool in (*seen, *every)):
         hint = "the gateway has it, and a plugin or a profile hides it from this caller"
     else:
         close = near_name(name, seen)
-        hint = f"did you mean {close}?" if close else ""
+        hint = f"did you mean {close}?" if close else _logins(upstreams)
     if hint:
         answer["error"] = {**error, "message": f"{error['message']}; {hint}"}
+
+
+def _logins(upstreams: Sequence[Mapping[str, Any]]) -> str:
+    """Which upstreams need a login before they list their tools, and how to log in; empty if none does."""
+    steps = [
+        f"{one['name']}: {_login_command(one['name'], of_users=login['users'] is not None)}"
+        for one in upstreams
+        if (login := one.get("login")) is not None and login["needed"]
+    ]
+    return f"these upstreams list their tools after a login; to log in at {'; '.join(steps)}" if steps else ""
+
+
+def _login_command(upstream: str, *, of_users: bool) -> str:
+    return command(f"call {upstream}:{login_tool_name(upstream)}" if of_users else f"login {upstream}")
 
 
 def _limit(status: dict[str, Any]) -> float:
@@ -278,12 +299,12 @@ async def _directly(config: Config, profile: str, name: str, given: Given) -> di
     async with local_gateway(config) as gateway:
         arguments = given.for_tool(gateway.tool(name, seen)["definition"])
         answer = await gateway.call_once(name, arguments, seen)
-        tools = gateway.tools(seen)["tools"], gateway.tools()["tools"]
+        known = gateway.tools(seen)["tools"], gateway.tools()["tools"], gateway.status()["upstreams"]
     if answer.error is not None:
         error = answer.error
         found = {"error": {"code": error.code, "message": error.message, "data": error.data}}
         if _is_unknown(found):
-            _propose(found, name, *tools)
+            _propose(found, name, *known)
         return found
     return {"result": jsonrpc.value(answer.raw)}
 

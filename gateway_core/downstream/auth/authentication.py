@@ -52,10 +52,13 @@ class Authentication:
         proxies: TrustedProxies,
         *,
         anonymous: bool,
+        generation: int = 1,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`anonymous`: whether a client without any credentials is served."""
+        """`anonymous`: whether a client without any credentials is served. `generation`: the number of the
+        configuration, for the log and for observers."""
         self._authenticators = authenticators
+        self._generation = generation
         self._proxies = proxies
         self._required = bool(authenticators or proxies.names_people) and not anonymous
         self._now = now
@@ -65,9 +68,9 @@ class Authentication:
         self._refusals: dict[str, Pace] = {}
         self._spoken = Sparing()
 
-    def use(self, authenticators: Authenticators) -> None:
+    def use(self, authenticators: Authenticators, generation: int) -> None:
         """Ask the same plugins through the chain of another configuration; verdicts stay."""
-        self._authenticators = authenticators
+        self._authenticators, self._generation = authenticators, generation
 
     def known(self, client: Client, head: RequestHead) -> Verdict | None:
         """The caller of a request, as far as it is known; None if the plugins have to be asked (`ask`).
@@ -80,7 +83,7 @@ class Authentication:
         if not self._authenticators:
             if self._required:
                 if self._spoken.due(f"refused {caller.address}"):
-                    logger.warning(
+                    logger.bind(generation=self._generation).warning(
                         "a client at {} was refused: no trusted proxy names it (trusted_proxies.identity_header); "
                         "logged once a minute",
                         caller.address,
@@ -156,15 +159,17 @@ class Authentication:
             raise busy("too many credentials are being looked at")
 
     async def _judge(self, key: bytes, caller: Caller, credentials: Credentials) -> Verdict:
+        authenticators, generation = self._authenticators, self._generation
         try:
-            plugin, found = await self._authenticators.judge(credentials)
+            plugin, found = await authenticators.judge(credentials)
         except RpcError as error:
             raise busy(error.message) from None
-        verdict, reason = self._verdict(plugin, found, caller, credentials)
-        observers = self._authenticators.observers
+        verdict, reason = self._verdict(plugin, found, caller, credentials, generation)
+        observers = authenticators.observers
         if observers and (reason or plugin):
             principal = None if verdict.caller is None else verdict.caller.principal
-            await observers.authentication_ended(AuthenticationEnded(caller.address, principal, plugin, reason))
+            ended = AuthenticationEnded(caller.address, principal, plugin, reason, generation)
+            await observers.authentication_ended(ended)
         before = self._memory.get(key)
         known = None if before is None else before.caller
         if known is not None and verdict.caller is not None and known.proves_same(verdict.caller):
@@ -173,7 +178,7 @@ class Authentication:
         return verdict
 
     def _verdict(
-        self, plugin: str, found: Principal | Reject | None, caller: Caller, credentials: Credentials
+        self, plugin: str, found: Principal | Reject | None, caller: Caller, credentials: Credentials, generation: int
     ) -> tuple[Verdict, str]:
         """The verdict, and the reason for a refusal."""
         now = self._now()
@@ -187,7 +192,9 @@ class Authentication:
             return Verdict(caller_at(caller.address), math.inf), ""
         reason = "no plugin recognises its credentials" if found is None else f"{plugin}: {found.message}"
         if self._spoken.due(f"refused {caller.address} by {plugin}"):
-            logger.warning("a client at {} was refused: {}; logged once a minute", caller.address, reason)
+            logger.bind(generation=generation).warning(
+                "a client at {} was refused: {}; logged once a minute", caller.address, reason
+            )
         return Verdict(None, now + REFUSED_FOR), reason
 
     def _certificate(self, client: Client, head: RequestHead) -> ClientCertificate | None:

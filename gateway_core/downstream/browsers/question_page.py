@@ -88,7 +88,7 @@ class QuestionPageHttp:
             person = await (self._with_key(client, head, key) if key else self._authentication.proven(client, head))
         except HttpError as error:
             return _question(page, needs_key=True, problem=f"Nothing was done: {error.message}. Try again later.")
-        may = page.may_be_answered_by(person) and not (key and person is None)
+        may = self._pages.may_answer(page, person) and not (key and person is None)
         if not answer:
             return _question(page, needs_key=not may)
         if not may:

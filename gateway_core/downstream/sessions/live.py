@@ -64,6 +64,7 @@ class LiveSession:
         "mailbox",
         "questions",
         "record",
+        "resumed",
         "subscriptions",
     )
 
@@ -92,6 +93,8 @@ class LiveSession:
         self.subscriptions: dict[RequestKey, Subscription] = {}
         """Open listen requests on this agent's channel, by the agent's request ids."""
         self.questions = AgentQuestions()
+        self.resumed = False
+        """Whether an earlier process served it, whose streams have ended."""
         self._watched: Watched | None = None
         """The resources that the agent has subscribed to; None before the first subscription."""
         if record.protocol_version:
@@ -167,6 +170,11 @@ class LiveSession:
         """See `Watched.reconsider`."""
         if self._watched is not None:
             self._watched.reconsider(gone)
+
+    def resume(self) -> None:
+        """Go on with the session of an earlier process: its agent may have missed that lists changed."""
+        self.resumed = True
+        self.changed(frozenset(CHANGING))
 
     def keep(self, mailbox: Mailbox) -> StoredStream:
         """A resumable stream from `mailbox`, which belongs to the session or to one request."""

@@ -12,6 +12,7 @@ from loguru import logger
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions import listing
+from gateway_core.downstream.sessions.kept import KeptSessions
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.sessions.store import SessionStore
@@ -50,9 +51,10 @@ class Sessions:
         *,
         call: Ask,
         budget: MemoryBudget | None = None,
+        kept: KeptSessions | None = None,
     ) -> None:
         """`check_open` raises `RpcError` while no session may begin. `question_timeout`, `budget`: see `LiveSession`;
-        `call`: see `Watched`."""
+        `call`: see `Watched`. `kept`: sessions of an earlier process."""
         self._budget = budget
         self._store = store
         self._catalog = catalog
@@ -62,6 +64,7 @@ class Sessions:
         self._call = call
         self._live: dict[tuple[str, str], LiveSession] = {}
         """By the key of the caller, and id."""
+        self._kept = KeptSessions() if kept is None else kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._spoken = Sparing()
 
@@ -126,23 +129,47 @@ class Sessions:
         """The session with that id; None unless that caller opened it over Streamable HTTP."""
         session = self._live.get((caller.key, session_id))
         if session is None:
-            session = self._restored(caller.key, session_id)
+            session = self._restored(caller, session_id)
         if session is None or session.record.on_channel:
             return None
         session.renew(caller)
         return session
 
-    def _restored(self, key: str, session_id: str) -> LiveSession | None:
+    def _restored(self, caller: Caller, session_id: str) -> LiveSession | None:
         """A session that the store has and this process does not serve yet, with its log level and subscriptions."""
-        record = self._store.get(key, session_id)
+        record = self._store.get(caller.key, session_id) or self._recalled(caller, session_id)
         if record is None or record.on_channel:
             return None
         session = self._serve(record)
+        session.resume()
         if record.log_level:
             self._events.log_level(record.id, record.log_level)
         for uri in record.uris:
             self._run(self._subscribe_again(session, uri))
         return session
+
+    def _recalled(self, caller: Caller, session_id: str) -> SessionRecord | None:
+        """A session of an earlier process, which the store has from now on. At a limit, it ends the idlest one."""
+        record = self._kept.take(session_id, caller, self._store.clock())
+        if record is None:
+            return None
+        try:
+            old = self._store.in_the_way(caller, record.owner)
+            if old is not None:
+                self._evict(old, record.owner)
+            self._store.adopt(record)
+        except TooManySessions:
+            return None
+        return record
+
+    async def recall(self, idle: float) -> None:
+        """Read the sessions of an earlier process. `idle`: see `KeptSessions.load`."""
+        await self._kept.load(idle)
+
+    async def keep(self, idle: float) -> None:
+        """Let the next process continue the sessions that are not on a channel. `idle`: see `KeptSessions.load`."""
+        records = [it.record for it in self if it.record.protocol_version and not it.record.on_channel]
+        await self._kept.save(records, self._store.clock(), idle)
 
     async def _subscribe_again(self, session: LiveSession, uri: str) -> None:
         try:
@@ -237,6 +264,7 @@ class Sessions:
         for record in self._store.expire(session.record for session in self._live.values()):
             logger.debug("session of {} ended: unused for too long", record.owner)
             self.end(self._live[record.caller.key, record.id])
+        self._kept.expire()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

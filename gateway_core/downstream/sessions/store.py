@@ -42,6 +42,9 @@ class SessionStore(Protocol):
     def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
         """Create a session. Raises `TooManySessions` at a limit."""
 
+    def adopt(self, record: SessionRecord) -> None:
+        """Add the session of an earlier process. Raises `TooManySessions` at a limit."""
+
     def get(self, key: str, session_id: str) -> SessionRecord | None:
         """The session with that id; None unless a caller with that key opened it."""
 
@@ -121,17 +124,21 @@ class InMemorySessions:
         return TooManySessions(problem, everybody=True, wait=wait)
 
     def create(self, caller: Caller, owner: str, *, on_channel: bool = False) -> SessionRecord:
+        session = new_record(caller, owner, self.clock(), on_channel=on_channel)
+        self.adopt(session)
+        return session
+
+    def adopt(self, record: SessionRecord) -> None:
+        caller, owner = record.caller, record.owner
         owned = self._network(caller).of(owner)
         if len(owned) >= self._per_principal:
             raise self._full(owner, owned.values())
         if len(self._sessions) >= self._limit:
             raise self._full(None, self._sessions.values())
-        session = new_record(caller, owner, self.clock(), on_channel=on_channel)
-        self._sessions[caller.key, session.id] = session
+        self._sessions[caller.key, record.id] = record
         network = self._networks.setdefault(caller.network, Network())
-        network.put(session)
+        network.put(record)
         self._holders(caller).moved(caller.network, len(network))
-        return session
 
     def get(self, key: str, session_id: str) -> SessionRecord | None:
         return self._sessions.get((key, session_id))

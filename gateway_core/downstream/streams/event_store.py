@@ -37,6 +37,9 @@ KEPT_BYTES: Final = 1024 * 1024
 KEPT_STREAMS: Final = 32
 KEPT_SESSION_BYTES: Final = 4 * 1024 * 1024
 """Bounds of the event store of one session; its newest stream stays, even above them."""
+_STANDALONE: Final = "s"
+_OF_REQUEST: Final = "r"
+"""How the names of streams begin, so that a later process knows what a stream was."""
 KEPT_FOR: Final = 300.0
 """Seconds after its result for which the stream of a request can be resumed."""
 RETRY_MS: Final = 1000
@@ -49,7 +52,7 @@ class StoredStream:
 
     def __init__(self, kept: EventStore, mailbox: Mailbox, *, standalone: bool, primed: bool) -> None:
         """`standalone`: whether this is a standalone GET stream, which has the session's mailbox."""
-        self.name = secrets.token_hex(8)
+        self.name = (_STANDALONE if standalone else _OF_REQUEST) + secrets.token_hex(8)
         self.mailbox = mailbox
         self.last = 0
         """The number of the newest event that was written."""
@@ -167,6 +170,11 @@ class StoredStream:
 
     def _weigh(self) -> None:
         self._kept.weigh(self)
+
+
+def is_of_standalone(event_id: str) -> bool:
+    """Whether an event was on a standalone stream, which need not exist any more."""
+    return event_id.startswith(_STANDALONE)
 
 
 class EventStore:

@@ -77,12 +77,6 @@ class QuestionPage:
         """Seconds until it lapses."""
         return max(0.0, self.until - asyncio.get_running_loop().time())
 
-    def may_be_answered_by(self, person: Principal | None) -> bool:
-        """Whether a person whom a browser proves may answer; None for one who proves nothing, on this machine."""
-        if self.approvers:
-            return person is not None and person.verified and not self.approvers.isdisjoint(person.groups)
-        return not self.principal.verified if person is None else person.id == self.principal.id
-
 
 class QuestionPages:
     """The pages of this process."""
@@ -143,6 +137,17 @@ class QuestionPages:
         """The page with that token, if it asks this question about this call."""
         page = self.at(token)
         return page if page is not None and page.is_about(question, call) else None
+
+    def may_answer(self, page: QuestionPage, person: Principal | None) -> bool:
+        """Whether a person whom a browser proves may answer; None for one who proves nothing.
+
+        That is judged at the time of the answer, since a reload may have changed who reaches the pages.
+        """
+        if page.approvers:
+            return person is not None and person.verified and not page.approvers.isdisjoint(person.groups)
+        if person is None:
+            return not page.principal.verified and self._is_local()
+        return person.id == page.principal.id
 
     def decide(self, page: QuestionPage, decision: Decision) -> bool:
         """Take the person's answer; False if there is one already, or if the page has lapsed."""

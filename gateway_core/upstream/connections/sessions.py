@@ -40,8 +40,9 @@ MAX_SESSIONS: Final = 1024
 """Agent sessions with a connection to a server over HTTP. Beyond this, one without calls is retired."""
 MAX_CHILDREN: Final = 128
 """The same for a server on stdio, where each connection is a child process."""
-LEAST_SHARE: Final = 8
-"""Connections that every principal may have; its share is a quarter of the maximum."""
+SHARE: Final = MAX_SESSIONS // 4
+CHILDREN_SHARE: Final = MAX_CHILDREN // 4
+"""Those of one principal."""
 
 
 @dataclass(slots=True)
@@ -256,8 +257,8 @@ class SessionConnections:
         if all of them have calls.
         """
         holder = holder_of(principal)
-        limit = MAX_CHILDREN if self._backoff else MAX_SESSIONS
-        if len(self._shares.of(holder)) >= max(LEAST_SHARE, limit // 4):
+        limit, share = (MAX_CHILDREN, CHILDREN_SHARE) if self._backoff else (MAX_SESSIONS, SHARE)
+        if len(self._shares.of(holder)) >= share:
             self._make_room([holder])
         elif len(self._shares) >= limit:
             self._make_room([*self._shares.above(holder), holder])

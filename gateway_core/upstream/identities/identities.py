@@ -34,8 +34,8 @@ from gateway_core.upstream.user_logins.login_tool import reply_to_login
 
 MAX_IDENTITIES: Final = 256
 """Identities with connections to one upstream. Beyond this, one without requests is closed."""
-LEAST_SHARE: Final = 8
-"""Identities that each principal may have; its share, or that of an unverified network, is a quarter of the maximum."""
+SHARE: Final = MAX_IDENTITIES // 4
+"""Identities that a verified principal, or a network of unverified ones, may have."""
 IDLE: Final = 300.0
 """Seconds without requests and subscriptions after which the connections of an identity are closed."""
 SWEEP: Final = 15.0
@@ -227,7 +227,7 @@ class Identities:
         """
         holder = network, _ = holder_of(agent.principal)
         own = self._shares.of_network(network)
-        if own >= max(LEAST_SHARE, MAX_IDENTITIES // 4):
+        if own >= SHARE:
             self._make_room(it for it in self if self._network_of(it) == network)
         elif len(self._shares) >= MAX_IDENTITIES:
             self._make_room(self)

@@ -33,8 +33,10 @@ ASK_AGAIN: Final = 30.0
 """Seconds until the keeper asks again, if a server that had agreed does not answer on a new connection."""
 MAX_WATCHED: Final = 4096
 """Maximum number of watched resources of one upstream; a resource counts once for each connection."""
-LEAST_SHARE: Final = 256
-"""Subscriptions that every principal may have at one upstream. Its share is a quarter of `MAX_WATCHED`."""
+SHARE: Final = MAX_WATCHED // 4
+"""Subscriptions that a principal may have at one upstream."""
+NETWORK_SHARE: Final = MAX_WATCHED * 3 // 4
+"""Those that a network may have while more than half of `MAX_WATCHED` are in use."""
 MAX_LEVELS: Final = 64
 """Maximum number of parent URIs of an updated resource that are searched for subscriptions."""
 
@@ -252,9 +254,9 @@ class Watches:
         """Raise `RpcError` if the principal has its share, or if its network has while more than half is in use."""
         network, name = holder
         held, own = self._shares.of_network(network), len(self._shares.of(holder))
-        if own >= max(LEAST_SHARE, MAX_WATCHED // 4):
+        if own >= SHARE:
             raise overloaded(f"{name} has {own} subscriptions at upstream {self._upstream}, which is its share", None)
-        if len(self._shares) * 2 > MAX_WATCHED and held >= max(LEAST_SHARE, MAX_WATCHED * 3 // 4):
+        if len(self._shares) * 2 > MAX_WATCHED and held >= NETWORK_SHARE:
             raise overloaded(f"{network} has {held} subscriptions at upstream {self._upstream}, its share", None)
 
     def _forget(self, key: str, conversation: _Conversation) -> None:

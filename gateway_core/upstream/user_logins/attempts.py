@@ -39,7 +39,9 @@ LIFE: Final = 600.0
 BEGIN: Final = 40.0
 """Seconds to find the authorization server, and to register a client there."""
 FINISH: Final = 30.0
-"""Seconds to exchange a code, and to store the login."""
+"""Seconds to exchange a code."""
+CLOSE: Final = 2.0
+"""Seconds that the end of the gateway waits for logins that are being stored or revoked."""
 MAX_ATTEMPTS: Final = 1000
 """Attempts at a time, of all principals."""
 MAX_BEGINS: Final = 8
@@ -65,6 +67,8 @@ class _Running:
         self.begins = 0
         self.wrong_codes = 0
         self.unconfirmed: Login | None = None
+        self.storing = False
+        """Whether its login is being stored. Nothing but the end of that ends the attempt then."""
 
     def goes_on(self, flow: CodeFlow | None) -> None:
         """Count one more time that the browser goes on."""
@@ -76,7 +80,13 @@ class _Running:
         self.wrong_codes += 1
         return self.wrong_codes >= MAX_WRONG_CODES
 
-    def holds(self, login: Login | None) -> None:
+    def stores(self) -> None:
+        """Keep the attempt until its login is stored."""
+        self.storing = True
+        self.unconfirmed = None
+        self.lapse.cancel()
+
+    def holds(self, login: Login) -> None:
         """Keep a login until its code is there."""
         self.unconfirmed = login
 
@@ -115,7 +125,7 @@ class LoginAttempts:
         self._upstreams = {it.name: it for it in upstreams if it.of_users}
         for page, running in list(self._running.items()):
             of = running.attempt.upstream
-            if self._upstreams.get(of.name) != of:
+            if self._upstreams.get(of.name) != of and not running.storing:
                 self._end(page, "failed", "the configuration of the upstream was changed meanwhile")
 
     def of(self, principal: Principal, upstream: str) -> LoginAttempt:
@@ -151,8 +161,7 @@ class LoginAttempts:
 
     def with_state(self, state: str) -> LoginAttempt | None:
         """The attempt that an answer of an authorization server belongs to."""
-        page = self._states.get(state)
-        return None if page is None else self.at(page)
+        return self.at(self._states.get(state, ""))
 
     async def begin(self, page: str) -> URL:
         """The address of the authorization server for the browser. Raises `Refused`, and `NotOurs` for an old page.
@@ -226,7 +235,8 @@ class LoginAttempts:
                 self._spawn(self._revoke(attempt, running.http, login))
                 raise Refused(f"upstream {attempt.upstream.name}: it took too long")
             if proven:
-                await self._store(page, attempt, login)
+                running.stores()
+                await asyncio.shield(self._spawn(self._store(page, running, login)))
             else:
                 running.holds(login)
                 code = "".join(secrets.choice(_ALPHABET) for _ in range(_CODE_LENGTH))
@@ -253,26 +263,30 @@ class LoginAttempts:
                 if running.wrong():
                     self._end(page, "failed", f"{MAX_WRONG_CODES} wrong codes were given")
                 return False
-            running.holds(None)
-            await self._store(page, attempt, login)
+            running.stores()
+            await self._store(page, running, login)
             return True
 
     async def close(self) -> None:
         """End all attempts."""
-        for page in list(self._running):
+        for page in [page for page, running in self._running.items() if not running.storing]:
             self._end(page, "failed", "the gateway is stopping")
-        if self._background:
-            await asyncio.wait(self._background, timeout=2.0)
+        deadline = asyncio.get_running_loop().time() + CLOSE
+        while self._background and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._background, timeout=left)
         for task in self._background:
             task.cancel()
 
-    async def _store(self, page: str, attempt: LoginAttempt, login: Login) -> None:
-        who, name = attempt.principal.id, attempt.upstream.name
+    async def _store(self, page: str, running: _Running, login: Login) -> None:
+        who, name = running.attempt.principal.id, running.attempt.upstream.name
         try:
             await self._logins.change(who, name, lambda _: login)
         except (OSError, Unusable) as problem:
             reason = problem.strerror if isinstance(problem, OSError) else problem
             logger.warning("the login of {} at upstream {} is lost after a restart: {}", who, name, reason)
+        except BaseException:
+            self._end(page, "failed", "the gateway could not keep the login")
+            raise
         logger.bind(upstream=name, agent=who).info("{} has logged in at upstream {}", who, name)
         self._end(page, "complete")
 

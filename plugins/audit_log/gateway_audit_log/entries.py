@@ -68,6 +68,7 @@ class Entries:
             "plugin": event.plugin,
             "reason": _clean(event.reason),
             "principal": principal,
+            "generation": event.generation,
         }
 
     def _of_call(self, event: CallEnded) -> Body:

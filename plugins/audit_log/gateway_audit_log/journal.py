@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from loguru import logger
 
 from gateway_audit_log.chaining import MAX_LINE, ZERO, Keys, read_entry, sealed
 from gateway_core import UnusableFile, open_private_file
@@ -146,7 +147,13 @@ class Journal:
         """The line of the next entry, with its newline."""
         before = heads[-1]
         seq = before.seq + 1
-        line, made = sealed(_encode({"seq": seq, **body}), before.hash, self._keys.chain)
+        try:
+            encoded = _encode({"seq": seq, **body})
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            reason = type(error).__name__
+            logger.error("audit_log: an event cannot be recorded: {}", reason)
+            encoded = _encode({"seq": seq, "type": "unreadable", "time": body.get("time"), "reason": reason})
+        line, made = sealed(encoded, before.hash, self._keys.chain)
         heads.append(Head(seq, made))
         return line + b"\n"
 

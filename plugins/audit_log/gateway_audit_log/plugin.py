@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Awaitable
 from typing import Final, Self
@@ -17,11 +18,13 @@ from gateway_audit_log import writer as writing
 from gateway_audit_log.chaining import keys_of
 from gateway_audit_log.entries import Entries
 from gateway_audit_log.settings import AuditConfig
-from gateway_audit_log.writer import Writer
+from gateway_audit_log.writer import Source, Writer
 from gateway_core import Call, CallEnded, Event, Reject, hookimpl
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 """The key of digests without a key file: that of this process, which no file has."""
+_numbers: Final = itertools.count(1)
+"""Those of the sources of this process."""
 
 
 class AuditLog:
@@ -39,12 +42,12 @@ class AuditLog:
         if config.on_failure == "continue":
             self.methods = frozenset()
         self._keys = keys_of(config.key_file, _DIGEST_KEY)
-        self._make = Entries(config, self._keys).of
+        self._source = Source(next(_numbers), config, Entries(config, self._keys).of)
         self._waits = config.sync == "each"
         self._writer: Writer | None = None
 
     async def __aenter__(self) -> Self:
-        self._writer = await asyncio.to_thread(writing.acquire, self.config, self._keys)
+        self._writer = await asyncio.to_thread(writing.acquire, self._source, self._keys)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,10 +73,10 @@ class AuditLog:
             call = event.call
             size = len(event.result.raw) + (0 if call is None else len(call.raw_arguments))
         if not self._waits:
-            writer.put(event, self._make, size)
+            writer.put(event, self._source, size)
             return None
         done = asyncio.get_running_loop().create_future()
-        writer.put(event, self._make, size, done)
+        writer.put(event, self._source, size, done)
         return done
 
     @property

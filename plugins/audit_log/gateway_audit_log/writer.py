@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypedDict
 
 from loguru import logger
 
@@ -34,9 +34,28 @@ Body = dict[str, Any]
 Make = Callable[[Event], Body]
 
 
+class Source(NamedTuple):
+    """One configuration whose gateway writes to the file. The newest one that has queued an event sets the limits.
+
+    A configuration that is refused queues none, and so changes nothing.
+    """
+
+    number: int
+    """Newer configurations have higher ones."""
+    settings: AuditConfig
+    make: Make
+    """Turns an event into an entry."""
+
+
+class _Limits(TypedDict):
+    max_bytes: int
+    max_age: float | None
+    kept: int | None
+
+
 class _Queued(NamedTuple):
     event: Event
-    make: Make
+    source: Source
     done: asyncio.Future[None] | None
     """Completed when the entry is on the disk."""
 
@@ -44,14 +63,14 @@ class _Queued(NamedTuple):
 class Writer:
     """Writes entries to one file. `put` is called by the event loop; all else happens in a thread."""
 
-    def __init__(self, journal: Journal, keys: Keys, settings: AuditConfig) -> None:
+    def __init__(self, journal: Journal, keys: Keys, source: Source) -> None:
         self.keys: Final = keys
         self.problem = ""
         """Why entries cannot be written at present; empty if they can."""
         self.lost = 0
         """Events that found no room in the queue, since the start."""
         self._journal = journal
-        self._settings = settings
+        self._source = source
         self._queue: deque[_Queued] = deque()
         self._bytes = self._untold = 0
         self._state = threading.Condition()
@@ -61,11 +80,6 @@ class Writer:
         self._dirty = False
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
         self._thread.start()
-
-    def adopt(self, settings: AuditConfig) -> None:
-        """Use the settings of a newer configuration."""
-        self._settings = settings
-        self._journal.limit(max_bytes=settings.max_bytes, max_age=settings.max_age, kept=settings.kept_files)
 
     @property
     def head(self) -> Head:
@@ -82,13 +96,13 @@ class Writer:
         """Whether the next event would be lost."""
         return len(self._queue) >= MAX_EVENTS or self._bytes > MAX_BYTES
 
-    def put(self, event: Event, make: Make, size: int, done: asyncio.Future[None] | None = None) -> None:
-        """Queue an event, or count it as lost. `make` turns it into an entry, `size` are the bytes of its payloads."""
+    def put(self, event: Event, source: Source, size: int, done: asyncio.Future[None] | None = None) -> None:
+        """Queue an event, or count it as lost. `size`: the bytes of its payloads."""
         queue = self._queue
         if self.is_full or self._closing:
             self._lose(done)
             return
-        queue.append(_Queued(event, make, done))
+        queue.append(_Queued(event, source, done))
         self._bytes += size  # may be inexact without the lock; an empty queue resets it
         if self._asleep or done is not None:
             with self._state:
@@ -102,13 +116,18 @@ class Writer:
         if done is not None:
             done.set_result(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended, and the file can be opened again."""
+        return not self._thread.is_alive()
+
     def close(self) -> bool:
         """Write what is queued, then end; False if that took longer than `CLOSE_TIMEOUT`."""
         with self._state:
             self._closing = True
             self._state.notify_all()
         self._thread.join(CLOSE_TIMEOUT)
-        return not self._thread.is_alive()
+        return self.ended
 
     # -- the thread -------------------------------------------------------------------------------------------------
 
@@ -117,7 +136,7 @@ class Writer:
         while True:
             with self._state:
                 self._asleep = True  # before checking the queue: a later `put` then wakes the thread
-                timeout = RETRY if self.problem else self._settings.sync_interval if self._dirty else None
+                timeout = RETRY if self.problem else self._source.settings.sync_interval if self._dirty else None
                 self._state.wait_for(lambda: (self._queue and not self.problem) or self._closing, timeout)
                 self._asleep = False
                 if not self._forced and not self._closing and not self.problem:
@@ -133,6 +152,7 @@ class Writer:
         """Write what is queued, as far as that works."""
         while self._queue:
             batch = [self._queue[number] for number in range(min(len(self._queue), 500))]
+            self._adopt(max((one.source for one in batch), key=_number))
             done = self._append(batch)
             for _ in range(done):
                 self._queue.popleft()
@@ -146,11 +166,20 @@ class Writer:
             self._untold = 0
         self._sync()
 
+    def _adopt(self, source: Source) -> None:
+        """Use the settings of a newer configuration."""
+        if source.number > self._source.number:
+            self._source = source
+            self._journal.limit(**_limits(source.settings))
+
     def _append(self, batch: Sequence[_Queued | _Plain]) -> int:
         try:
             done = self._journal.append([_body(one) for one in batch])
         except (OSError, JournalError) as error:
             self._fails(error.strerror or str(error) if isinstance(error, OSError) else str(error))
+            return 0
+        except Exception as error:  # noqa: BLE001 - the thread must go on, and `on_failure` decides about calls
+            self._fails(f"{type(error).__name__} in the plugin")
             return 0
         self._dirty = True
         if done == len(batch) and self.problem:
@@ -164,7 +193,7 @@ class Writer:
         self.problem = reason or "unknown"
 
     def _sync(self, *, forced: bool = False) -> None:
-        settings, moment = self._settings, time.monotonic()
+        settings, moment = self._source.settings, time.monotonic()
         due = settings.sync == "interval" and moment - self._synced >= settings.sync_interval
         if not self._dirty or not (forced or due):
             self._dirty = self._dirty and settings.sync == "interval"
@@ -192,8 +221,8 @@ class Writer:
         self._append([_Plain({"type": "stop", "lost": self._untold + len(self._queue), "time": now()})])
         self._sync(forced=True)
         head = self._journal.head
-        logger.info("audit_log: entry {} of {} has the hash {}", head.seq, self._journal.path, head.hash)
         self._journal.close()
+        logger.info("audit_log: entry {} of {} has the hash {}", head.seq, self._journal.path, head.hash)
 
 
 class _Plain(NamedTuple):
@@ -206,10 +235,14 @@ def _body(one: _Queued | _Plain) -> Body:
     if isinstance(one, _Plain):
         return one.body
     try:
-        return one.make(one.event)
+        return one.source.make(one.event)
     except Exception as error:  # noqa: BLE001 - one event must not keep the others from being written
         logger.error("audit_log: an event cannot be recorded: {}", type(error).__name__)
         return {"type": "unreadable", "time": now(), "reason": type(error).__name__}
+
+
+def _number(source: Source) -> int:
+    return source.number
 
 
 def _complete(futures: Sequence[asyncio.Future[None]]) -> None:
@@ -232,6 +265,10 @@ def text_of(seconds: float) -> str:
 # -- sharing --------------------------------------------------------------------------------------------------------
 
 
+def _limits(settings: AuditConfig) -> _Limits:
+    return {"max_bytes": settings.max_bytes, "max_age": settings.max_age, "kept": settings.kept_files}
+
+
 class _Shared:
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -249,24 +286,29 @@ class _Shared:
 
 
 _shared: dict[str, _Shared] = {}
+_ending: dict[str, Writer] = {}
+"""Writers that still write what was queued. Each keeps the lock of its file until then."""
 _sharing: Final = threading.Lock()
 
 
-def acquire(settings: AuditConfig, keys: Keys) -> Writer:
+def acquire(source: Source, keys: Keys) -> Writer:
     """The writer of a file, shared in this process. Call `release` once for each. Raises `JournalError`."""
+    settings = source.settings
     path = Path(settings.file)
     key = str(path.resolve())
     with _sharing:
+        ending = _ending.get(key)
+        if ending is not None and ending.ended:
+            del _ending[key]
+    if ending is not None and not ending.close():
+        raise JournalError(f"{path}: an earlier configuration of this gateway still writes to it; try again later")
+    with _sharing:
         found = _shared.get(key)
         if found is None:
-            journal = Journal(
-                path, keys, max_bytes=settings.max_bytes, max_age=settings.max_age, kept=settings.kept_files
-            )
-            found = _shared[key] = _Shared(Writer(journal, keys, settings))
+            journal = Journal(path, keys, **_limits(settings))
+            found = _shared[key] = _Shared(Writer(journal, keys, source))
         elif found.writer.keys.chain != keys.chain:
             raise JournalError(f"{path}: is in use with another key; a new key needs a new file")
-        else:
-            found.writer.adopt(settings)
         return found.join()
 
 
@@ -278,4 +320,9 @@ def release(settings: AuditConfig) -> bool:
         if not found.leave():
             return True
         del _shared[key]
-    return found.writer.close()
+        _ending[key] = found.writer
+    ended = found.writer.close()
+    with _sharing:
+        if ended and _ending.get(key) is found.writer:
+            del _ending[key]
+    return ended

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -264,10 +265,11 @@ def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
 async def test_authentications(path):
     async with configured(AuditLog, file=path).instance as audit:
         audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
-        audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", ""))
+        audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", "", generation=3))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
     assert (refused["decision"], refused["address"], refused["reason"]) == ("refuse", "192.0.2.1", "keys: revoked")
     assert (accepted["decision"], accepted["principal"]["id"]) == ("allow", "alice|keys")
+    assert (refused["generation"], accepted["generation"]) == (1, 3)
 
 
 # -- failures -----------------------------------------------------------------------------------------------------
@@ -387,10 +389,33 @@ async def test_when_entries_are_forced_to_the_disk(path, monkeypatch, sync, forc
 
 async def test_one_event_that_cannot_be_recorded_keeps_no_other_out(path, monkeypatch):
     plugin = configured(AuditLog, file=path)
-    plugin.instance._make = lambda event: 1 / 0
+    plugin.instance._source = plugin.instance._source._replace(make=lambda event: 1 / 0)
     async with plugin.instance:
         await called(plugin)
     assert [one["type"] for one in entries_of([path])] == ["start", "unreadable", "stop"]
+
+
+async def test_an_entry_that_no_json_can_hold_keeps_no_other_out(path):
+    plugin = configured(AuditLog, file=path)
+    plugin.instance._source = plugin.instance._source._replace(make=lambda event: {"type": "call", "name": "\ud800"})
+    async with plugin.instance:
+        await called(plugin)
+    assert [one["type"] for one in entries_of([path])] == ["start", "unreadable", "stop"]
+
+
+async def test_any_other_failure_to_write_follows_on_failure(path, monkeypatch):
+    """As a bug does, or a library that raises something unexpected."""
+    plugin = configured(AuditLog, file=path, on_failure="refuse")
+    monkeypatch.setattr(writer_module, "RETRY", 0.05)
+    async with plugin.instance:
+        with monkeypatch.context() as broken:
+            broken.setattr(journal_module, "sealed", lambda *_: 1 / 0)
+            await called(plugin)
+            await until(lambda: plugin.warnings)
+            assert "ZeroDivisionError" in plugin.warnings[0]
+            assert (await called(plugin)).outcome is Outcome.REFUSED
+        await until(lambda: not plugin.warnings)
+    assert [one["type"] for one in entries_of([path])] == ["start", "call", "call", "stop"]
 
 
 # -- life -----------------------------------------------------------------------------------------------------------
@@ -407,6 +432,47 @@ async def test_two_gateways_of_a_process_share_the_file(path):
     entries = list(entries_of([path]))
     assert [one["type"] for one in entries] == ["start", "call", "call", "call", "stop"]
     assert verify([path], keys_of(None, b"")).count == 0
+
+
+async def test_settings_count_once_their_configuration_is_in_force(path):
+    """A configuration that a reload refuses after its plugins were entered changes nothing."""
+    small = {"file": path, "max_bytes": 64 * 1024}
+    old, refused, new = configured(AuditLog, file=path), configured(AuditLog, **small), configured(AuditLog, **small)
+
+    async def fill(plugin):
+        for _ in range(100):
+            await called(plugin)
+        await until(lambda: not plugin.instance._writer.waiting)
+
+    async with old.instance:
+        async with refused.instance:
+            await fill(old)
+        await fill(old)
+        assert len(files_of(path)) == 1
+        async with new.instance:
+            await fill(new)
+            await fill(old)
+            assert len(files_of(path)) > 1, "the newest one counts although the older one still serves calls"
+    assert verify(files_of(path), keys_of(None, b"")).count == 0
+
+
+async def test_a_file_can_be_used_again_once_a_slow_disk_took_all(path, monkeypatch):
+    """The end of the plugin does not wait for ever; the writer keeps the lock until it is done."""
+    monkeypatch.setattr(writer_module, "CLOSE_TIMEOUT", 0.1)
+    write, going = os.write, threading.Event()
+    plugin = configured(AuditLog, file=path)
+    async with plugin.instance:
+        await until(lambda: path.stat().st_size)
+        monkeypatch.setattr(journal_module.os, "write", lambda *given: (going.wait(60), write(*given))[1])
+        await called(plugin)
+    again = configured(AuditLog, file=path)
+    with pytest.raises(JournalError, match="an earlier configuration of this gateway still writes to it"):
+        await again.instance.__aenter__()
+    monkeypatch.setattr(writer_module, "CLOSE_TIMEOUT", 60)
+    going.set()
+    async with again.instance:
+        await called(again)
+    assert [one["type"] for one in entries_of([path])] == ["start", "call", "stop"] * 2
 
 
 async def test_a_file_in_use_keeps_its_key(path, tmp_path):

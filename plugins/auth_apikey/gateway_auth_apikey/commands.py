@@ -38,7 +38,10 @@ def add(
             "--expires", metavar="WHEN", callback=_expires, help="When it stops working: 12h, 90d, 4w or 2027-01-31."
         ),
     ] = None,
-    profile: Annotated[str | None, typer.Option("--profile", metavar="PROFILE", help="The claim `profile`.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="PROFILE", help="The profile that the key is bound to: its claim `profile`."),
+    ] = None,
     inline: Annotated[
         bool, typer.Option("--inline", help="Write no file; print the record as TOML for the configuration.")
     ] = False,
@@ -53,6 +56,8 @@ def add(
     Example: rad mcp proxy keys add alice --group staff --expires 90d
     """
     context = CommandContext.of(NAME, Settings, config)
+    if profile is not None and (known := context.profiles) and profile not in known:
+        raise typer.BadParameter(f"{context.file} has no profile {profile!r}; its profiles are {', '.join(known)}")
     until = None if expires is None else expiry(expires, datetime.now(UTC))
     try:
         key, record = new(name, groups=tuple(dict.fromkeys(group or ())), expires=until, profile=profile)

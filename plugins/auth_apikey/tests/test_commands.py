@@ -53,6 +53,19 @@ def test_the_key_is_all_of_stdout_and_stands_nowhere_else(keys, config):
     assert "warning" not in result.stderr
 
 
+PROFILES = '\n[[mcp.proxy.profiles]]\nname = "small"\n\n[[mcp.proxy.profiles]]\nname = "large"\n'
+
+
+def test_a_key_for_a_profile_that_the_file_does_not_have_is_refused(keys, config):
+    config.write_text(ENABLED + PROFILES)
+    result = keys("add", "alice", "--profile", "smal")
+    assert result.exit_code == 2
+    assert "has no profile 'smal'; its profiles are small, large" in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert not config.with_name("mcp-proxy.keys").exists()
+    assert keys("add", "alice", "--profile", "large").exit_code == 0
+
+
 def test_a_new_key_is_accepted_by_the_plugin_and_a_revoked_one_is_not(keys, config):
     key = keys("add", "alice").stdout.strip()
     file = config.with_name("mcp-proxy.keys")

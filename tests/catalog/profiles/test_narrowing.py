@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_core.api import Kind, Principal
+from gateway_core.catalog.replicas import ReplicaSet
 from gateway_core.config import LimitsConfig
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Agent
@@ -42,6 +43,18 @@ def test_a_visible_tool_is_reached_by_both_names(world: Make, name: str) -> None
     target = world({"tools": ["tickets:*"]}).catalog.tool(name, ALICE, "p0")
     assert target is not None
     assert (target.original, [one.name for one in target.upstreams]) == ("search", ["tickets"])
+
+
+def test_conflicts_and_replicas_of_hidden_items_are_not_shown(world: Make) -> None:
+    w = world({"tools": ["tickets:create"]}, {"tools": ["wiki:search", "tickets:create"]})
+    names = ("tickets__create", "tickets__delete")
+    shared = ReplicaSet(("tickets", "other"), "they are in a group", {"tool": names, "prompt": ("tickets__triage",)})
+    base = replace(w.catalog.snapshot, replicas=(shared, replace(shared, names={"tool": ("tickets__delete",)})))
+    assert "search" in {one.name for one in base.decisions}
+    first, second = (w.catalog.profiles.of(base, name) for name in ("p0", "p1"))
+    assert [one.name for one in first.decisions] == []
+    assert [one.name for one in second.decisions] == ["search"]
+    assert [one.names for one in first.replicas] == [{"tool": ("tickets__create",)}]
 
 
 def test_prompts_and_resources_have_globs_of_their_own(world: Make) -> None:

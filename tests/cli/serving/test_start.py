@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -761,3 +762,37 @@ def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(with_server, rad,
     assert "add" not in owners()
     assert "first: misconfigured (tools[0] (line 7)" in rad("call", "first:add").stderr
     assert rad("stop").returncode == 0
+
+
+class LegacyAgent:
+    """An agent of revision 2025-11-25 that does not initialize again."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/mcp"
+        self._session: dict[str, str] = {}
+
+    def initialize(self) -> None:
+        info = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "one", "version": "1"}}
+        self.ask("initialize", info)
+
+    def ask(self, method: str, params: dict[str, object] | None = None) -> dict[str, object]:
+        """The response to a request. Raises `HTTPError`, with status 404 if the session has ended."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        request = urllib.request.Request(self._url, json.dumps(body).encode(), {**headers, **self._session})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            if session := response.headers.get("Mcp-Session-Id"):
+                self._session = {"Mcp-Session-Id": session}
+            return json.loads(response.read())
+
+
+def test_a_session_goes_on_after_a_stop_and_the_next_start(running, rad, spawn, pid_path, free_port, wait_for):
+    agent = LegacyAgent(free_port)
+    agent.initialize()
+    assert rad("stop").returncode == 0
+    kept = pid_path.with_suffix(".sessions")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    spawn("start")
+    wait_for(lambda: _listens(free_port), 60)
+    assert not kept.exists()
+    assert "result" in agent.ask("tools/list")

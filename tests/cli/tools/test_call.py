@@ -99,5 +99,16 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
 )
 def test_an_unknown_tool_is_explained(name: str, hint: str) -> None:
     answer = {"error": {"code": -32602, "message": "Unknown tool"}}
-    call._propose(answer, name, [{"name": "search"}, {"name": "fetch"}], [{"name": "delete"}])
+    call._propose(answer, name, [{"name": "search"}, {"name": "fetch"}], [{"name": "delete"}], [{"name": "a"}])
     assert answer["error"]["message"] == hint
+
+
+def test_an_unknown_tool_may_be_one_that_is_listed_after_a_login() -> None:
+    answer = {"error": {"code": -32602, "message": "Unknown tool"}}
+    logins = {"wiki": (True, None), "mail": (True, 3), "done": (False, None)}
+    upstreams = [{"name": name, "login": {"needed": it[0], "users": it[1]}} for name, it in logins.items()]
+    call._propose(answer, "issues", [{"name": "search"}], [], [*upstreams, {"name": "free", "login": None}])
+    assert answer["error"]["message"] == (
+        "Unknown tool; these upstreams list their tools after a login; to log in at wiki: rad mcp proxy login wiki; "
+        "mail: rad mcp proxy call mail:mail_login"
+    )

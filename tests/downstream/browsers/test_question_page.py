@@ -154,6 +154,14 @@ async def test_on_this_machine_an_agent_that_proves_nothing_needs_no_key(site: S
     assert page.answer.result() == ("accept", "")
 
 
+async def test_a_gateway_that_others_reach_meanwhile_takes_no_answer_without_proof(site: Site) -> None:
+    page = site.open(CLAIMED)
+    site.pages.serve_at(lambda: str(site.world.base), lambda: False)  # as after a reload
+    assert 'name="key"' in (await site.get(page))[1]
+    assert (await site.post(page, answer="approve"))[0] == 403
+    assert not page.answer.done()
+
+
 async def test_a_page_that_has_lapsed_is_gone(site: Site) -> None:
     page = site.open(seconds=0.05)
     async with asyncio.timeout(20):

@@ -42,6 +42,9 @@ class RemoteSessions:
         assert record is not None
         return record
 
+    def adopt(self, record: SessionRecord) -> None:
+        self._stored.adopt(sent(record) or record)
+
     def get(self, key: str, session_id: str) -> SessionRecord | None:
         return sent(self._stored.get(key, session_id))
 

@@ -264,12 +264,13 @@ def pages(*, is_local: bool = False, limit: int = 10) -> QuestionPages:
 
 
 async def test_who_may_answer() -> None:
-    own = pages().open(question(), call(ANN), 60, bytes)
-    assert [own.may_be_answered_by(who) for who in (ANN, BOB, CLAIMED, None)] == [True, False, False, False]
-    groups = pages().open(question(approvers=["approvers"]), call(ANN), 60, bytes)
-    assert [groups.may_be_answered_by(who) for who in (ANN, BOB, CLAIMED, None)] == [False, True, False, False]
-    local = pages(is_local=True).open(question(), call(CLAIMED), 60, bytes)
-    assert [local.may_be_answered_by(who) for who in (None, ANN)] == [True, False]
+    made, local = pages(), pages(is_local=True)
+    own = made.open(question(), call(ANN), 60, bytes)
+    assert [made.may_answer(own, who) for who in (ANN, BOB, CLAIMED, None)] == [True, False, False, False]
+    groups = made.open(question(approvers=["approvers"]), call(ANN), 60, bytes)
+    assert [made.may_answer(groups, who) for who in (ANN, BOB, CLAIMED, None)] == [False, True, False, False]
+    claimed = local.open(question(), call(CLAIMED), 60, bytes)
+    assert [local.may_answer(claimed, who) for who in (None, ANN)] == [True, False]
 
 
 async def test_a_page_for_other_people_does_not_answer_the_question() -> None:

@@ -358,6 +358,7 @@ async def test_an_agent_with_many_sessions_gives_up_its_own_least_recently_used_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    monkeypatch.setattr(sessions, "CHILDREN_SHARE", 8)
     own = SessionConnections(Maker(), backoff=True)
     other = await use(own, "other", Principal("b"))
     first = await use(own, "0")
@@ -370,6 +371,7 @@ async def test_an_agent_with_many_sessions_gives_up_its_own_least_recently_used_
 
 async def test_invented_names_start_no_more_children_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    monkeypatch.setattr(sessions, "CHILDREN_SHARE", 8)
     maker = Maker()
     own = SessionConnections(maker, backoff=True)
     honest = await use(own, "honest", Principal("h", address="10.0.0.2"))
@@ -383,6 +385,7 @@ async def test_invented_names_start_no_more_children_than_the_limit(monkeypatch:
 
 async def test_a_child_with_a_call_does_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "MAX_CHILDREN", 32)
+    monkeypatch.setattr(sessions, "CHILDREN_SHARE", 8)
     own = SessionConnections(Maker(), backoff=True)
     leases = [await own.lease_of(agent(str(number))) for number in range(8)]
     with pytest.raises(Busy, match="in use"):

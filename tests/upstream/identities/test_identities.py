@@ -181,6 +181,20 @@ async def test_the_least_recently_used_identity_makes_room(
         assert (await told(ben, "who"))["session"] != second
 
 
+async def test_a_principal_with_its_share_of_identities_gives_up_its_own(
+    world: Any, user_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "SHARE", 2)
+    made = await world(user_server("--legacy"), forward={"X-User-Id": "header:X-Tracker-Key"})
+    async with made.client("other", "modern", "eve") as eve:
+        kept = (await told(eve, "who"))["session"]
+        for person in ("ada", "ben", "cyd"):
+            async with made.client("team", "modern", person) as one:
+                await told(one, "who")
+        assert made.identities == 3, "two of the team, and one of the other principal"
+        assert (await told(eve, "who"))["session"] == kept
+
+
 @ERA
 async def test_people_who_share_a_principal_do_not_share_lists(world: Any, user_server: Any, era: str) -> None:
     made = await world(user_server("--required"), forward={"X-User-Id": "header:X-Tracker-Key"})

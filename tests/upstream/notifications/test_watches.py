@@ -386,7 +386,8 @@ async def test_an_agent_that_alternates_levels_leaves_one_task_and_the_last_leve
 
 async def test_one_agent_watches_no_more_than_its_share(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "MAX_WATCHED", 16)
-    monkeypatch.setattr(watches, "LEAST_SHARE", 2)
+    monkeypatch.setattr(watches, "SHARE", 4)
+    monkeypatch.setattr(watches, "NETWORK_SHARE", 12)
     flood = Principal("flood", address="10.0.0.1")
     releases = [await world.watches.add(None, f"x:{number}", lambda _: None, flood) for number in range(4)]
     with pytest.raises(RpcError, match="its share"):

@@ -221,6 +221,60 @@ async def test_an_attempt_lapses(attempts: LoginAttempts, tracker: Tracker, monk
     assert attempts.of(ADA, "tracker") is not attempt
 
 
+@pytest.mark.parametrize("proven", [True, False])
+@pytest.mark.parametrize("meanwhile", ["lapses", "reload", "end"])
+async def test_a_login_that_is_being_stored_completes_its_attempt(
+    attempts: LoginAttempts,
+    tracker: Tracker,
+    logins: Logins,
+    monkeypatch: pytest.MonkeyPatch,
+    proven: bool,
+    meanwhile: str,
+) -> None:
+    """Whatever else would end the attempt while its file is written."""
+    if meanwhile == "lapses":
+        monkeypatch.setattr(module, "LIFE", 2.0)
+    storing, stored, change = asyncio.Event(), asyncio.Event(), logins.change
+
+    async def slow(*given: Any) -> Login | None:
+        storing.set()
+        await stored.wait()
+        return await change(*given)
+
+    monkeypatch.setattr(logins, "change", slow)
+    attempt = attempts.of(ADA, "tracker")
+    login: asyncio.Future[Any] = asyncio.ensure_future(logged_in(attempts, attempt, tracker, proven=proven))
+    if not proven:
+        await login
+        login = asyncio.ensure_future(attempts.confirm(attempt, attempt.code))
+    await storing.wait()
+    if meanwhile == "reload":
+        attempts.serve([])
+    elif meanwhile == "lapses":
+        await asyncio.sleep(2.2)
+    closing = asyncio.ensure_future(attempts.close()) if meanwhile == "end" else None
+    await asyncio.sleep(0)
+    stored.set()
+    await login
+    if closing is not None:
+        await closing
+    assert (attempt.step, attempts.failure(attempt.number)) == ("complete", "")
+    assert set(logins.at("tracker")) == {ADA.id}
+
+
+async def test_an_attempt_ends_although_its_login_cannot_be_kept(
+    attempts: LoginAttempts, tracker: Tracker, logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(logins, "change", broken)
+    attempt = attempts.of(ADA, "tracker")
+    with pytest.raises(ValueError):  # noqa: PT011
+        await logged_in(attempts, attempt, tracker)
+    assert (attempt.step, attempts.failure(attempt.number)) == ("failed", "the gateway could not keep the login")
+
+
 async def test_attempts_are_bounded(attempts: LoginAttempts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ATTEMPTS", 1)
     known = attempts.of(ADA, "tracker")

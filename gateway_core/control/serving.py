@@ -1,0 +1,145 @@
+"""Serves endpoints: checks the right, decodes query and body, calls the handler, and writes what it returns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from gateway_core.control.access import Access
+from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.control.responses import json_response, last_on_connection
+from gateway_core.mcp import jsonrpc
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Clean = Callable[[bytes], bytes]
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of the body of a request."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds of silence after which an event stream gets a comment, so that proxies keep it."""
+STALL: Final = 10.0
+"""Seconds that a reader of an event stream may take nothing before its connection is aborted."""
+
+
+class Connections(Protocol):
+    """What endpoints need from the listener."""
+
+    def give_time(self, request: web.Request, seconds: float) -> None:
+        """Let the connection of a request last `seconds` from now."""
+
+    def keep(self, request: web.Request) -> asyncio.Event | None:
+        """Keep the connection of a request for an event stream. None if too many are open.
+
+        Returns the event that is set when the connection ends.
+        """
+
+
+def handler_of(endpoint: AnyEndpoint, access: Access, connections: Connections, clean: Clean) -> Handler:
+    """The handler of an endpoint. `clean`: removes secrets of the gateway from an encoded answer."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            right = access.check(request, endpoint.right)
+            asked: Asked[Any, Any] = Asked(
+                request.match_info,
+                _query(request, endpoint.query) if endpoint.query is not None else None,
+                await _body(request, endpoint.body) if isinstance(endpoint, Endpoint) and endpoint.body else None,
+                right,
+                lambda seconds: connections.give_time(request, seconds),
+                request.headers.get("Last-Event-ID", ""),
+            )
+            if isinstance(endpoint, EventStream):
+                return await _stream(request, endpoint, asked, connections, clean)
+            answer = await endpoint.handler(asked)
+            return json_response(answer, endpoint.status(answer), clean=clean)
+        except Problem as problem:
+            return json_response(problem.body, problem.status, problem.headers, clean)
+
+    return handler
+
+
+def _query(request: web.Request, kind: type[T]) -> T:
+    """The query of a request. Raises `Problem`."""
+    given = request.query
+    for key in given:
+        if len(given.getall(key)) > 1:
+            raise Problem(422, f"the query has the parameter {key[:100]!r} more than once")
+    try:
+        return msgspec.convert(dict(given), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(422, f"the query is wrong: {error}") from None
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    """The body of a request, which must be JSON. Raises `Problem`."""
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise Problem(415, "the body must be JSON, as the header Content-Type: application/json says")
+    try:
+        data = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Problem(413, f"the body is larger than {MAX_BODY} bytes") from None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        raise Problem(422, f"the body is wrong: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Problem(400, "the body is not JSON") from None
+
+
+async def _stream(
+    request: web.Request,
+    endpoint: EventStream[Any, Any],
+    asked: Asked[Any, None],
+    connections: Connections,
+    clean: Clean,
+) -> web.StreamResponse:
+    """Send events until the handler has no more, or the reader has gone or takes nothing."""
+    ended = connections.keep(request)
+    if ended is None:
+        raise Problem(503, "too many event streams are open; close one", {"Retry-After": "5"})
+    events = await endpoint.handler(asked)
+    gone = asyncio.create_task(ended.wait(), name="wait for the end of an event stream")
+    try:
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        response = last_on_connection(web.StreamResponse(headers=headers))
+        await response.prepare(request)
+        async for data in _encoded(events, gone, clean):
+            async with asyncio.timeout(STALL):
+                await response.write(data)
+    except (TimeoutError, ConnectionError):
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        gone.cancel()
+        if (close := getattr(events, "aclose", None)) is not None:
+            await close()
+    return response
+
+
+async def _encoded(events: AsyncIterator[Event[Any]], gone: asyncio.Task[Any], clean: Clean) -> AsyncIterator[bytes]:
+    """The bytes of a stream: a comment first, so that its reader sees that it is open."""
+    yield b": open\n\n"
+    following: asyncio.Future[Event[Any]] | None = None
+    try:
+        while not gone.done():
+            following = following or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait({following, gone}, timeout=KEEP_ALIVE, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                yield b": alive\n\n"
+            elif following in done:
+                found, following = following, None
+                try:
+                    event = found.result()
+                except StopAsyncIteration:
+                    return
+                data = clean(jsonrpc.encode(event.data))
+                yield b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.event.encode(), data)
+    finally:
+        if following is not None:
+            following.cancel()
+            await asyncio.wait({following})

@@ -1,0 +1,29 @@
+"""All endpoints of the control plane."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway_core.control import plugin_pages
+from gateway_core.control.endpoint import AnyEndpoint
+from gateway_core.control.endpoints import calls, catalog, configuration, health, sessions, state, upstreams
+
+
+class Operations(
+    calls.Operations,
+    catalog.Operations,
+    configuration.Operations,
+    health.Operations,
+    plugin_pages.Operations,
+    sessions.Operations,
+    state.Operations,
+    upstreams.Operations,
+    Protocol,
+):
+    """What the control plane needs from the gateway; a protocol, because the gateway imports this package."""
+
+
+def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
+    """All endpoints; each reads `operations` when it is asked, not before."""
+    parts = (health, state, catalog, calls, sessions, upstreams, configuration)
+    return tuple(endpoint for part in parts for endpoint in part.endpoints(operations))

@@ -1,0 +1,24 @@
+// What the states of servers mean, for people.
+import { html } from "./ui.js";
+import { Status } from "./icons.js";
+
+const STATES = {
+  healthy: ["ok", "healthy"],
+  connecting: ["busy", "connecting"],
+  ejected: ["warn", "ejected"],
+  needs_login: ["warn", "login due"],
+  down: ["bad", "down"],
+  misconfigured: ["bad", "misconfigured"],
+  disabled: ["idle", "disabled"],
+  idle: ["idle", "idle"],
+  stopped: ["idle", "stopped"],
+};
+const ORDER = ["misconfigured", "down", "needs_login", "ejected", "connecting", "healthy", "idle", "stopped", "disabled"];
+
+export const stateKind = (state) => STATES[state]?.[0] ?? "info";
+export const stateWord = (state) => STATES[state]?.[1] ?? String(state);
+/** For sorting: what needs somebody comes first. */
+export const stateRank = (state) => (ORDER.indexOf(state) + ORDER.length) % ORDER.length;
+
+export const ServerState = ({ of }) =>
+  html`<${Status} kind=${of.draining ? "warn" : stateKind(of.state)}>${stateWord(of.state)}${of.draining ? ", draining" : ""}<//>`;

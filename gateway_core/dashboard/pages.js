@@ -1,0 +1,9 @@
+// The pages of the dashboard, in the order of the navigation. README.md in this folder says what a page is.
+
+/**
+ * `icon`: of lib/icons.js. `key`: the letter after `g` that opens it. `load`: its module, whose default export is the
+ * component. `badge(store)`: a number beside its name, 0 for none.
+ */
+export const PAGES = [
+  { id: "overview", title: "Overview", icon: "overview", key: "o", load: () => import("./pages/overview.js") },
+];
