@@ -331,10 +331,7 @@ class Gateway(Reloadable):
             "max_timeout": self.config.proxy.max_timeout,
             "log": {"warnings": output.warnings(), "dropped": output.dropped()},
             "loop": {"blocked": self._loop_lag.blocked, "blocked_seconds": round(self._loop_lag.blocked_seconds, 3)},
-            "upstreams": [
-                *(report.upstream(upstream) for upstream in self.pool.upstreams),
-                *(report.disabled(upstream) for upstream in self.config.disabled),
-            ],
+            "upstreams": report.upstreams(self.pool.upstreams, self.config.disabled),
             "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
         }
 

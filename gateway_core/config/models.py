@@ -295,8 +295,9 @@ class ProxyConfig(Section):
     state_dir: Filled | None = Field(
         default=None,
         description="Folder of the pid file, the names file, the last known lists and the log; relative paths start "
-        "at the configuration file's folder. `--state-dir` takes its place. Without both, it is the configuration file's folder, or one "
-        "below `$XDG_STATE_HOME/radium` (`~/.local/state/radium`) if that folder cannot be written.",
+        "at the configuration file's folder. `--state-dir` takes its place. Without both, it is the configuration "
+        "file's folder, or one below `$XDG_STATE_HOME/radium` (`~/.local/state/radium`) if that folder cannot be "
+        "written.",
         examples=["/var/lib/radium"],
     )
     on_missing: OnMissing = Field(
