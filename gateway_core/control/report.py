@@ -17,11 +17,6 @@ from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
 
-def upstreams(present: Sequence[Upstream], off: Sequence[UpstreamConfig]) -> list[dict[str, Any]]:
-    """All upstreams; last those that the file switches off."""
-    return [*map(upstream, present), *map(disabled, off)]
-
-
 def upstream(of: Upstream) -> dict[str, Any]:
     """State and counters of one upstream."""
     fetched = of.fetched or FetchedLists()

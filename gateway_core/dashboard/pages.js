@@ -6,4 +6,7 @@
  */
 export const PAGES = [
   { id: "overview", title: "Overview", icon: "overview", key: "o", load: () => import("./pages/overview.js") },
+  { id: "servers", title: "Servers", icon: "servers", key: "s", load: () => import("./pages/servers.js") },
+  { id: "plugins", title: "Plugins", icon: "plugins", key: "p", load: () => import("./pages/plugins.js") },
+  { id: "configuration", title: "Configuration", icon: "configuration", key: "f", load: () => import("./pages/configuration.js") },
 ];

@@ -51,7 +51,7 @@ async function request(method, path, body, { signal, limit = TIME_LIMIT } = {}) 
 }
 
 export const get = (path, options) => request("GET", path, undefined, { limit: 20_000, ...options });
-export const post = (path, body = {}, options) => request("POST", path, body, options);
+export const post = (path, body, options) => request("POST", path, body, options);
 export const put = (path, body, options) => request("PUT", path, body, options);
 export const patch = (path, body, options) => request("PATCH", path, body, options);
 

@@ -80,7 +80,7 @@ function ofCalls(calls) {
   return [...groups.values()].map(({ key, calls: number, at, call }) => {
     const [kind, what, meaning] = OF_OUTCOME[call.outcome];
     const by = call.decisions?.find((one) => one.decided === "refuse");
-    const parts = [count(number, "call"), by ? `by ${by.plugin}${by.rule ? `, rule ${by.rule}` : ""}` : meaning || call.error];
+    const parts = [count(number, "call"), by ? `by ${by.plugin}${by.rule ? `, rule ${by.rule}` : ""}` : meaning || call.error?.text];
     const href = address("calls", [], { outcome: call.outcome, name: call.name, upstream: call.upstream ?? "" });
     return { key, kind, what, about: call.name || call.method, why: parts.filter(Boolean).join(": "), at, href };
   });
@@ -94,7 +94,9 @@ function ofQuestions(questions) {
 }
 
 const ofLists = (lists) =>
-  lists.map(({ upstream, at, why }) => ({ key: `changed ${upstream}`, kind: "info", what: "Definitions changed", about: upstream, why, at, href: address("servers", [upstream]) }));
+  lists
+    .filter((one) => one.at > Date.now() / 1000 - WINDOW)
+    .map(({ key, what, agent, at, why }) => ({ key: `changed ${key}`, kind: "info", what: "Definitions changed", about: agent ? `${what}, ${agent}` : what, why, at, href: address("tools") }));
 
 function ofTools(tools, status) {
   if (!tools) return [];

@@ -20,5 +20,8 @@ export const stateWord = (state) => STATES[state]?.[1] ?? String(state);
 /** For sorting: what needs somebody comes first. */
 export const stateRank = (state) => (ORDER.indexOf(state) + ORDER.length) % ORDER.length;
 
+/** Whether an operator has kept new calls from it. */
+export const isDraining = (of) => Boolean(of.draining);
+
 export const ServerState = ({ of }) =>
-  html`<${Status} kind=${of.draining ? "warn" : stateKind(of.state)}>${stateWord(of.state)}${of.draining ? ", draining" : ""}<//>`;
+  html`<${Status} kind=${isDraining(of) ? "warn" : stateKind(of.state)}>${stateWord(of.state)}${isDraining(of) ? ", draining" : ""}<//>`;

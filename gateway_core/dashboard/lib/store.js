@@ -27,7 +27,7 @@ class Store {
   /** Ended calls, newest last; see `calls`. */
   recent = [];
   figures = new Figures();
-  /** Upstreams whose definitions changed while this page was open: [{upstream, at, why}]. */
+  /** Changes of what agents see while this page was open, the latest of each kind: [{key, what, at, why}]. */
   listChanges = [];
   /** Counts the changes of `recent` and `figures`. */
   version = 0;
@@ -160,7 +160,7 @@ class Store {
         if (error instanceof Refused) {
           if (error.status === 401) return this.#signOut();
           wait = error.status === 404 || error.status === 406 ? ABSENT_RETRY : Math.max(wait, 2_000);
-          if (error.status === 400) this.#lastId = ""; // of another run of the gateway
+          if (error.status === 400 || error.status === 422) this.#lastId = ""; // of another gateway
         }
       } finally {
         clearTimeout(silence);
@@ -196,10 +196,12 @@ class Store {
     this.changed();
   }
 
-  #listsChanged({ upstream, at }) {
-    if (!upstream) return;
-    const others = this.listChanges.filter((one) => one.upstream !== upstream);
-    this.listChanges = [{ upstream, at, why: "Its lists differ from those before." }, ...others].slice(0, 50);
+  #listsChanged({ kinds = [], agent, at }) {
+    const what = kinds.join(", ") || "lists";
+    const key = `${what} ${agent ?? ""}`;
+    const why = agent ? "Only this agent sees the difference." : "Agents see other definitions than before.";
+    const entry = { key, what, agent, at, why };
+    this.listChanges = [entry, ...this.listChanges.filter((one) => one.key !== key)].slice(0, 20);
   }
 
   #soonTimer = 0;
@@ -238,7 +240,7 @@ class Store {
 function endedCall(event) {
   if (event.type !== "call") return null;
   const call = event.call ?? event;
-  return call.outcome ? { ...call, at: event.at ?? call.started + call.seconds } : null;
+  return call.outcome ? call : null;
 }
 
 /** The one store of the page. */
