@@ -1,5 +1,6 @@
 """The files of the dashboard as browsers get them."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def ui(start: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("gateway_core.control.table.Dashboard", lambda: Dashboard(folder))
+    monkeypatch.setattr(import_module("gateway_core.control.table"), "Dashboard", lambda: Dashboard(folder))
     return await start()
 
 
