@@ -62,8 +62,7 @@ class Pipeline:
         clean: Callable[[bytes], bytes] = bytes,
         generation: int = 1,
     ) -> None:
-        """`wait_first_lists`: see `HealthMonitor`. `clean` hides secrets of the gateway in JSON. `generation`: the
-        number of its configuration, for the log."""
+        """`wait_first_lists`: see `Common`. `clean` hides secrets of the gateway in JSON. `generation`: for the log."""
         self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
         self.catalog, self.router = catalog, router
@@ -275,8 +274,8 @@ class Delivery(msgspec.Struct, eq=False):
         if target is not None and method not in TASKS and not is_untried(target):
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
-        upstreams, listing = () if target is None else target.upstreams, method in LISTS
-        if not (await self.pipeline.wait_first_lists(upstreams, listing=listing) | await catalog.settled()):
+        waited = await self.pipeline.wait_first_lists(target.upstreams if target else (), listing=method in LISTS)
+        if not (waited | await catalog.settled()):
             return target
         await catalog.prepare(self.exchange)
         return find(catalog, method, params.name, agent, params)
