@@ -31,7 +31,7 @@ fuzz: fuzz/.venv/.installed  ## search for inputs that break a reader; FUZZ=seco
 		fuzz/.venv/bin/python -m fuzz.run $$check -max_total_time=$(or $(FUZZ),60) -artifact_prefix=fuzz/found/ \
 		fuzz/found/$$check fuzz/corpus/$$check; done
 
-check: install  ## lint, formatting, types, import directions, declared dependencies, the lock
+check: install  ## lint, formatting, types, import directions, declared dependencies, the lock, and one start
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -40,6 +40,7 @@ check: install  ## lint, formatting, types, import directions, declared dependen
 	set -e; for plugin in plugins/*; do (cd $$plugin && ../../.venv/bin/deptry .); done
 	$(UV) pip check
 	$(UV) lock --check
+	.venv/bin/pytest -q -p no:cacheprovider tests/test_smoke.py
 
 fix: install  ## fix what ruff can fix, and format
 	.venv/bin/ruff check --fix

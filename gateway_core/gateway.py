@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import time
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +19,8 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
-from gateway_core.control import Access, ControlPlane, report, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane, table
 from gateway_core.control.live import LiveCalls
-from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.kept import KeptSessions
@@ -34,6 +30,7 @@ from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.generation import Common, generation
+from gateway_core.generations.overview import Overview
 from gateway_core.generations.reloadable import Reloadable
 from gateway_core.generations.reloads import Parts, Reloads, packages
 from gateway_core.generations.source import Source
@@ -42,12 +39,11 @@ from gateway_core.hooks import loader as plugins
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.log import output
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.auth import Logins
-from gateway_core.upstream.concealing import held_secrets
+from gateway_core.upstream.concealing import control_secrets, held_secrets
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
@@ -70,6 +66,7 @@ class Gateway(Reloadable):
         config: Config,
         *,
         admin_token: str = "",
+        read_token: str = "",
         early: EarlyChildren | None = None,
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
@@ -80,6 +77,7 @@ class Gateway(Reloadable):
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
         upstream would get a credential that plugins read.
 
+        `admin_token` and `read_token`: of the control plane; an empty one lets no request in.
         `memory`: the upstreams' names as an earlier process recorded them.
         `early`: child processes of upstreams that already run; the caller keeps the unused ones.
         `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
@@ -91,7 +89,7 @@ class Gateway(Reloadable):
         chain = Chain(plugins.load(proxy.plugins, file))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
-        held = held or held_secrets(proxy, admin_token)
+        held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
         limits = proxy.limits
@@ -123,16 +121,19 @@ class Gateway(Reloadable):
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
+        self.browsers: Final = BrowserSessions()
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
-        self.control = ControlPlane(table(self), self, Access(admin_token), guard)
+        self.control = ControlPlane(table(self), self, Access(admin_token, read_token, self.browsers), guard)
         kept = (store, self.downstream, self.control, self._loop_lag)
-        parts = Parts(common, self.pool, self.health, held, self._open_logins, *kept, admin_token)
+        parts = Parts(
+            common, self.pool, self.health, held, self._open_logins, *kept, control_secrets(admin_token, read_token)
+        )
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
+        self._overview = Overview(parts, reloads)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
-        self._started = time.time()
         self._entered = False
         self._serving = False
         self._stopping: asyncio.Task[None] | None = None
@@ -302,47 +303,19 @@ class Gateway(Reloadable):
 
     def status(self) -> dict[str, Any]:
         """The data of `rad mcp proxy status`, without secrets and session ids."""
-        return {
-            "pid": os.getpid(),
-            "version": version("gateway-core"),
-            "started": self._started,
-            "uptime": time.time() - self._started,
-            "address": self.address,
-            "certificate": self._server.certificate if self._server is not None else None,
-            "control": self.control.address,
-            "transport": self.config.proxy.transport,
-            "default_profile": default_profile(self.config.proxy.profiles),
-            "generation": self._reloads.current.number,
-            "config": str(self.config.path) if self.config.path is not None else None,
-            "ready": self.ready,
-            "draining": self.draining,
-            "connections": self._server.connections if self._server is not None else 0,
-            "sessions": len(self.sessions),
-            "in_flight": self._reloads.in_flight,
-            "parked": len(self.input_required.parking),
-            "calls": self._reloads.calls,
-            "memory": {"limit": self.budget.limit, "used": int(self.budget.level * self.budget.limit)},
-            "max_timeout": self.config.proxy.max_timeout,
-            "log": {"warnings": output.warnings(), "dropped": output.dropped()},
-            "loop": {"blocked": self._loop_lag.blocked, "blocked_seconds": round(self._loop_lag.blocked_seconds, 3)},
-            "upstreams": [
-                *(report.upstream(upstream) for upstream in self.pool.upstreams),
-                *(report.disabled(upstream) for upstream in self.config.disabled),
-            ],
-            "plugins": [report.plugin(plugin, self.chain.times) for plugin in self.chain.plugins],
-        }
+        return self._overview.status(self._server, address=self.address, ready=self.ready, draining=self.draining)
 
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
     def tools(self, profile: str = "") -> dict[str, Any]:
-        """The data of `rad mcp proxy tools`: what agents see, and how name conflicts were resolved; see `report`."""
-        return report.tools(self.catalog, self.pool.upstreams, profile)
+        """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""
+        return self._overview.tools(profile)
 
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
-        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
-        return report.tool(self.catalog, name, profile)
+        """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
+        return self._overview.tool(name, profile)
 
 
 def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:

@@ -41,6 +41,7 @@ SUITES = {
     "test_docs.py": "the pages",
     "test_fuzz.py": "fuzz/",
     "test_one_way.py": "that every call passes one pipeline",
+    "test_smoke.py": "that a gateway with all of it starts",
     "test_public_api.py": "what plugins may import",
     "test_third_party_plugin.py": "a plugin that is built and installed as its users would",
     "cli/test_pages.py": "pages whose blocks are copied and run",
@@ -54,6 +55,7 @@ SUITES = {
     "upstream/test_memory.py": "large messages of servers against the memory budget, on every transport",
     "upstream/test_inline_calls.py": "inline calls, from the pipeline to the wire",
     "upstream/test_inline_transports.py": "the same on every transport",
+    "upstream/test_trace_context.py": "trace context, from the agent's request to the wire",
 }
 """Folders and files of tests that belong to no single module, and what they test."""
 TESTED_IN = {
@@ -62,13 +64,13 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
-    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/progress.py"),
+    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/no_answer.py", "exchange/progress.py"),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
     "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
-    "generations/test_reloads.py": ("generations/reloadable.py", "generations/source.py"),
+    "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         "cli/status.py",
@@ -77,6 +79,8 @@ TESTED_IN = {
     "hooks/test_observers.py": ("api/events.py", "api/verdict.py", "pipeline/observed.py"),
     "cli/importing/test_convert.py": ("cli/importing/placeholders.py", "cli/importing/server.py"),
     "cli/logins/test_login.py": ("cli/logins/targets.py",),
+    "cli/live/test_ui.py": ("cli/live/token.py", "cli/logins/browser.py"),
+    "control/test_browsers.py": ("control/endpoints/browsers.py",),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
     "cli/test_instance.py": ("cli/state/lock_file.py",),
@@ -97,7 +101,7 @@ TESTED_IN = {
     "conformance/test_clauses_tasks.py": ("catalog/tasks.py",),
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": (
-        *("control/access.py", "control/plugin_pages.py", "control/report.py", "control/responses.py"),
+        *("control/plugin_pages.py", "control/report.py", "control/responses.py"),
         *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
         *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
         *("control/endpoints/upstreams.py", "control/table.py"),

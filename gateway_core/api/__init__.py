@@ -3,7 +3,17 @@
 from gateway_core.api.asking import Action, Answer, Answers, Ask, GivenAnswer
 from gateway_core.api.call import Call, CallResult, Outcome, Tool
 from gateway_core.api.conflict import Claim, ToolConflict
-from gateway_core.api.events import AuthenticationEnded, CallEnded, Decision, Event
+from gateway_core.api.events import (
+    AuthenticationEnded,
+    CallBegun,
+    CallEnded,
+    CallTrace,
+    Decision,
+    Event,
+    HookStep,
+    HopStep,
+    Step,
+)
 from gateway_core.api.identity import Credentials, Principal
 from gateway_core.api.page import Page
 from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
@@ -22,8 +32,10 @@ __all__ = [
     "Ask",
     "AuthenticationEnded",
     "Call",
+    "CallBegun",
     "CallEnded",
     "CallResult",
+    "CallTrace",
     "Claim",
     "ClientCertificate",
     "ConfigPath",
@@ -33,6 +45,8 @@ __all__ = [
     "Event",
     "GivenAnswer",
     "Health",
+    "HookStep",
+    "HopStep",
     "Kind",
     "Outcome",
     "Page",
@@ -42,6 +56,7 @@ __all__ = [
     "Principal",
     "Published",
     "Reject",
+    "Step",
     "Tier",
     "Tool",
     "ToolConflict",

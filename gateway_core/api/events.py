@@ -1,14 +1,15 @@
-"""What plugins with the hook `observe` are told: how calls and authentications ended."""
+"""What plugins are told about calls and authentications: how they began (`trace_call`) and ended (`observe`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from gateway_core.api.call import Call, CallResult
 from gateway_core.api.identity import Principal
+from gateway_core.api.upstream import UpstreamView
 from gateway_core.mcp.literals import Era
 
 Decided: TypeAlias = Literal["pass", "rewrite", "refuse", "answer", "ask", "edit", "fail"]
@@ -24,6 +25,39 @@ class Decision(msgspec.Struct, frozen=True):
     a hook failed or did not decide in time."""
     rule: str = ""
     """The rule behind it, in the words of the plugin: `rule` of its verdict, or the name of its question."""
+
+
+class HookStep(msgspec.Struct, frozen=True):
+    """One run of a hook of a plugin, for one call."""
+
+    plugin: str
+    hook: str
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    """From its call to its verdict, the time that an asynchronous hook waits included."""
+    decision: Decision | None = None
+    """What the plugin did; None if the hook returned None, or was cancelled."""
+
+
+class HopStep(msgspec.Struct, frozen=True):
+    """One request to an upstream, for one call. It begins when the request has a place at the upstream."""
+
+    upstream: str
+    number: int
+    """The position among the requests of the call, from 0, in the order in which they began."""
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    ended: Literal["answered", "not_sent", "refused", "unknown", "cancelled", "open"]
+    """`answered` with a result or an error; `not_sent`: no byte left; `refused` by an HTTP status, not executed;
+    `unknown`: sent and not answered; `cancelled` by the agent, a deadline or the gateway; `open`: the call ended first,
+    because it asked the agent a question."""
+    code: int | None = None
+    """The code of a JSON-RPC error that the upstream answered with."""
+
+
+Step: TypeAlias = HookStep | HopStep
 
 
 class CallEnded(msgspec.Struct, frozen=True, eq=False):
@@ -57,6 +91,9 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """The number of the configuration that judged and served it; each reload that changes something counts it up."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
+    steps: tuple[Step, ...] = ()
+    """Hooks and requests to upstreams with their times, in the order in which they ended; empty unless a plugin traces
+    this call (`trace_call`)."""
 
 
 class AuthenticationEnded(msgspec.Struct, frozen=True):
@@ -75,3 +112,32 @@ class AuthenticationEnded(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = CallEnded | AuthenticationEnded
+
+
+class CallBegun(msgspec.Struct, frozen=True):
+    """A request of an agent has arrived, and nothing is known of it but this."""
+
+    exchange_id: str
+    method: str
+    era: Era
+    protocol_version: str
+    """The revision that the agent speaks."""
+    meta: Mapping[str, str]
+    """The trace context in the request's `_meta`, as the agent sent it: `traceparent` and `tracestate`, if present."""
+    headers: Mapping[str, str]
+    """The same of the headers of the HTTP request; empty for other transports."""
+
+
+class CallTrace:
+    """Follows one call; the hook `trace_call` returns an object of a subclass."""
+
+    def hop(self, upstream: UpstreamView) -> Mapping[str, str]:
+        """Called just before each request to an upstream. Returns the trace context that goes along with it.
+
+        `traceparent` and, with it, `tracestate`: they are sent in `_meta`, and in the headers of Streamable HTTP, in
+        place of those of the agent. Nothing: those of the agent pass in `_meta`.
+        """
+        return {}
+
+    def ended(self, event: CallEnded) -> None:
+        """Called once, when the call has ended; `event.steps` has what happened to it."""

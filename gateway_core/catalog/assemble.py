@@ -14,7 +14,7 @@ from gateway_core.catalog.owners import Owners
 from gateway_core.catalog.publish import FetchedByUpstream, Published, Resolver, Rules, publish
 from gateway_core.catalog.replicas import Lookalikes, ReplicaRule, replica_sets
 from gateway_core.catalog.snapshot import Snapshot
-from gateway_core.catalog.uris.links import UI_KEY, published_definition, scheme_of
+from gateway_core.catalog.uris.links import links_to_interface, published_definition, scheme_of
 from gateway_core.catalog.uris.templates import Effort, Templates
 from gateway_core.config import ProxyConfig
 from gateway_core.limits.slices import Slices, mapped
@@ -50,7 +50,7 @@ class Assembler:
         self, base: Snapshot, kinds: frozenset[Kind], all_fetched: FetchedByUpstream, owner: str = ""
     ) -> Slices[Snapshot]:
         """`base` with these kinds rebuilt from `all_fetched`, in slices. `owner`: their principal; empty for all."""
-        if kinds & {"resource", "template"} and any(UI_KEY in entry.raw for entry in base.tools.values()):
+        if kinds & {"resource", "template"} and any(links_to_interface(entry.raw) for entry in base.tools.values()):
             kinds |= {"tool"}  # tools may link to resources
         published: dict[Kind, Published] = {}
         for kind in LIST_METHODS:

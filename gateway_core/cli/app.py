@@ -71,6 +71,8 @@ _COMMANDS: Final = (
     live.calls,
     live.sessions,
     live.reconnect,
+    live.ui,
+    live.token,
     logins.login,
     logins.logout,
     files.plugins,

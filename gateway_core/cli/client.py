@@ -16,10 +16,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from gateway_core.cli.hints import command
-from gateway_core.cli.instance import Instance, connectable
+from gateway_core.cli.instance import Instance
 from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 from gateway_core.errors import ConfigError
+from gateway_core.http1.hosts import connectable
 
 TIMEOUT: Final = 2.0
 """Seconds from connecting to the last byte of the response."""
@@ -57,6 +58,19 @@ def of_file(instance: Instance, verb: str, page: str) -> dict[str, Any]:
     return found
 
 
+def send(instance: Instance, verb: str, page: str, value: Any = None, timeout: float | None = None) -> dict[str, Any]:
+    """Send a request to `/admin/{page}`, with `value` as its JSON body unless it is None.
+
+    Raises `Failed` with the reason if the gateway refuses, `NotAnswering` as `fetch`.
+    """
+    body = None if value is None else json.dumps(value).encode()
+    status, answer = _answer(instance, verb, page, timeout, body)
+    if status != HTTPStatus.OK:
+        reason = _reason(answer)
+        raise Failed(reason) if reason else _not_answering(instance, f"HTTP status {status}, {len(answer)} bytes")
+    return _object(instance, answer)
+
+
 def _object(instance: Instance, body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
@@ -76,11 +90,13 @@ def act(instance: Instance, page: str, what: str) -> None:
         raise _not_answering(instance, f"HTTP status {status}")
 
 
-def _answer(instance: Instance, verb: str, page: str, timeout: float | None = None) -> tuple[int, bytes]:
-    """Status and body of the response. Raises `NotAnswering`. `timeout`: in place of `TIMEOUT`."""
+def _answer(
+    instance: Instance, verb: str, page: str, timeout: float | None = None, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Status and body of the response. Raises `NotAnswering`. `timeout`: in place of `TIMEOUT`. `body`: JSON."""
     timeout = TIMEOUT if timeout is None else timeout
     try:
-        return _request(instance, verb, f"/admin/{page}", timeout)
+        return _request(instance, verb, f"/admin/{page}", timeout, body)
     except TimeoutError as error:
         raise _not_answering(instance, f"no answer within {timeout:g} s") from error
     except OSError as error:  # includes RemoteDisconnected
@@ -89,7 +105,7 @@ def _answer(instance: Instance, verb: str, page: str, timeout: float | None = No
         raise _not_answering(instance, f"its answer is not HTTP as expected ({type(error).__name__})") from error
 
 
-def _request(instance: Instance, verb: str, path: str, timeout: float) -> tuple[int, bytes]:
+def _request(instance: Instance, verb: str, path: str, timeout: float, content: bytes | None) -> tuple[int, bytes]:
     """Status and body of the response; a body that is too large is cut to `MAX_ANSWER` + 1 bytes.
 
     Raises `TimeoutError`, other `OSError`s, and `HTTPException`.
@@ -100,7 +116,10 @@ def _request(instance: Instance, verb: str, path: str, timeout: float) -> tuple[
         connection.connect()
         with _ended_at(connection.sock, deadline) as late:
             try:
-                connection.request(verb, path, headers={"Authorization": f"Bearer {instance.token}"})
+                headers = {"Authorization": f"Bearer {instance.token}"}
+                if content is not None:
+                    headers["Content-Type"] = "application/json"
+                connection.request(verb, path, content, headers)
                 answer = connection.getresponse()
                 body = answer.read(MAX_ANSWER + 1)
             except (OSError, http.client.HTTPException):

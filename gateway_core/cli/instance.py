@@ -21,12 +21,12 @@ from gateway_core.cli.hints import command
 from gateway_core.cli.state.folder import ADVICE, identity, search_folders
 from gateway_core.cli.state.lock_file import holders_of, is_at, is_believable, namespace, open_file, try_lock
 from gateway_core.errors import GatewayError
-from gateway_core.http1.hosts import base_url
+from gateway_core.http1.hosts import base_url, connectable
 
 MAX_PID_FILE: Final = 16 * 1024
 LOCK_PATIENCE: Final = 0.3
 """Seconds that a start retries the lock, because a process that reads the file locks it for microseconds."""
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the pid file's contents; incremented when a field changes."""
 READ_PATIENCE: Final = 0.5
 """Seconds to wait until a locked file has its owner's contents: a start locks first and writes afterwards."""
@@ -48,7 +48,7 @@ class Instance:
     host: str
     port: int
     token: str
-    """Bearer token of the control plane's admin pages; a secret, which is why the file has mode 0600."""
+    """Bearer token of the control plane, for everything; a secret, which is why the file has mode 0600."""
     started: float
     """Unix time."""
     drain_timeout: float = 30.0
@@ -61,6 +61,8 @@ class Instance:
     """The namespace of `pid`: a container has its own pids, and may share the folder with others."""
     certificate: str = ""
     """The file with the certificate that agents see; empty without TLS."""
+    read_token: str = ""
+    """Bearer token of the control plane, for reading; a secret, too."""
 
     @property
     def address(self) -> str:
@@ -74,11 +76,6 @@ class Instance:
 
     def __repr__(self) -> str:
         return f"Instance(pid={self.pid}, address={self.address!r})"
-
-
-def connectable(host: str) -> str:
-    """The host to connect to: loopback for an address that means "all interfaces"."""
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def pid_file(config: Path, folder: Path | None = None) -> Path:
@@ -170,6 +167,7 @@ def acquire(
         config=identity(config),
         namespace=namespace(),
         certificate=certificate,
+        read_token=secrets.token_urlsafe(32),
     )
     try:
         os.fchmod(fd, 0o600)

@@ -8,7 +8,8 @@ JSON values. The control plane runs whether or not agents are served.
 from __future__ import annotations
 
 from gateway_core.control.access import Access
+from gateway_core.control.browsers import BrowserSessions
 from gateway_core.control.listener import ControlPlane
 from gateway_core.control.table import Operations, table
 
-__all__ = ["Access", "ControlPlane", "Operations", "table"]
+__all__ = ["Access", "BrowserSessions", "ControlPlane", "Operations", "table"]

@@ -10,10 +10,10 @@ from aiohttp.typedefs import Middleware
 from loguru import logger
 
 from gateway_core.control.access import Access
-from gateway_core.control.endpoint import AnyEndpoint, EventStream
+from gateway_core.control.endpoint import AnyEndpoint, Endpoint, EventStream, WebPage
 from gateway_core.control.plugin_pages import Operations, PluginPages
 from gateway_core.control.responses import error_response, last_on_connection
-from gateway_core.control.serving import MAX_BODY, Connections, Handler, handler_of
+from gateway_core.control.serving import MAX_BODY, Connections, Handler, Serving
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.internal_errors import where
 
@@ -42,10 +42,13 @@ def application(
         return await (handler(request) if found is None else pages.respond(request, found))
 
     app = web.Application(middlewares=[_answers(endpoints), checked], client_max_size=MAX_BODY)
+    serving = Serving(access, connections, operations.clean)
     for endpoint in endpoints:
-        handler = handler_of(endpoint, access, connections, operations.clean)
+        handler = serving.handler_of(endpoint)
         if isinstance(endpoint, EventStream):
             app.router.add_get(endpoint.path, handler, allow_head=False)
+        elif isinstance(endpoint, WebPage):
+            app.router.add_get(endpoint.pattern or endpoint.path, handler, allow_head=endpoint.head)
         elif endpoint.method == "GET":
             app.router.add_get(endpoint.path, handler)
         else:
@@ -58,7 +61,7 @@ def _answers(endpoints: Sequence[AnyEndpoint]) -> Middleware:
 
     Neither responses nor the log quote a request.
     """
-    readable = (it.path for it in endpoints if isinstance(it, EventStream) or it.method == "GET")
+    readable = (it.path for it in endpoints if not isinstance(it, Endpoint) or it.method == "GET")
     addresses = ", ".join(sorted(path for path in readable if "{" not in path))
 
     @web.middleware

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from aiohttp import web
+
 Right = Literal["open", "read", "change"]
 """Who may use an endpoint. `change` includes `read`; `open` needs no token."""
 Q = TypeVar("Q")
@@ -28,6 +30,8 @@ class Asked(Generic[Q, B]):
     """What the sender may do."""
     give_time: Callable[[float], None]
     """Lets the request take some seconds more than usual, from now."""
+    browser: str = ""
+    """The id of the browser session that the cookie of the request belongs to; empty for tokens."""
     last_event_id: str = ""
     """The header Last-Event-ID: where an event stream that was lost continues."""
 
@@ -99,4 +103,19 @@ class EventStream(Generic[Q, A]):
     problems: Mapping[int, str] = field(default_factory=dict)
 
 
-AnyEndpoint = Endpoint[Any, Any, Any] | EventStream[Any, Any]
+@dataclass(frozen=True, slots=True)
+class WebPage:
+    """One address that a browser opens with GET; it needs no token."""
+
+    path: str
+    summary: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    """Raises `Problem`."""
+    statuses: Mapping[int, str]
+    pattern: str = ""
+    """`path` as aiohttp writes it, if `{name}` there stands for more than one part."""
+    head: bool = True
+    """Whether HEAD is answered too: not where GET changes something."""
+
+
+AnyEndpoint = Endpoint[Any, Any, Any] | EventStream[Any, Any] | WebPage

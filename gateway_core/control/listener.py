@@ -13,7 +13,7 @@ from gateway_core.control.access import Access
 from gateway_core.control.app import application
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.plugin_pages import Operations
-from gateway_core.http1.hosts import HostGuard, base_url
+from gateway_core.http1.hosts import HostGuard, base_url, connectable
 
 MAX_CONNECTIONS: Final = 64
 """Maximum open connections; one more aborts the oldest, so that idle ones do not lock operators out."""
@@ -62,8 +62,8 @@ class ControlPlane:
 
     @property
     def address(self) -> str:
-        """Base URL of the listener; empty before `start`."""
-        return base_url(self.host, self.port) if self.port else ""
+        """Base URL of the listener, to connect to; empty before `start`."""
+        return base_url(connectable(self.host), self.port) if self.port else ""
 
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used."""

@@ -43,10 +43,12 @@ class PluginPages:
         return self._operations.pages.get(request.path) if request.method in {"GET", "HEAD"} else None
 
     async def respond(self, request: web.Request, found: PluginPage) -> web.StreamResponse:
-        """The page, for those who have the admin token or that of the page."""
+        """The page, for those who may read, or have the token of the page."""
         page = found.page
-        if self._access.right_of(request) == "open" and not has_token(request, page.token):
-            return error_response("the admin token, or the token of this page, is required", 401, CHALLENGE)
+        if self._access.sender_of(request).right == "open" and not has_token(request, page.token):
+            return error_response(
+                "a token of the control plane, or the token of this page, is required", 401, CHALLENGE
+            )
         if page.path in self._rendered:
             return error_response("this page is being rendered already; try again", 503, {"Retry-After": "1"})
         status = self._operations.status()

@@ -32,5 +32,8 @@ def error_response(text: str, status: int, headers: Mapping[str, str] | None = N
 def last_on_connection(response: R) -> R:
     """Make a response, whose head was not sent yet, end its connection."""
     response.headers["Server"] = IMPLEMENTATION["name"]
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
     response.force_close()
     return response

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from gateway_core.control.access import Access
-from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem, WebPage
 from gateway_core.control.responses import json_response, last_on_connection
 from gateway_core.mcp import jsonrpc
 
@@ -39,28 +40,73 @@ class Connections(Protocol):
         """
 
 
-def handler_of(endpoint: AnyEndpoint, access: Access, connections: Connections, clean: Clean) -> Handler:
-    """The handler of an endpoint. `clean`: removes secrets of the gateway from an encoded answer."""
+class Serving:
+    """Makes handlers of endpoints."""
 
-    async def handler(request: web.Request) -> web.StreamResponse:
+    def __init__(self, access: Access, connections: Connections, clean: Clean) -> None:
+        """`clean`: removes secrets of the gateway from an encoded answer."""
+        self._access = access
+        self._connections = connections
+        self._clean = clean
+
+    def handler_of(self, endpoint: AnyEndpoint) -> Handler:
+        """The handler of an endpoint."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            try:
+                if isinstance(endpoint, WebPage):
+                    return await endpoint.handler(request)
+                return await self._serve(request, endpoint)
+            except Problem as problem:
+                return json_response(problem.body, problem.status, problem.headers, self._clean)
+
+        return handler
+
+    async def _serve(
+        self, request: web.Request, endpoint: Endpoint[Any, Any, Any] | EventStream[Any, Any]
+    ) -> web.StreamResponse:
+        sender = self._access.check(request, endpoint.right)
+        asked: Asked[Any, Any] = Asked(
+            request.match_info,
+            _query(request, endpoint.query) if endpoint.query is not None else None,
+            await _body(request, endpoint.body) if isinstance(endpoint, Endpoint) and endpoint.body else None,
+            sender.right,
+            lambda seconds: self._connections.give_time(request, seconds),
+            sender.browser,
+            request.headers.get("Last-Event-ID", ""),
+        )
+        if isinstance(endpoint, EventStream):
+            return await self._stream(request, endpoint, asked)
+        answer = await endpoint.handler(asked)
+        return json_response(answer, endpoint.status(answer), clean=self._clean)
+
+    async def _stream(
+        self, request: web.Request, endpoint: EventStream[Any, Any], asked: Asked[Any, None]
+    ) -> web.StreamResponse:
+        """Send events until the handler has no more, or the reader has gone, takes nothing, or may read no longer."""
+        ended = self._connections.keep(request)
+        if ended is None:
+            raise Problem(503, "too many event streams are open; close one", {"Retry-After": "5"})
+        events = await endpoint.handler(asked)
+        gone = asyncio.create_task(ended.wait(), name="wait for the end of an event stream")
+        headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        response = last_on_connection(web.StreamResponse(headers=headers))
         try:
-            right = access.check(request, endpoint.right)
-            asked: Asked[Any, Any] = Asked(
-                request.match_info,
-                _query(request, endpoint.query) if endpoint.query is not None else None,
-                await _body(request, endpoint.body) if isinstance(endpoint, Endpoint) and endpoint.body else None,
-                right,
-                lambda seconds: connections.give_time(request, seconds),
-                request.headers.get("Last-Event-ID", ""),
-            )
-            if isinstance(endpoint, EventStream):
-                return await _stream(request, endpoint, asked, connections, clean)
-            answer = await endpoint.handler(asked)
-            return json_response(answer, endpoint.status(answer), clean=clean)
-        except Problem as problem:
-            return json_response(problem.body, problem.status, problem.headers, clean)
-
-    return handler
+            await response.prepare(request)
+            async with contextlib.aclosing(_encoded(events, gone, self._clean)) as pieces:
+                async for data in pieces:
+                    if self._access.sender_of(request) != (asked.right, asked.browser):
+                        break  # the browser has logged out
+                    async with asyncio.timeout(STALL):
+                        await response.write(data)
+        except (TimeoutError, ConnectionError):
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            gone.cancel()
+            if (close := getattr(events, "aclose", None)) is not None:
+                await close()
+        return response
 
 
 def _query(request: web.Request, kind: type[T]) -> T:
@@ -91,37 +137,9 @@ async def _body(request: web.Request, kind: type[T]) -> T:
         raise Problem(400, "the body is not JSON") from None
 
 
-async def _stream(
-    request: web.Request,
-    endpoint: EventStream[Any, Any],
-    asked: Asked[Any, None],
-    connections: Connections,
-    clean: Clean,
-) -> web.StreamResponse:
-    """Send events until the handler has no more, or the reader has gone or takes nothing."""
-    ended = connections.keep(request)
-    if ended is None:
-        raise Problem(503, "too many event streams are open; close one", {"Retry-After": "5"})
-    events = await endpoint.handler(asked)
-    gone = asyncio.create_task(ended.wait(), name="wait for the end of an event stream")
-    try:
-        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        response = last_on_connection(web.StreamResponse(headers=headers))
-        await response.prepare(request)
-        async for data in _encoded(events, gone, clean):
-            async with asyncio.timeout(STALL):
-                await response.write(data)
-    except (TimeoutError, ConnectionError):
-        if request.transport is not None:
-            request.transport.abort()
-    finally:
-        gone.cancel()
-        if (close := getattr(events, "aclose", None)) is not None:
-            await close()
-    return response
-
-
-async def _encoded(events: AsyncIterator[Event[Any]], gone: asyncio.Task[Any], clean: Clean) -> AsyncIterator[bytes]:
+async def _encoded(
+    events: AsyncIterator[Event[Any]], gone: asyncio.Task[Any], clean: Clean
+) -> AsyncGenerator[bytes, None]:
     """The bytes of a stream: a comment first, so that its reader sees that it is open."""
     yield b": open\n\n"
     following: asyncio.Future[Event[Any]] | None = None

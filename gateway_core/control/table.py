@@ -6,10 +6,11 @@ from typing import Protocol
 
 from gateway_core.control import plugin_pages
 from gateway_core.control.endpoint import AnyEndpoint
-from gateway_core.control.endpoints import calls, catalog, configuration, health, sessions, state, upstreams
+from gateway_core.control.endpoints import browsers, calls, catalog, configuration, health, sessions, state, upstreams
 
 
 class Operations(
+    browsers.Operations,
     calls.Operations,
     catalog.Operations,
     configuration.Operations,
@@ -25,5 +26,5 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, state, catalog, calls, sessions, upstreams, configuration)
+    parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration)
     return tuple(endpoint for part in parts for endpoint in part.endpoints(operations))

@@ -60,8 +60,7 @@ class LegacyHttp:
         if not message.is_request:
             self._take(session, message)
             return ACCEPTED
-        owner = post.head.route.owner
-        reply = PostResponse(post.client, owner, accepted, self._budget, session.questions, session.keep)
+        reply = PostResponse(post.client, post.head, accepted, self._budget, session.questions, session.keep)
         answer = self._legacy.request(session, message, post.meta, reply)
         if isinstance(answer, bytes):
             session.touch()
@@ -84,7 +83,7 @@ class LegacyHttp:
         if not requests:
             return ACCEPTED
         session.touch()
-        reply = PostResponse(client, head.route.owner, accepted, self._budget, session.questions, session.keep)
+        reply = PostResponse(client, head, accepted, self._budget, session.questions, session.keep)
 
         def begin(message: Message, meta: Mapping[str, Raw]) -> bytes | Running[CallResult]:
             if self._sessions.get(caller, session.record.id) is not session:

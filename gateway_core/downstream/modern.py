@@ -218,7 +218,7 @@ class ModernHttp:
                 return Response(jsonrpc.result(message.id, discover(self._catalog, agent)))
             if message.method == LISTEN:
                 return self._listen(post, agent)
-            reply = PostResponse(client, head.route.owner, accepted, self._budget)
+            reply = PostResponse(client, head, accepted, self._budget)
             headers = param_headers(head)
             exchange = exchange_for(agent, message, post.meta, reply, headers=headers, log_level=log_level)
             running = self._calls.begin(exchange, message)

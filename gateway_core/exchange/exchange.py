@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
-from gateway_core.errors import CANCELLED, METHOD_NOT_FOUND, RpcError
+from gateway_core.exchange.hops import Hops
 from gateway_core.exchange.naming import naming
+from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
 from gateway_core.exchange.presented import NOTHING, Presented
 from gateway_core.exchange.progress import ProgressThrottle
 from gateway_core.exchange.unanswered import Unanswered
@@ -59,8 +60,15 @@ class Agent:
         object.__setattr__(self, "viewer", f"{self.principal.id}#{other}" if other else self.principal.id)
 
 
+NO_FIELDS: Final[Mapping[str, str]] = {}
+
+
 class BackChannel(Protocol):
     """The way back from an exchange to its agent. Implemented by the downstream side."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The headers of the HTTP request, by lower-case name; empty for other transports."""
 
     def notify(self, method: str, params: bytes) -> None:
         """Queue a notification for the agent; never blocks. A full queue drops the oldest of the lowest priority."""
@@ -82,23 +90,10 @@ class Limiter(Protocol):
         """Take a slot again for the rest of the call, without waiting."""
 
 
-class CannotBeAsked(RpcError):
-    """No message can reach the agent before the answer to its request."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(METHOD_NOT_FOUND, f"this client cannot be asked: {method}", {"source": "gateway"})
-
-
-class NoAnswer(RpcError):
-    """The agent did not answer a question in time."""
-
-    def __init__(self, who: str, method: str, seconds: float) -> None:
-        error = RpcError.of_gateway(CANCELLED, f"the client did not answer {method} of {who} within {seconds:g} s")
-        super().__init__(error.code, error.message, error.data)
-
-
 class NoBackChannel:
     """For agents that cannot be reached before the answer: drops notifications and refuses questions."""
+
+    fields = NO_FIELDS
 
     def notify(self, method: str, params: bytes) -> None:
         return
@@ -151,6 +146,8 @@ class Exchange(msgspec.Struct, eq=False):
     """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
     unanswered: Unanswered | None = None
     """Its request, if it was abandoned after it was sent. Set by the connection."""
+    hops: Hops | None = None
+    """Follows its requests to upstreams; None if no plugin traces it."""
     _progress: float = float("-inf")
     _throttle: ProgressThrottle | None = None
     _resumed: Exchange | None = None
@@ -173,6 +170,10 @@ class Exchange(msgspec.Struct, eq=False):
     def identify(self, origin: Call) -> None:
         """Set `origin`."""
         self.origin = origin
+
+    def follow(self, hops: Hops) -> None:
+        """Set `hops`."""
+        self.hops = hops
 
     def attempt(self, upstream: str) -> None:
         """Record the upstream that the next attempt goes to."""

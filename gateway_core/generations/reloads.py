@@ -71,7 +71,8 @@ class Parts:
     downstream: Downstream
     control: ControlPlane
     loop_lag: LoopLag
-    admin_token: str
+    control_secrets: tuple[Secret, ...]
+    """The tokens of the control plane."""
 
 
 class Reloads:
@@ -159,7 +160,7 @@ class Reloads:
         return config
 
     def _hide(self, secrets: Iterable[Secret]) -> None:
-        self._parts.held.hold((*secrets, Secret("the admin token", self._parts.admin_token)))
+        self._parts.held.hold((*secrets, *self._parts.control_secrets))
 
     async def _apply(self, before: Generation, config: Config, source: Source, *, listening: bool) -> None:
         """Build the next generation and put it in force."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeGuard
 
 import msgspec
+from msgspec import Raw
 
 from gateway_core.api import (
     Ask,
     Call,
+    CallEnded,
     CallResult,
     Claim,
     Decision,
@@ -22,6 +25,7 @@ from gateway_core.api import (
     UpstreamView,
 )
 from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
@@ -29,6 +33,7 @@ from gateway_core.hooks.lifecycle import Lifecycle
 from gateway_core.hooks.observers import NO_TASK, Observers, clean_rule, decision_of, promoted
 from gateway_core.hooks.pages import pages_of
 from gateway_core.hooks.times import HookTimes
+from gateway_core.hooks.tracing import Timeline, Tracing, timed_by
 from gateway_core.hooks.verdicts import (
     await_verdict,
     bounded,
@@ -113,16 +118,35 @@ class Chain:
         self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
         self.methods: Final = frozenset(self._stages)
         """The methods for which any plugin has `before_call` or `after_call`."""
-        self._router = next(iter(hooks["route_tool"].values()), None)
+        self.timelines: Final[dict[str, Timeline]] = {}
+        """The timelines of the calls that are followed, by the ids of their exchanges."""
+        self._router = timed_by(next(iter(hooks["route_tool"].values()), None), self.timelines)
+        self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None))
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
-        self._observed: Final = keeps_decisions or bool(hooks["observe"])
+        self._observed: Final = keeps_decisions or bool(hooks["observe"]) or bool(hooks["trace_call"])
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
         self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
         self._checking = 0
         """Health checks in progress."""
+        self.followed: Final = self._followed()
+        """The same hooks, which record their runs in `timelines`."""
+
+    def _followed(self) -> Chain:
+        made = copy(self)
+        made._record()
+        return made
+
+    def _record(self) -> None:
+        self._stages = {
+            method: tuple(
+                Stage(it.plugin, timed_by(it.before, self.timelines), timed_by(it.after, self.timelines))
+                for it in of_method
+            )
+            for method, of_method in self._stages.items()
+        }
 
     async def __aenter__(self) -> Self:
         """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""
@@ -142,6 +166,22 @@ class Chain:
     async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.leave`."""
         await self._life.leave(kept)
+
+    def follow(self, exchange: Exchange, params: Mapping[str, Raw]) -> Timeline | None:
+        """Ask the plugin with `trace_call` about a call. Returns the timeline of one that it follows.
+
+        The caller runs the hooks of such a call with `followed`, and calls `leave_off` at its end.
+        """
+        timeline = self.tracing.begin(exchange, params)
+        if timeline is not None:
+            self.timelines[exchange.id] = timeline
+        return timeline
+
+    def leave_off(self, timeline: Timeline, ended: CallEnded) -> None:
+        """Tell the plugin that follows a call that the call has ended."""
+        self.timelines.pop(ended.exchange_id, None)
+        if timeline.trace is not None:
+            self.tracing.ended(timeline.trace, ended)
 
     @property
     def asked(self) -> bool:

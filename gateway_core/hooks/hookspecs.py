@@ -1,4 +1,4 @@
-"""The specifications of the seven hooks. pluggy registers and checks implementations; `chain` calls them."""
+"""The specifications of the eight hooks. pluggy registers and checks implementations; `chain` calls them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pluggy
 from gateway_core.api import (
     Ask,
     Call,
+    CallBegun,
     CallResult,
+    CallTrace,
     Claim,
     Credentials,
     Event,
@@ -121,4 +123,18 @@ def observe(event: Event) -> Awaitable[None] | None:
 
     Synchronous or asynchronous. Runs in the order of the TOML, for all methods. Nothing that it does changes the
     result; a failure is logged, whatever its `on_error` says.
+    """
+
+
+@hookspec(firstresult=True)
+def trace_call(begun: CallBegun) -> CallTrace | Mapping[str, str] | None:
+    """Decide whether to follow a call, before anything else happens to it.
+
+    :param begun: what is known of the request of the agent: its method, and the trace context that came with it.
+    :returns: a `CallTrace`, whose methods are called for each request to an upstream and at the end of the call, with
+        the times of hooks and requests; a dict with `traceparent` and perhaps `tracestate`, which goes along with each
+        request of the call, and nothing is measured; None: neither.
+
+    Synchronous. At most one enabled plugin may implement it. Runs for all methods that plugins can hook. A failure is
+    logged, whatever the plugin's `on_error` says, and the call goes on.
     """

@@ -50,7 +50,7 @@ class LoadedPlugin:
 
 
 def manager() -> pluggy.PluginManager:
-    """A pluggy manager with the seven hooks and no plugins."""
+    """A pluggy manager with the eight hooks and no plugins."""
     found = pluggy.PluginManager(hookspecs.PROJECT)
     found.add_hookspecs(hookspecs)
     return found

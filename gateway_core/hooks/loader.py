@@ -31,7 +31,7 @@ from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
-_STRATEGIES: Final = ("route_tool", "resolve_conflict")
+_STRATEGIES: Final = ("route_tool", "resolve_conflict", "trace_call")
 """Synchronous hooks that at most one enabled plugin may implement."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 

@@ -42,6 +42,11 @@ def leads_to_loopback(host: str) -> bool:
     return host.endswith(".localhost") or is_loopback(host)
 
 
+def connectable(host: str) -> str:
+    """The host to connect to: loopback for an address that means "all interfaces"."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def base_url(host: str, port: int, *, secure: bool = False) -> str:
     """The URL of a listener without a trailing slash; an IPv6 address gets brackets. `secure`: whether it uses TLS."""
     scheme = "https" if secure else "http"

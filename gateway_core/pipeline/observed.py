@@ -11,6 +11,7 @@ from gateway_core.concealing import without_pages
 from gateway_core.errors import PLUGIN_FAILED
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import ChainProgress
+from gateway_core.hooks.tracing import Timeline
 
 
 class Judge(Protocol):
@@ -35,13 +36,14 @@ def call_ended(
     final: Call | None,
     progress: ChainProgress | None,
     result: CallResult,
+    timeline: Timeline | None = None,
     *,
     seconds: float,
     by: Judge,
 ) -> CallEnded:
     """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
 
-    `seconds`: how long it took.
+    `timeline`: None if it was not followed. `seconds`: how long it took.
     """
     agent, origin, error = exchange.agent, exchange.origin, result.error
     decided = () if progress is None else tuple(progress.decisions)
@@ -64,6 +66,7 @@ def call_ended(
         exchange.waited,
         by.generation,
         by.hide,
+        () if timeline is None else timeline.finish(),
     )
 
 

@@ -25,16 +25,16 @@ from gateway_core.config import ProxyConfig
 from gateway_core.errors import CANCELLED, PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain, ChainProgress, Question
+from gateway_core.hooks.tracing import Timeline
 from gateway_core.inline.deadlines import Deadlines
 from gateway_core.inline.driver import InlineCall, in_task
-from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import call_ended, hider
 from gateway_core.pipeline.params import Params, Supplied, checked, find, read, request_for, with_names
 from gateway_core.pipeline.plans import CallPlan, CallPlans
-from gateway_core.pipeline.results import cleaned, failed, is_refusal, note, rejected, timed_out
+from gateway_core.pipeline.results import cleaned, failed, is_refusal, log, rejected, timed_out
 from gateway_core.pipeline.router import Router, is_untried
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -67,12 +67,12 @@ class Pipeline:
         self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
         self.catalog, self.router = catalog, router
-        self.chain = chain
-        self.wait_first_lists = wait_first_lists
+        self.chain, self.wait_first_lists = chain, wait_first_lists
         self.clean, self.hide = clean, hider(clean)
         self.generation: Final = generation
         self.plans = CallPlans(catalog, generation)
-        self._delivery = ObservedDelivery if chain.observers else Delivery
+        delivery = ObservedDelivery if chain.observers else Delivery
+        self._delivery: Callable[..., Delivery] = _followed if chain.tracing else delivery
         self.deadlines = Deadlines()
         self.calls = 0
 
@@ -98,7 +98,7 @@ class Pipeline:
         the agent's era. It raises only `CancelledError`, if it was cancelled, after the last `after_call` has run.
         """
         self.calls += 1
-        return self._delivery(self, exchange, params, answer).begin()
+        return self._delivery(self, exchange, params, answer, self.chain).begin()
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Serve one request as `begin` does. Cancelling this coroutine cancels the call."""
@@ -114,6 +114,7 @@ class Delivery(msgspec.Struct, eq=False):
     """The members of the request's params."""
     answer: Supplied | None
     """See `Pipeline.begin`."""
+    chain: Chain
     started: float = msgspec.field(default_factory=time.monotonic)
     """Start time in seconds on the monotonic clock."""
     _running: InlineCall[CallResult] | None = None
@@ -129,6 +130,8 @@ class Delivery(msgspec.Struct, eq=False):
     """The upstream's reply that the result was made of; None for a later round, and after a repetition."""
     _round: Round | None = None
     """What the request state of a request says that continues a call; None for any other request."""
+    timeline: Timeline | None = None
+    """Records what happens to the call; None if it is not followed."""
 
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
@@ -144,7 +147,7 @@ class Delivery(msgspec.Struct, eq=False):
 
     async def _run(self) -> CallResult:
         """Serve any call completely: deliver it, run `after_call`, translate, log. Raises only `CancelledError`."""
-        running, chain = self._running, self.pipeline.chain
+        running, chain = self._running, self.chain
         assert running is not None, "set before the first step"
         result = _CANCELLED
         try:
@@ -179,12 +182,13 @@ class Delivery(msgspec.Struct, eq=False):
             return result
         finally:
             running.end()
-            self._log(result)
+            seconds = time.monotonic() - self.started
+            log(self.exchange, self._call, self._plan, result, seconds, generation=self.pipeline.generation)
             self.exchange.close()
 
     async def _serve(self) -> CallResult:
         """Find the target, run `before_call`, and deliver the request."""
-        exchange, pipeline = self.exchange, self.pipeline
+        exchange, pipeline, chain = self.exchange, self.pipeline, self.chain
         plan, params = pipeline.plans.plan(exchange, self.members)
         if plan is not None:  # its tool mirrors no argument, and its calls have no request state
             self._plan = plan
@@ -195,17 +199,19 @@ class Delivery(msgspec.Struct, eq=False):
             params = read(exchange, self.members)
             target = self._target = await self._find(params)
             call, params = self._checked(params)
-        if exchange.method in pipeline.chain.methods:
+        if exchange.method in chain.methods:
             progress = self._chain = ChainProgress()
             given = with_names(call, pipeline.catalog, exchange.agent) if exchange.method in LISTS else call
-            call, verdict = await pipeline.chain.run_before(given, partial(self._look_up, params), progress)
+            call, verdict = await chain.run_before(given, partial(self._look_up, params), progress)
             if verdict is not None:
                 call, ended = await self._decided(call, verdict, progress, params)
                 if ended is not None:
                     return ended
             self._call, target = call, self._target
         if call.method in LISTS:
-            return self._list(call, params)
+            agent, page = exchange.agent, pipeline.catalog.page
+            raw = page(call.method, agent.era, params.cursor, agent.viewer, agent.principal.profile)
+            return CallResult(raw=raw, era=agent.era)
         if target is None:
             raise unknown_name(call)
         result = self.answer
@@ -255,7 +261,7 @@ class Delivery(msgspec.Struct, eq=False):
             if isinstance(answers, CallResult):
                 return call, answers
             # The catalog may have changed while the user was asked: then the answer is to another question.
-            call, end = await pipeline.chain.run_before(look_up(call).with_answers(answers), look_up, progress, end)
+            call, end = await self.chain.run_before(look_up(call).with_answers(answers), look_up, progress, end)
         self._call = call
         return call, rejected(end) if isinstance(end, Reject) else end
 
@@ -278,11 +284,6 @@ class Delivery(msgspec.Struct, eq=False):
         """Look up the target of a rewritten call; return the call with its new tool."""
         found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, params)
         return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
-
-    def _list(self, call: Call, params: Params) -> CallResult:
-        agent, page = self.exchange.agent, self.pipeline.catalog.page
-        raw = page(call.method, agent.era, params.cursor, agent.viewer, agent.principal.profile)
-        return CallResult(raw=raw, era=agent.era)
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
@@ -318,17 +319,6 @@ class Delivery(msgspec.Struct, eq=False):
         assert running is not None, "set before the first step"
         return timed_out(self.exchange, running, None if chain is None else chain.running, self.pipeline.max_timeout)
 
-    def _log(self, result: CallResult) -> None:
-        """Log one line for the call, with metadata only: agent, name, upstream, duration, outcome."""
-        exchange, plan = self.exchange, self._plan
-        seconds = time.monotonic() - self.started
-        agent, upstream = exchange.agent, result.upstream or exchange.upstream
-        name = "" if self._call is None else self._call.name
-        if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
-            output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
-            return
-        note(exchange, name, result, seconds, self.pipeline.generation)
-
 
 class ObservedDelivery(Delivery, eq=False):
     """A call whose end plugins observe."""
@@ -343,6 +333,18 @@ class ObservedDelivery(Delivery, eq=False):
         return result
 
     async def _tell(self, result: CallResult) -> None:
-        seconds = time.monotonic() - self.started
-        ended = call_ended(self.exchange, self._call, self._chain, result, seconds=seconds, by=self.pipeline)
-        await self.pipeline.chain.observers.call_ended(ended)
+        seconds, timeline = time.monotonic() - self.started, self.timeline
+        ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, by=self.pipeline)
+        if timeline is not None:
+            self.chain.leave_off(timeline, ended)
+        await self.chain.observers.call_ended(ended)
+
+
+def _followed(
+    pipeline: Pipeline, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
+) -> Delivery:
+    """The delivery of a call that a plugin may follow."""
+    timeline = chain.follow(exchange, members)
+    if timeline is not None:
+        return ObservedDelivery(pipeline, exchange, members, answer, chain.followed, timeline=timeline)
+    return (ObservedDelivery if chain.observers else Delivery)(pipeline, exchange, members, answer, chain)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from loguru import logger
 from msgspec.structs import replace as _replace
 
-from gateway_core.api import CallResult, Outcome, Reject
+from gateway_core.api import Call, CallResult, Outcome, Reject
 from gateway_core.errors import INTERNAL_ERROR, PLUGIN_FAILED, UPSTREAM_UNAVAILABLE, RpcError, retry_after
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Question
@@ -16,7 +16,10 @@ from gateway_core.inline.deadlines import Deadline
 from gateway_core.internal_errors import where
 from gateway_core.log import access, output
 from gateway_core.mcp import jsonrpc
+from gateway_core.pipeline.plans import CallPlan
 from gateway_core.pipeline.router import unknown_outcome
+
+_OK: Final = Outcome.OK  # bound here, because looking up an enumeration's member is slow in Python 3.11
 
 
 def cleaned(result: CallResult, clean: Callable[[bytes], bytes]) -> CallResult:
@@ -70,6 +73,18 @@ def _limit(deadline: Deadline, longest: float) -> str:
     if deadline.when >= deadline.hard_limit:
         return f"timed out after {longest:g} s; the key max_timeout sets this"
     return f"timed out after {deadline.idle_limit:g} s without an answer or progress; the key timeout sets this"
+
+
+def log(
+    exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float, *, generation: int
+) -> None:
+    """Log one line for a call, with metadata only: agent, name, upstream, duration, outcome."""
+    agent, upstream = exchange.agent, result.upstream or exchange.upstream
+    name = "" if call is None else call.name
+    if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
+        output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
+        return
+    note(exchange, name, result, seconds, generation)
 
 
 def note(exchange: Exchange, name: str, result: CallResult, seconds: float, generation: int) -> None:

@@ -82,13 +82,14 @@ def make_call(
     session: str = "",
     answers: Mapping[str, Answer] | None = None,
     answered_by: str = "",
+    meta: Mapping[str, Any] | None = None,
 ) -> Call:
     """A call as a plugin gets it. `principal`: also the id of one that is not verified.
 
     Its name is served by `upstreams`, under `original_name` if that differs, unless `known` is false. A `tools/call`
     then has a catalog entry. `listed`: for a list method, the names in the list. `answers`: to the questions of the
     plugin about this call, by the names of the questions. `answered_by`: who gave them on a page, the id of a
-    principal.
+    principal. `meta`: its `_meta`.
     """
     original = name if original_name is None else original_name
     tool = None
@@ -104,6 +105,7 @@ def make_call(
         era,
         "exchange",
         raw,
+        b"" if meta is None else jsonrpc.encode(meta),
         tool=tool,
         _served=served,
         listed=read_only({entry.name: entry for entry in listed}),

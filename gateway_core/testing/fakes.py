@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import msgspec
 
-from gateway_core.api import Call, CallResult, Era, Published, Tool, UpstreamFacts, UpstreamState
+from gateway_core.api import Call, CallResult, Era, Published, Tool, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.catalog import Target
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.config import ProxyConfig
@@ -66,6 +66,8 @@ class FakeUpstream:
         self.answer = answer
         self.delay = delay
         self.calls: list[Call] = []
+        self.carried: list[Mapping[str, str]] = []
+        """The trace context that came with each request; empty mappings without one."""
 
     def serve(self, call: Call) -> CallResult:
         """Record `call` and answer it."""
@@ -154,14 +156,22 @@ class FakeRouter:
         exchange.attempt(target.upstreams[0].name)
         exchange.mark_sent()
         is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
-        try:
-            result = self._upstream.serve(call if is_rewritten else given)
-        except Exception as error:
-            self.failure = error
-            raise
-        if self._upstream.delay:
-            await asyncio.sleep(self._upstream.delay)
-        return result, None
+
+        async def send(request: Request) -> CallResult:
+            self._upstream.carried.append(request.carried.headers)
+            try:
+                result = self._upstream.serve(call if is_rewritten else given)
+            except Exception as error:
+                self.failure = error
+                raise
+            if self._upstream.delay:
+                await asyncio.sleep(self._upstream.delay)
+            return result
+
+        if exchange.hops is None:
+            return await send(request), None
+        view = UpstreamView(target.upstreams[0].facts)
+        return await exchange.hops.hop(view, request, send), None
 
     async def subscribed(self, target: Target) -> CallResult:
         """The upstream's answer to a `resources/subscribe`."""

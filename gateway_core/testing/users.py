@@ -44,6 +44,8 @@ class FakeUser:
 class UserBack:
     """The back channel to a legacy agent with a user."""
 
+    fields: Mapping[str, str] = {}
+
     def __init__(self, user: FakeUser) -> None:
         self._user = user
 

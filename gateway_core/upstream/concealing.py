@@ -19,9 +19,14 @@ _SHORT: Final = 64
 """Characters of a word up to which every part is searched for; of a longer one, parts at regular distances."""
 
 
-def held_secrets(proxy: ProxyConfig, admin_token: str = "") -> HeldSecrets:
-    """The secrets that a gateway with this configuration holds."""
-    return HeldSecrets((*secrets_of(proxy), Secret("the admin token", admin_token)), _report)
+def held_secrets(proxy: ProxyConfig, admin_token: str = "", read_token: str = "") -> HeldSecrets:
+    """The secrets that a gateway with this configuration and these tokens of the control plane holds."""
+    return HeldSecrets((*secrets_of(proxy), *control_secrets(admin_token, read_token)), _report)
+
+
+def control_secrets(admin_token: str, read_token: str) -> tuple[Secret, ...]:
+    """The tokens of the control plane as secrets."""
+    return Secret("the admin token", admin_token), Secret("the read token", read_token)
 
 
 def _report(upstream: str, label: str) -> None:

@@ -49,10 +49,10 @@ def template(request: Request, info: ServerInfo, capabilities: Mapping[str, Any]
 def filling(request: Request, number: int) -> tuple[int, bytes, bytes, bytes, int]:
     """The values for the gaps of a `Template.body`, in order."""
     meta, arguments = request.meta, request.arguments
-    own = b""
+    own = request.carried.members
     if meta and not _HOP_KEYS.issuperset(meta):
         passed = {key: value for key, value in meta.items() if _passes(key) and key != IDEMPOTENCY_KEY}
-        own = jsonrpc.encode(passed)[1:-1] + b"," if passed else b""
+        own = jsonrpc.encode(passed)[1:-1] + b"," + own if passed else own
     return number, b',"arguments":' + arguments if arguments else b"", own, request.key.encode(), number
 
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.errors import RpcError
+from gateway_core.exchange.hops import NOTHING, Carried
 
 ARGUMENTS = "arguments"
 
@@ -27,6 +28,17 @@ class Request(msgspec.Struct, eq=False):
     """The JSON of the member `arguments`; empty if `params` holds it or there is none."""
     templates: dict[str, tuple[object, Template | None]] | None = None
     """Prepared bytes of its call plan, by upstream name; None for a request without a plan."""
+    carried: Carried = NOTHING
+    """The trace context that goes along with it."""
+
+    @property
+    def complete_meta(self) -> Mapping[str, Any] | None:
+        """`meta` with the trace context that goes along."""
+        return {**(self.meta or {}), **self.carried.headers} if self.carried.headers else self.meta
+
+    def carry(self, carried: Carried) -> None:
+        """Send this trace context along, in place of the agent's or that of an earlier attempt."""
+        self.meta, self.carried = carried.replacing(self.meta), carried
 
     @property
     def members(self) -> Mapping[str, Any]:

@@ -127,6 +127,7 @@ class Upstream:
             )
         )
         """Those of the agents' identities, if requests go out in their names."""
+        self._deliver: Final = (self.identities or self.connections).deliver
         self.liveness: Final = Liveness(self._sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
 
@@ -307,17 +308,16 @@ class Upstream:
 
     def _once(self, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
         """Send the request on the connection for this exchange."""
-        if self.identities is not None:
-            return self.identities.deliver(exchange, request, self._param_headers(exchange, request))
-        return self.connections.deliver(exchange, request, self._param_headers(exchange, request))
+        headers = self._param_headers(exchange, request)
+        if exchange.hops is not None:
+            return exchange.hops.hop(self.view, request, partial(self._deliver, exchange, headers=headers))
+        return self._deliver(exchange, request, headers)
 
     def _param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
         """The `Mcp-Param-*` headers of a request. No tool with a call plan mirrors arguments."""
-        if (
-            self.connections.http is not None
-            and request.method == TOOLS_CALL
-            and (request.templates is None or exchange.headers)
-        ):
+        if self.connections.http is None or request.method != TOOLS_CALL:
+            return None
+        if request.templates is None or exchange.headers:
             return self.private_lists.param_headers(exchange, request)
         return None
 

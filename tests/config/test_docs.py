@@ -8,26 +8,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway_core.config import DEFAULT_PLUGINS, default_file, load, loads
 from gateway_core.config.docs import BUNDLED_PLUGINS, COMMAND, COMPLETE, render
 from gateway_core.config.models import McpTable
 from gateway_core.config.report import section_in, sections
+from tests.complete_kit import ENV, write_files
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
-ENV = {
-    "FILES_API_KEY": "k1",
-    "GATEWAY_STATE_KEY": "0123456789abcdef0123456789abcdef",
-    "GITHUB_TOKEN": "k2",
-    "SEARCH_TOKEN": "k3",
-    "TICKETS_CLIENT_SECRET": "k4",
-    "WEATHER_API_KEY": "k5",
-}
-
 QUICK_START = """\
 [mcp.proxy]
 enable = true
@@ -106,14 +95,7 @@ def test_every_key_is_described_and_in_the_reference_page() -> None:
 
 
 def test_the_complete_example_loads_and_has_every_key(tmp_path: Path) -> None:
-    (tmp_path / "search.secret").write_text("k6\n")
-    key = ec.generate_private_key(ec.SECP256R1())
-    (tmp_path / "gateway.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "company-ca.pem"))
-    mine = authority.issue_cert("gateway.example.com")
-    mine.cert_chain_pems[0].write_to_path(str(tmp_path / "gateway-cert.pem"))
-    mine.private_key_pem.write_to_path(str(tmp_path / "gateway-key.pem"))
+    write_files(tmp_path)
     loads(COMPLETE, tmp_path / "mcp-proxy.toml", ENV)
     written = set(re.findall(r"^(\w+) = ", COMPLETE, re.MULTILINE))
     tables = set(re.findall(r"^\[.*\]$", COMPLETE, re.MULTILINE))

@@ -8,11 +8,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_core.control import Access, ControlPlane, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane, table
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
+
+READ = "read-sesame"
 
 
 @dataclass
@@ -38,6 +40,8 @@ class FakeCalls:
 @dataclass
 class FakeOperations:
     ready: bool = True
+    browsers: BrowserSessions = field(default_factory=BrowserSessions)
+    control: Any = None
     delay: float = 0.0
     """Seconds that reading the file takes."""
     problem: Exception | None = None
@@ -95,8 +99,11 @@ class FakeOperations:
 
 
 def plane_of(operations: FakeOperations, guard: HostGuard, token: str, *more: AnyEndpoint) -> ControlPlane:
-    """A control plane with the endpoints of the gateway, and `more`."""
-    return ControlPlane((*table(operations), *more), operations, Access(token), guard)
+    """A control plane with the endpoints of the gateway, and `more`. `token`: for everything; `READ` is the other."""
+    operations.control = ControlPlane(
+        (*table(operations), *more), operations, Access(token, READ, operations.browsers), guard
+    )
+    return operations.control
 
 
 @dataclass

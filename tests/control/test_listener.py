@@ -19,7 +19,7 @@ async def test_a_free_port_is_taken_and_told(plane: Any) -> None:
 
 
 async def test_a_name_becomes_the_address_that_listens(plane: Any) -> None:
-    control = ControlPlane((), plane.operations, Access("t"), HostGuard("localhost"))
+    control = ControlPlane((), plane.operations, Access("t", "", plane.operations.browsers), HostGuard("localhost"))
     await control.start("localhost", 0)
     try:
         assert control.host in {"127.0.0.1", "::1"}
@@ -30,7 +30,7 @@ async def test_a_name_becomes_the_address_that_listens(plane: Any) -> None:
 
 
 async def test_a_port_in_use_raises_and_leaves_nothing(plane: Any) -> None:
-    other = ControlPlane((), plane.operations, Access("t"), HostGuard("127.0.0.1"))
+    other = ControlPlane((), plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
     with pytest.raises(OSError, match="address already in use"):
         await other.start("127.0.0.1", plane.control.port)
     assert other.address == ""

@@ -1074,7 +1074,8 @@ def test_the_chain_never_calls_through_pluggy(monkeypatch):
 
 def test_the_chain_knows_every_hook():
     assert set(HOOKS) == {
-        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate", "observe")
+        *("route_tool", "resolve_conflict", "before_call", "after_call", "check_health", "authenticate", "observe"),
+        "trace_call",
     }
 
 

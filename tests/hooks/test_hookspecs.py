@@ -19,7 +19,7 @@ def _documented() -> set[str]:
     return {heading for heading in _headings("hooks.md") if re.fullmatch(r"\w+\(.*\)", heading)}
 
 
-def test_the_hooks_are_these_seven():
+def test_the_hooks_are_these_eight():
     assert HOOKS == {
         "route_tool": ("call", "candidates"),
         "resolve_conflict": ("conflict",),
@@ -28,6 +28,7 @@ def test_the_hooks_are_these_seven():
         "check_health": ("upstream",),
         "authenticate": ("credentials",),
         "observe": ("event",),
+        "trace_call": ("begun",),
     }
 
 
@@ -42,6 +43,6 @@ def test_the_documentation_has_no_other_hooks():
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_each_hook_has_a_test_of_its_name(name):
-    files = ("chain", "authenticators", "observers")
-    tests = "".join((ROOT / "tests" / "hooks" / f"test_{file}.py").read_text() for file in files)
+    files = ("test_chain", "test_authenticators", "test_observers", "tracing/test_tracing")
+    tests = "".join((ROOT / "tests" / "hooks" / f"{file}.py").read_text() for file in files)
     assert re.search(rf"^(async )?def test_hook_{name}\(", tests, re.MULTILINE)

@@ -15,7 +15,7 @@ from gateway_core.catalog.naming import shortened
 from gateway_core.catalog.profiles.profile import Profile
 from gateway_core.catalog.replicas import ReplicaSet
 from gateway_core.catalog.snapshot import Decision, Snapshot, Target
-from gateway_core.catalog.uris.links import UI_KEY, published_definition
+from gateway_core.catalog.uris.links import links_to_interface, published_definition
 from gateway_core.catalog.uris.templates import Templates
 from gateway_core.limits.slices import Slices, mapped
 from gateway_core.mcp.cache_hints import Hint
@@ -144,7 +144,7 @@ def _interfaces(tools: Iterable[Entry]) -> Slices[set[str]]:
             found.add(uri)
             return uri
 
-        if UI_KEY in entry.raw:
+        if links_to_interface(entry.raw):
             published_definition(entry.raw, note)
 
     yield from mapped(add, tools)

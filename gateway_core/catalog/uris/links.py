@@ -8,6 +8,7 @@ values in which no link changes, keep their bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
@@ -23,8 +24,10 @@ Edit = Callable[[Raw], Raw]
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
-UI_KEY: Final = b'esourceUri"'
-"""A tool definition without these bytes holds no link."""
+_UI_KEY: Final = b'esourceUri"'
+"""How both keys of the link to a user interface end."""
+_ESCAPED: Final = b"\\u00"
+"""How JSON writes an ASCII letter as an escape: a key without these bytes is written as it is read."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
 """The key in the first version of MCP Apps."""
 
@@ -38,6 +41,17 @@ _ELSEWHERE: Final = (
     | {"urn", "doi", "tag", "cid", "mid", "data", "blob", "about", "javascript", "view-source", "geo", "vscode"}
 )
 """Schemes that mean something without an MCP server: a client can open such a URI itself."""
+
+
+def _escapable(text: bytes) -> bytes:
+    """The pattern of a text whose letters may be written as escapes."""
+    return b"".join(rb"(?:%c|\\u00(?i:%02x))" % (char, char) for char in text)
+
+
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00(?:%s)" % b"|".join(rb"(?i:%02x)" % char for char in b"uriesocU"))
+"""An escape that stands for a letter of the keys of links."""
+_ESCAPED_KEYS: Final = re.compile(rb'(?:"%s|%s)"' % (_escapable(b"uri"), _escapable(b"esourceUri")))
+"""The keys of links in any form that JSON allows."""
 
 
 def scheme_of(uri: str) -> str:
@@ -62,7 +76,7 @@ def published_links(method: str, raw: bytes, published: Publisher, withheld: Wit
 
     A text replaces each `resource_link` to a resource that is `withheld`. Contents that are in the result stay.
     """
-    if b'"uri"' not in raw and UI_KEY not in raw:
+    if b'"uri"' not in raw and _UI_KEY not in raw and not _has_escaped_key(raw):
         return raw
     link = _at("uri", _text(published))
     block = _block(link, withheld)
@@ -81,9 +95,24 @@ def published_links(method: str, raw: bytes, published: Publisher, withheld: Wit
     return _edited(raw, _object({**edits, **ui}))
 
 
+def links_to_interface(raw: bytes) -> bool:
+    """Whether a tool's definition may hold a link to a user interface."""
+    return _UI_KEY in raw or _has_escaped_key(raw)
+
+
+def _has_escaped_key(raw: bytes) -> bool:
+    """Whether the key of a link may be written with escapes. The first tests are cheap and end most searches."""
+    return (
+        b"\\" in raw
+        and _ESCAPED in raw
+        and _ESCAPED_LETTER.search(raw) is not None
+        and _ESCAPED_KEYS.search(raw) is not None
+    )
+
+
 def published_definition(raw: bytes, published: Publisher) -> bytes:
     """A tool's definition with the link to its user interface rewritten for agents."""
-    return _edited(raw, _at("_meta", _ui(published))) if UI_KEY in raw else raw
+    return _edited(raw, _at("_meta", _ui(published))) if links_to_interface(raw) else raw
 
 
 def _edited(raw: bytes, edit: Edit) -> bytes:
@@ -103,7 +132,7 @@ def _block(link: Edit, withheld: Withheld | None) -> Edit:
     embedded = _at("resource", link)
 
     def edit(raw: Raw) -> Raw:
-        kind = bytes(_members(raw).get("type", Raw()))
+        kind = _plain(bytes(_members(raw).get("type", Raw())))
         if kind == b'"resource"':
             return embedded(raw)
         if kind != b'"resource_link"':
@@ -112,6 +141,16 @@ def _block(link: Edit, withheld: Withheld | None) -> Edit:
         return _WITHHELD if withheld is not None and _leads_to(new, withheld) else new
 
     return edit
+
+
+def _plain(text: bytes) -> bytes:
+    """A JSON text without escapes that it does not need."""
+    if b"\\" not in text:
+        return text
+    try:
+        return jsonrpc.encode(msgspec.json.decode(text, type=str))
+    except msgspec.DecodeError:
+        return text
 
 
 def _leads_to(link: Raw, withheld: Withheld) -> bool:

@@ -58,3 +58,38 @@ def reconnect(
     from gateway_core.cli.live.reconnect import reconnect as run  # noqa: PLC0415
 
     run(config, upstream)
+
+
+def ui(
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let the browser change nothing.")] = False,
+    print_it: Annotated[bool, typer.Option("--print", help="Print the address; open no browser.")] = False,
+) -> None:
+    """Open the dashboard of the running gateway in a browser. It asks for no password.
+
+    The browser gets a cookie for 12 hours. The address that is opened, or printed, can be used once within a minute.
+
+    Example: rad mcp proxy ui
+    """
+    from gateway_core.cli.live.ui import ui as run  # noqa: PLC0415
+
+    run(config, read_only=read_only, print_it=print_it)
+
+
+def token(
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    change: Annotated[
+        bool, typer.Option("--change/--read", help="The token for everything, or the one that may only read.")
+    ] = False,
+) -> None:
+    """Print a token of the control plane, for programs that use its API.
+
+    Each start of the gateway makes new tokens.
+
+    Example: curl -H "Authorization: Bearer $(rad mcp proxy token)" http://127.0.0.1:PORT/admin/status
+    """
+    from gateway_core.cli.live.token import token as run  # noqa: PLC0415
+
+    run(config, change=change)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 import time
-import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +12,7 @@ from yarl import URL
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.hints import command
+from gateway_core.cli.logins.browser import has_browser, open_browser
 from gateway_core.cli.logins.callback import Callback
 from gateway_core.cli.logins.targets import Target, find, opened
 from gateway_core.cli.rendering.pages import login_note
@@ -105,9 +102,8 @@ def _show(name: str, address: URL, *, browser: bool) -> None:
         put(str(address))
         return
     say(f"opening a browser to log in to {name}; if none opens, go to:\n  {address}")
-    if sys.platform == "darwin" or any(os.environ.get(it) for it in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
-        # A thread, because some browsers block; without a display, a text browser would take over the terminal.
-        threading.Thread(target=webbrowser.open, args=(str(address),), daemon=True).start()
+    if has_browser():
+        open_browser(str(address))
 
 
 def _confirm(target: Target) -> None:

@@ -110,7 +110,8 @@ def _has_terminal() -> bool:
 async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
     """Serve agents on the configured port until a signal. `starter`: pipe to report on once the gateway listens."""
     proxy = config.proxy
-    held = held_secrets(proxy, hold.instance.token)
+    tokens = hold.instance.token, hold.instance.read_token
+    held = held_secrets(proxy, *tokens)
     fallback = None if starter is None else str(log_file(launch.path, launch.folder))
     log = Log(held, to_terminal=starter is None and sys.stderr.isatty(), fallback=fallback)
     log.set_up(config)
@@ -121,7 +122,7 @@ async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold
         hold.reconfigured(now.proxy.drain_timeout, "" if now.proxy.tls is None else now.proxy.tls.cert)
 
     source = FileSource(launch, config, log, applied)
-    async with _gateway(source, config, early, signals, held=held, admin_token=hold.instance.token) as gateway:
+    async with _gateway(source, config, early, signals, held=held, tokens=tokens) as gateway:
         for warning in exposure(proxy, authenticates=gateway.authenticates):
             logger.warning("{}", warning)
         control = proxy.control
@@ -198,9 +199,9 @@ async def _gateway(
     signals: Signals,
     *,
     held: HeldSecrets,
-    admin_token: str = "",
+    tokens: tuple[str, str] = ("", ""),
 ) -> AsyncIterator[Gateway]:
-    """Yield a gateway that is not started yet, and stop it on exit."""
+    """Yield a gateway that is not started yet, and stop it on exit. `tokens`: of the control plane, change and read."""
     gateway: Gateway | None = None
     try:
         from gateway_core.catalog.memory import Memory  # noqa: PLC0415
@@ -212,7 +213,8 @@ async def _gateway(
         sessions = None if config.path is None or folder is None else sessions_file(config.path, folder)
         gateway = Gateway(
             config,
-            admin_token=admin_token,
+            admin_token=tokens[0],
+            read_token=tokens[1],
             early=early,
             memory=memory,
             held=held,

@@ -26,7 +26,7 @@ from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
-from gateway_core.exchange.exchange import NO_BACK, Agent
+from gateway_core.exchange.exchange import NO_BACK, NO_FIELDS, Agent
 from gateway_core.inline.driver import Running
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.limits.budget import MemoryBudget
@@ -211,6 +211,7 @@ class SessionBack:
     """Back channel through the mailbox of a session: to its two-way channel, or to its standalone streams."""
 
     __slots__ = ("_can_ask", "_limit", "_mailbox", "_questions", "_record")
+    fields = NO_FIELDS
 
     def __init__(self, session: LiveSession, *, can_ask: bool = True, limit: float | None = None) -> None:
         """`limit`: seconds that the agent has to answer a question; None if the exchange bounds them."""

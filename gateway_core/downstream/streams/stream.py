@@ -23,6 +23,7 @@ from msgspec import Raw
 from gateway_core.downstream.streams.questions import AgentQuestions
 from gateway_core.exchange.exchange import NO_BACK
 from gateway_core.http1.application import Client
+from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import COMMENT, SSE_HEADERS, event
 from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account, Holding
@@ -219,8 +220,7 @@ class PostResponse(msgspec.Struct, eq=False):
     """The answer to one POST, and the back channel of the exchange behind it."""
 
     _client: Client
-    _owner: str
-    """Whom its messages count for; see `Route.owner`. Empty for the network of the connection."""
+    _head: RequestHead
     _accepts: Accepts
     _budget: MemoryBudget | None
     """Counts the messages that the agent does not read."""
@@ -236,6 +236,11 @@ class PostResponse(msgspec.Struct, eq=False):
     _silent: bool = False
     """Whether the stream begins because of silence, so that a comment is its first content."""
     _since: float = msgspec.field(default_factory=time.monotonic)
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The headers of the request, by lower-case name."""
+        return self._head.fields
 
     @property
     def has_begun(self) -> bool:
@@ -274,7 +279,7 @@ class PostResponse(msgspec.Struct, eq=False):
         if self._over or not self._accepts.stream:
             return None
         if self._mailbox is None:
-            self._mailbox = Mailbox(Account(self._budget, self._owner or self._client.network))
+            self._mailbox = Mailbox(Account(self._budget, self._head.route.owner or self._client.network))
             self._stream = self._keep(self._mailbox) if self._keep is not None else None
             self.writer = asyncio.get_running_loop().create_task(self._write(self._mailbox))
         return self._mailbox

@@ -19,7 +19,8 @@ from typing import Any, Final, TypeAlias
 
 from gateway_core.api import Call, CallResult, Outcome
 from gateway_core.errors import REJECTED, URL_ELICITATION_REQUIRED, RpcError, UserLoginNeeded
-from gateway_core.exchange.exchange import CannotBeAsked, Exchange, NoAnswer
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
 from gateway_core.hooks.forms import read_answer
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc

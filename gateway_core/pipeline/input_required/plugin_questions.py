@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from gateway_core.api import Action, Answers, Call, CallResult, GivenAnswer, Outcome
 from gateway_core.errors import MISSING_CLIENT_CAPABILITY, OVERLOADED, REJECTED, RpcError
-from gateway_core.exchange.exchange import Agent, CannotBeAsked, Exchange, Limiter, NoAnswer
+from gateway_core.exchange.exchange import Agent, Exchange, Limiter
+from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.inline.driver import in_task

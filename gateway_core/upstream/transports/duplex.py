@@ -129,7 +129,7 @@ class DuplexConnection(Connection):
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
             capabilities = declared(exchange, self._context)
             params = with_meta(
-                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+                request.members, self.info, capabilities, request.complete_meta, token, log_level=level, key=request.key
             )
             data = jsonrpc.request(number, method, params)
         return self._cancellable(data, Pending(number, method, exchange))

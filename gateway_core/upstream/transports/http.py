@@ -139,17 +139,18 @@ class HttpConnection(Connection):
         template = None if headers or cookies.any else self.template(request, exchange)
         if template is not None:
             body = template.body % filling(request, number)
-            head = b"%b%d\r\n\r\n" % (template.head, len(body))
+            head = b"%b%d\r\n%b\r\n" % (template.head, len(body), request.carried.lines)
             sending = self._http.send(head, body, pending.mark_sent, cookies=cookies)
         else:
             # Always ask for progress, because it extends the deadline of the call.
             token, level = (None, "") if exchange is None else (number, exchange.log_level)
             capabilities = declared(exchange, self._context)
             params = with_meta(
-                request.members, self.info, capabilities, request.meta, token, log_level=level, key=request.key
+                request.members, self.info, capabilities, request.complete_meta, token, log_level=level, key=request.key
             )
             body = jsonrpc.request(number, method, params)
-            sending = self._session.ask(method, _name(method, params), headers or {}, body, pending.mark_sent)
+            along = {**(headers or {}), **request.carried.headers}
+            sending = self._session.ask(method, _name(method, params), along, body, pending.mark_sent)
         return self._answered(sending, pending)
 
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:

@@ -17,6 +17,7 @@ from loguru import logger
 
 from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.exchange.hops import CONTEXT_KEYS
 from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
 from gateway_core.internal_errors import where
 from gateway_core.mcp.header_values import encode_header_value
@@ -161,11 +162,13 @@ class HttpSession:
     ) -> ClientResponse:
         """POST a request. Raises `NotSent` and `OutcomeUnknown`.
 
-        `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: `Mcp-Param-*` headers.
+        `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: trace context, and
+        `Mcp-Param-*` headers, which legacy servers do not get.
         """
         headers = self.headers_of(method, name)
-        if own and self.modern:
-            headers |= {name: value for name, value in own.items() if name.lower().startswith(_PARAM)}
+        for key, value in own.items():
+            if key in CONTEXT_KEYS or (self.modern and key.lower().startswith(_PARAM)):
+                headers[key] = value
         return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
     def headers_of(self, method: str, name: str | None) -> dict[str, str]:

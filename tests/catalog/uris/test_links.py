@@ -49,6 +49,30 @@ def test_links_of_every_kind_are_edited_and_nothing_else_is() -> None:
     }
 
 
+@pytest.mark.parametrize("key", [rb"\u0075ri", rb"u\u0072i", rb"\u0075\u0072\u0069"])
+@pytest.mark.parametrize("kind", [b"resource_link", rb"resource\u005flink", rb"\u0072esource_link"])
+def test_keys_and_types_count_as_json_means_them(key: bytes, kind: bytes) -> None:
+    raw = b'{"content":[{"type":"%s","%s":"file:///x","name":"x"}]}' % (kind, key)
+    link = json.loads(published_links("tools/call", raw, published))["content"][0]
+    assert (link["type"], link["uri"]) == ("resource_link", "file:///x#upstream=b")
+    kept = json.loads(published_links("tools/call", raw, published, lambda uri: True))["content"][0]
+    assert kept["type"] == "text"
+
+
+@pytest.mark.parametrize(
+    "key", [rb"resourc\u0065Uri", rb"resource\u0055ri", rb"resource\u0055r\u0069", rb"res\u006FurceUri"]
+)
+def test_the_key_of_a_user_interface_counts_as_json_means_it(key: bytes) -> None:
+    raw = b'{"name":"x","_meta":{"ui":{"%s":"ui://app"}}}' % key
+    assert json.loads(published_definition(raw, published))["_meta"]["ui"] == {"resourceUri": "ui://app#upstream=b"}
+
+
+@pytest.mark.parametrize("text", [r"caf\u00e9", r"\u0075ri", r"a \"\u0075ri\" b"])
+def test_escapes_elsewhere_change_no_byte(text: str) -> None:
+    raw = f'{{"content":[{{"type":"text","text":"{text}"}}]}}'.encode()
+    assert published_links("tools/call", raw, published) is raw
+
+
 def test_links_in_the_result_of_a_completed_task_are_edited_like_those_of_its_tool() -> None:
     link = {"type": "resource_link", "uri": "file:///x"}
     done = {"content": [link], "_meta": {"ui": {"resourceUri": "ui://app"}}, "structuredContent": {"uri": "file:///x"}}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_core.downstream.streams.stream import Accepts, Keep, Mailbox, PostResponse
+from gateway_core.http1.head import read_head
 from gateway_core.http1.sse import event
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
@@ -162,7 +163,9 @@ async def test_the_messages_of_a_call_count_for_its_caller_and_not_for_the_conne
             await asyncio.Event().wait()
 
     connection: Any = Proxy()
-    reply = PostResponse(connection, "203.0.113.9", Accepts(), budget)
+    head = read_head(b"POST /mcp HTTP/1.1\r\nHost: gateway\r\n\r\n")
+    head.route.count_for("203.0.113.9")
+    reply = PostResponse(connection, head, Accepts(), budget)
     reply.send(b"x" * 1000 * KB)
     assert (budget.held_by("203.0.113.9"), budget.held_by("10.0.0.1")) == (1000 * KB, 0)
     assert reply.writer is not None

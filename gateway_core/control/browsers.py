@@ -1,0 +1,92 @@
+"""The browsers that may use the control plane: a code for one use makes a session, and a cookie carries it."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway_core.control.endpoint import Right
+
+MAX_CODES: Final = 16
+"""Maximum codes that wait for a browser; one more replaces the oldest."""
+CODE_TIME: Final = 60.0
+"""Seconds in which a code can be used."""
+MAX_SESSIONS: Final = 32
+"""Maximum sessions; one more ends the oldest."""
+SESSION_TIME: Final = 12 * 3600.0
+"""Seconds until a session ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A code that waits for its browser, or the session of one. `secret` is what the browser has to present."""
+
+    id: str
+    secret: str
+    right: Right
+    ends: float
+
+    def __repr__(self) -> str:
+        return f"Browser(id={self.id!r}, right={self.right!r})"
+
+
+class BrowserSessions:
+    """The codes and sessions of one process. They outlive a reload, not a restart."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._codes: dict[str, Browser] = {}
+        self._sessions: dict[str, Browser] = {}
+
+    def issue(self, right: Right) -> Browser:
+        """A code with which one browser may get `right`."""
+        return self._add(self._codes, right, CODE_TIME, MAX_CODES)
+
+    def waiting(self) -> list[str]:
+        """The ids of the codes that can still be used."""
+        self._end_late(self._codes)
+        return list(self._codes)
+
+    def enter(self, code: str) -> Browser | None:
+        """Use a code up. Returns the session that it makes; None if the code cannot be used."""
+        found = self._find(self._codes, code)
+        if found is None:
+            return None
+        del self._codes[found.id]
+        return self._add(self._sessions, found.right, SESSION_TIME, MAX_SESSIONS)
+
+    def session(self, cookie: str) -> Browser | None:
+        """The session that a cookie belongs to."""
+        return self._find(self._sessions, cookie)
+
+    def sessions(self) -> list[tuple[Browser, float]]:
+        """The sessions, each with the seconds until it ends."""
+        self._end_late(self._sessions)
+        now = self._clock()
+        return [(one, one.ends - now) for one in self._sessions.values()]
+
+    def end(self, browser: str) -> bool:
+        """End a session by its id. Returns whether there was one."""
+        return self._sessions.pop(browser, None) is not None
+
+    def _add(self, known: dict[str, Browser], right: Right, lifetime: float, limit: int) -> Browser:
+        made = Browser(secrets.token_hex(4), secrets.token_urlsafe(32), right, self._clock() + lifetime)
+        known[made.id] = made
+        while len(known) > limit:
+            del known[next(iter(known))]
+        return made
+
+    def _find(self, known: dict[str, Browser], offered: str) -> Browser | None:
+        self._end_late(known)
+        data = offered.encode(errors="replace")
+        matches = [one for one in known.values() if hmac.compare_digest(one.secret.encode(), data)]
+        return matches[0] if matches else None
+
+    def _end_late(self, known: dict[str, Browser]) -> None:
+        now = self._clock()
+        for one in [one for one in known.values() if one.ends <= now]:
+            del known[one.id]

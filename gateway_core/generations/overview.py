@@ -1,0 +1,66 @@
+"""The state of a gateway as operators see it."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from typing import Any, Final
+
+from gateway_core.control import report
+from gateway_core.downstream.auth.profiles import default_profile
+from gateway_core.downstream.data_plane import DataPlane
+from gateway_core.generations.reloads import Parts, Reloads
+from gateway_core.log import output
+
+
+class Overview:
+    """Collects the state of the parts of a gateway."""
+
+    def __init__(self, parts: Parts, reloads: Reloads) -> None:
+        self._parts = parts
+        self._reloads = reloads
+        self._started: Final = time.time()
+
+    def status(self, server: DataPlane | None, *, address: str, ready: bool, draining: bool) -> dict[str, Any]:
+        """The data of `rad mcp proxy status`, without secrets and session ids. `address`: of the data plane."""
+        current, parts = self._reloads.current, self._parts
+        budget, lag = parts.common.budget, parts.loop_lag
+        config, chain = current.config, current.chain
+        return {
+            "pid": os.getpid(),
+            "version": version("gateway-core"),
+            "started": self._started,
+            "uptime": time.time() - self._started,
+            "address": address,
+            "certificate": server.certificate if server is not None else None,
+            "control": parts.control.address,
+            "transport": config.proxy.transport,
+            "default_profile": default_profile(config.proxy.profiles),
+            "generation": current.number,
+            "config": str(config.path) if config.path is not None else None,
+            "ready": ready,
+            "draining": draining,
+            "connections": server.connections if server is not None else 0,
+            "sessions": len(parts.downstream.sessions),
+            "in_flight": self._reloads.in_flight,
+            "parked": len(current.input_required.parking),
+            "calls": self._reloads.calls,
+            "memory": {"limit": budget.limit, "used": int(budget.level * budget.limit)},
+            "max_timeout": config.proxy.max_timeout,
+            "log": {"warnings": output.warnings(), "dropped": output.dropped()},
+            "loop": {"blocked": lag.blocked, "blocked_seconds": round(lag.blocked_seconds, 3)},
+            "upstreams": [
+                *(report.upstream(upstream) for upstream in parts.pool.upstreams),
+                *(report.disabled(upstream) for upstream in config.disabled),
+            ],
+            "plugins": [report.plugin(plugin, chain.times) for plugin in chain.plugins],
+        }
+
+    def tools(self, profile: str) -> dict[str, Any]:
+        """The data of `rad mcp proxy tools`: what agents see, and how conflicts of names were resolved."""
+        return report.tools(self._reloads.current.catalog, self._parts.pool.upstreams, profile)
+
+    def tool(self, name: str, profile: str) -> dict[str, Any]:
+        """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
+        return report.tool(self._reloads.current.catalog, name, profile)

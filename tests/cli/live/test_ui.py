@@ -1,0 +1,100 @@
+"""How people reach the control plane: tokens for programs, and a browser that is let in."""
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
+
+
+@pytest.fixture
+def control(spawn: Any, with_server: Path, wait_for: Any, rad: Any) -> str:
+    """The address of the control plane of a running gateway."""
+    spawn("start")
+    wait_for(lambda: rad("status", "--json").returncode == 0, 60)
+    return str(json.loads(rad("status", "--json").stdout)["control"])
+
+
+def status_of(address: str, token: str = "", verb: str = "GET", cookie: str = "") -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {"Cookie": cookie}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method=verb, headers=headers)) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_each_token_does_what_it_is_for_and_is_printed_alone(control: str, rad: Any) -> None:
+    read, change = rad("token"), rad("token", "--change")
+    assert rad("token", "--read").stdout == read.stdout
+    assert len({read.stdout, change.stdout}) == 2
+    for done in (read, change):
+        assert done.returncode == 0
+        assert done.stdout.count("\n") == 1
+        assert "keep this token secret" in done.stderr
+        assert status_of(f"{control}/admin/status", done.stdout.strip()) == 200
+    assert status_of(f"{control}/admin/reload", read.stdout.strip(), "POST") == 403
+    assert status_of(f"{control}/admin/reload", change.stdout.strip(), "POST") == 200
+
+
+@pytest.mark.parametrize(("options", "right"), [((), "change"), (("--read-only",), "read")])
+def test_the_printed_address_lets_one_browser_in(control: str, rad: Any, options: Any, right: str) -> None:
+    done = rad("ui", "--print", *options)
+    assert done.returncode == 0, done.stderr
+    address = done.stdout.strip()
+    assert address.startswith(f"{control}/ui/enter?code=")
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    with pytest.raises(urllib.error.HTTPError) as found:
+        urllib.request.build_opener(Stay).open(address)
+    assert (found.value.code, found.value.headers["Location"]) == (303, "/ui/")
+    cookie = found.value.headers["Set-Cookie"].partition(";")[0]
+    found.value.close()
+    with urllib.request.urlopen(urllib.request.Request(f"{control}/admin/me", headers={"Cookie": cookie})) as me:
+        assert json.load(me)["right"] == right
+    assert status_of(address) == 403
+
+
+BROWSER = """#!{python}
+import os, re, sys, urllib.request
+from pathlib import Path
+Path("argument").write_text(sys.argv[1])
+page = Path(sys.argv[1].removeprefix("file://"))
+Path("mode").write_text(oct(os.stat(page).st_mode & 0o777))
+try:
+    urllib.request.urlopen(re.search('url=(http[^"]*)"', page.read_text())[1])
+except urllib.error.HTTPError:
+    pass
+"""
+
+
+def test_the_address_reaches_the_browser_in_a_file_that_only_its_owner_reads(
+    control: str, rad: Any, with_server: Path, environment: dict[str, str]
+) -> None:
+    """The arguments of a process can be read by every user of the machine."""
+    browser = with_server / "browser"
+    browser.write_text(BROWSER.format(python=sys.executable))
+    browser.chmod(0o755)
+    environment["BROWSER"] = f"{browser} %s"
+    done = rad("ui")
+    assert done.returncode == 0, done.stderr
+    argument = (with_server / "argument").read_text()
+    assert argument.startswith("file://")
+    assert "code" not in argument
+    assert (with_server / "mode").read_text() == "0o600"
+    assert not Path(argument.removeprefix("file://")).exists()
+
+
+@pytest.mark.parametrize("command", ["token", "ui"])
+def test_without_a_gateway_there_is_nothing_to_reach(with_server: Path, rad: Any, command: str) -> None:
+    done = rad(command)
+    assert done.returncode == 3
+    assert "not running" in done.stderr
