@@ -206,8 +206,9 @@ class Visit:
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
         )
         return [
-            f"{one['id']}: {[node['html'][:160] for node in one['nodes'][:4]]} {one['nodes'][0]['failureSummary'][:300]}"
+            f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
             for one in found["violations"]
+            for node in one["nodes"][:4]
         ]
 
     def _heard(self, message: ConsoleMessage) -> None:
