@@ -45,6 +45,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import control_secrets, held_secrets
 from gateway_core.upstream.health import HealthMonitor
+from gateway_core.upstream.lists.kept_lists import KeptLists
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import UpstreamEvents
@@ -71,6 +72,7 @@ class Gateway(Reloadable):
         memory: Memory | None = None,
         held: HeldSecrets | None = None,
         logins: Path | None = None,
+        lists: Path | None = None,
         sessions: Path | None = None,
         source: Source | None = None,
     ) -> None:
@@ -78,11 +80,11 @@ class Gateway(Reloadable):
         upstream would get a credential that plugins read.
 
         `admin_token` and `read_token`: of the control plane; an empty one lets no request in.
-        `memory`: the upstreams' names as an earlier process recorded them.
-        `early`: child processes of upstreams that already run; the caller keeps the unused ones.
-        `held`: the secrets to hide in everything that leaves the gateway; by default those of `config`.
-        `logins`: the file of the logins at upstreams. `sessions`: the file of agents' sessions between two runs.
-        `source`: where `reload` takes the configuration from, if it can.
+        `memory`: the upstreams' names as an earlier process recorded them. `early`: child processes of upstreams that
+        already run; the caller keeps the unused ones. `held`: the secrets to hide in everything that leaves the
+        gateway; by default those of `config`. `logins`: the file of the logins at upstreams. `lists`: the folder of
+        their last known lists. `sessions`: the file of agents' sessions between two runs. `source`: where `reload`
+        takes the configuration from, if it can.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -95,8 +97,11 @@ class Gateway(Reloadable):
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
-        known = self._logins = Logins(logins if _need_logins(proxy.upstreams) else None, held)
-        self.pool = UpstreamPool(proxy, early, events, held, self.budget, logins=known, public_url=self._public_url)
+        known = self._logins = Logins(logins if any(it.has_login for it in proxy.upstreams) else None, held)
+        kept = KeptLists(lists, held.clean)
+        self.pool = UpstreamPool(
+            proxy, early, events, held, self.budget, logins=known, public_url=self._public_url, kept=kept
+        )
         self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
         common = Common(self.budget, self.health.wait_first_lists, held.clean, self.pool.attempts)
         first = generation(config, chain, self.pool.upstreams, common, memory=memory)
@@ -124,9 +129,9 @@ class Gateway(Reloadable):
         self.browsers: Final = BrowserSessions()
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
         self.control = ControlPlane(table(self), self, Access(admin_token, read_token, self.browsers), guard)
-        kept = (store, self.downstream, self.control, self._loop_lag)
+        others = (store, self.downstream, self.control, self._loop_lag)
         parts = Parts(
-            common, self.pool, self.health, held, self._open_logins, *kept, control_secrets(admin_token, read_token)
+            common, self.pool, self.health, held, self._open_logins, *others, control_secrets(admin_token, read_token)
         )
         reloads = Reloads(parts, first)
         super().__init__(reloads, source)
@@ -183,7 +188,7 @@ class Gateway(Reloadable):
         self.catalog.drop_view(principal, tell=tell)
 
     async def _open_logins(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        if self._logins_file is not None and _need_logins(upstreams):
+        if self._logins_file is not None and any(it.has_login for it in upstreams):
             await self._logins.use(self._logins_file, LOGINS_PATIENCE)
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -211,6 +216,7 @@ class Gateway(Reloadable):
             for note in self.catalog.notes():
                 logger.info("{}", note)
             await self._logins.load(LOGINS_PATIENCE)
+            await self.pool.keep_lists_of(self.config.disabled)
             self.health.start()
             self._loop_lag.start()
             self._polling = [
@@ -316,7 +322,3 @@ class Gateway(Reloadable):
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
         return self._overview.tool(name, profile)
-
-
-def _need_logins(upstreams: Iterable[UpstreamConfig]) -> bool:
-    return any(it.auth is not None and it.auth.grant == "authorization_code" for it in upstreams)

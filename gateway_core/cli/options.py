@@ -42,7 +42,7 @@ StateDirOption = Annotated[
         "--state-dir",
         metavar="DIR",
         callback=_state_dir,
-        help=f"Folder of the pid file, the names file and the log, in place of state_dir ({VARIABLE}).",
+        help=f"Folder of the pid file, names, lists and the log, in place of state_dir ({VARIABLE}).",
     ),
 ]
 """The option `--state-dir` of a parameter `_state`, which has the default None."""

@@ -1,4 +1,4 @@
-"""Uses a loaded configuration: its names file, and a temporary gateway without a listener."""
+"""Uses a loaded configuration: its files, and a temporary gateway without a listener."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def names_file(config: Config) -> Path | None:
     from gateway_core.catalog.memory import file_of  # noqa: PLC0415 - `check` and `plugins` do not need it
 
     return None if config.path is None else file_of(state_folder(config.path) / config.path.name)
+
+
+def lists_folder(path: Path, folder: Path) -> Path:
+    """The folder of the last known lists of a configuration file: `mcp-proxy.lists` in its state folder."""
+    from gateway_core.upstream.lists.kept_lists import folder_of  # noqa: PLC0415 - only a running gateway needs it
+
+    return folder_of(folder / path.name)
 
 
 def logins_file(path: Path, folder: Path) -> Path:

@@ -167,6 +167,17 @@ class UpstreamConfig(Section):
         return self.auth is not None and self.auth.identity == "user"
 
     @property
+    def has_login(self) -> bool:
+        """Whether a person logs in for it with a browser."""
+        return self.auth is not None and self.auth.grant == "authorization_code"
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether requests go out in the names of agents, so that the server can tell them apart."""
+        of_agents = self.auth is not None and self.auth.grant == "token_exchange"
+        return bool(self.forward) or self.of_users or of_agents
+
+    @property
     def forward_sources(self) -> dict[str, ForwardSource]:
         """The headers of `forward` with the sources of their values."""
         found = ((name, ForwardSource.parse(source)) for name, source in self.forward.items())
@@ -287,9 +298,10 @@ class ProxyConfig(Section):
     )
     state_dir: Filled | None = Field(
         default=None,
-        description="Folder of the pid file, the names file and the log; relative paths start at the configuration "
-        "file's folder. `--state-dir` takes its place. Without both, it is the configuration file's folder, or one "
-        "below `$XDG_STATE_HOME/radium` (`~/.local/state/radium`) if that folder cannot be written.",
+        description="Folder of the pid file, the names file, the last known lists and the log; relative paths start "
+        "at the configuration file's folder. `--state-dir` takes its place. Without both, it is the configuration "
+        "file's folder, or one below `$XDG_STATE_HOME/radium` (`~/.local/state/radium`) if that folder cannot be "
+        "written.",
         examples=["/var/lib/radium"],
     )
     on_missing: OnMissing = Field(

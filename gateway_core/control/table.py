@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway_core.control import plugin_pages
+from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.endpoints import (
     browsers,
@@ -38,4 +39,5 @@ class Operations(
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
     parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration, trials)
-    return tuple(endpoint for part in parts for endpoint in part.endpoints(operations))
+    found = (endpoint for part in parts for endpoint in part.endpoints(operations))
+    return (*found, *Dashboard().endpoints())

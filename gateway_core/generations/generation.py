@@ -46,7 +46,8 @@ class Common:
     """What all generations share."""
 
     budget: MemoryBudget
-    wait_first_lists: Callable[[], Awaitable[bool]]
+    wait_first_lists: Callable[..., Awaitable[bool]]
+    """See `HealthMonitor`."""
     clean: Callable[[bytes], bytes]
     attempts: LoginAttempts = NO_ATTEMPTS
     """The logins of principals in progress."""

@@ -191,6 +191,7 @@ class Reloads:
         try:
             await chain.enter(before.chain.plugins)
             entered = True
+            await self._parts.pool.prepare(proxy)
             upstreams = self._parts.pool.for_config(proxy)
             fresh = tuple(it for it in upstreams if it not in before.upstreams)
             await self._connect(fresh)
@@ -265,6 +266,7 @@ class Reloads:
         await _logged(old.chain.leave(others))
         await _logged(parts.health.forget(gone))
         await _logged(parts.pool.close_replaced(gone))
+        await _logged(parts.pool.keep_lists_of(self.current.config.disabled))
         if not self._turn.locked():
             self._hide(_secrets(self.live))
         if gone:

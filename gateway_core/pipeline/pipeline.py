@@ -57,13 +57,12 @@ class Pipeline:
         catalog: Catalog,
         router: Router,
         chain: Chain,
-        wait_first_lists: Callable[[], Awaitable[bool]],
+        wait_first_lists: Callable[..., Awaitable[bool]],
         *,
         clean: Callable[[bytes], bytes] = bytes,
         generation: int = 1,
     ) -> None:
-        """`wait_first_lists` waits after the start for upstreams not tried yet, and returns whether it waited. `clean`
-        hides secrets of the gateway in JSON. `generation`: the number of its configuration, for the log."""
+        """`wait_first_lists`: see `Common`. `clean` hides secrets of the gateway in JSON. `generation`: for the log."""
         self.timeout, self.max_timeout = config.timeout, config.max_timeout
         self.question_timeout = config.question_timeout
         self.catalog, self.router = catalog, router
@@ -275,7 +274,8 @@ class Delivery(msgspec.Struct, eq=False):
         if target is not None and method not in TASKS and not is_untried(target):
             return target
         # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
-        if not (await self.pipeline.wait_first_lists() | await catalog.settled()):
+        waited = await self.pipeline.wait_first_lists(target.upstreams if target else (), listing=method in LISTS)
+        if not (waited | await catalog.settled()):
             return target
         await catalog.prepare(self.exchange)
         return find(catalog, method, params.name, agent, params)

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final
 
-from gateway_core.api import UpstreamState
+from gateway_core.api import Era, UpstreamState
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -67,6 +67,8 @@ class ConnectionManager:
         self._deaths = 0
         """Number of consecutive handshakes in which the server's process exited."""
         self._opened = asyncio.Event()
+        self._era: Era | None = None
+        """The era of the last handshake of this process. A server may have been updated since an earlier process."""
 
     @property
     def reachable(self) -> bool:
@@ -97,7 +99,7 @@ class ConnectionManager:
         connection = connection_to(config, self._limits, context, self.http, self._early, deaths=self._deaths)
         try:
             async with asyncio.timeout(config.start_timeout):
-                await connection.open(self._status.facts.era)
+                await connection.open(self._era)
         except BaseException as problem:
             self.give_up(connection)
             self._deaths = self._deaths + 1 if self.died else 0
@@ -106,7 +108,8 @@ class ConnectionManager:
             raise
         self._deaths = 0
         assert connection.info is not None
-        self._status.facts.negotiated(connection.info.era)
+        self._era = connection.info.era
+        self._status.facts.negotiated(self._era)
         return connection
 
     def adopt(self, connection: Connection) -> None:

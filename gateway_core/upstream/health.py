@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from loguru import logger
@@ -103,24 +103,41 @@ class HealthMonitor:
         """Wait at most `timeout` seconds until each upstream has been reached or has failed once."""
         await _wait(timeout, [watch.attempted for watch in self._watches.values()], asyncio.ALL_COMPLETED)
 
-    async def wait_first_lists(self) -> bool:
-        """Wait for upstreams to be reached, within `STARTUP_GRACE` and `FIRST_GRACE`. Later calls return at once.
+    async def wait_first_lists(self, target: Collection[Upstream] = (), *, listing: bool = False) -> bool:
+        """Wait for upstreams to be reached, within `STARTUP_GRACE` and `FIRST_GRACE` of the start.
 
-        Returns whether it waited, so that the lists may have changed.
+        `target`: wait for the first of these, within `FIRST_GRACE`. `listing`: wait only for upstreams whose lists are
+        not known. Returns whether it waited, so that the lists may have changed.
         """
         if self._waited:
             return False
-        loop = asyncio.get_running_loop()
-        waited = (left := self._started + STARTUP_GRACE - loop.time()) > 0
-        await self.wait_first_attempts(left)
-        while not self._reached and (left := self._started + FIRST_GRACE - loop.time()) > 0:
-            pending = [watch.attempted for watch in self._watches.values() if not watch.attempted.is_set()]
-            if not pending:
-                break
+        now, first_end, last_end = self._now(), self._started + STARTUP_GRACE, self._started + FIRST_GRACE
+        if now >= last_end or all(watch.attempted.is_set() for watch in self._watches.values()):
+            self._waited = True
+            return False
+        if target:
+            return await self._wait_for_one(target, last_end)
+        needed = [one for one in self._watches if one.fetched is None] if listing else [*self._watches]
+        pending = self._untried(needed)
+        await _wait(first_end - now, pending, asyncio.ALL_COMPLETED)
+        waited = bool(pending) and now < first_end
+        while not self._reached and await self._wait_for_one(needed, last_end):
             waited = True
-            await _wait(left, pending, asyncio.FIRST_COMPLETED)
-        self._waited = True
         return waited
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _untried(self, upstreams: Iterable[Upstream]) -> list[asyncio.Event]:
+        """The events of the first attempts at those of these upstreams that were not tried yet."""
+        watches = (watch for one in upstreams if (watch := self._watches.get(one)) is not None)
+        return [watch.attempted for watch in watches if not watch.attempted.is_set()]
+
+    async def _wait_for_one(self, upstreams: Iterable[Upstream], end: float) -> bool:
+        """Wait until `end` for the next first attempt at one of these. Returns whether it waited."""
+        pending, left = self._untried(upstreams), end - self._now()
+        await _wait(left, pending, asyncio.FIRST_COMPLETED)
+        return bool(pending) and left > 0
 
     @property
     def _reached(self) -> bool:

@@ -10,10 +10,11 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import ProxyConfig
+from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.auth.logins import GATEWAY
+from gateway_core.upstream.lists.kept_lists import NOTHING_KEPT, KeptLists
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
 from gateway_core.upstream.upstream import Upstream
@@ -33,18 +34,21 @@ class UpstreamPool:
         *,
         logins: Logins | None = None,
         public_url: Callable[[], str] = lambda: "",
+        kept: KeptLists = NOTHING_KEPT,
     ) -> None:
         """`early`: child processes that were started already. `events`: callbacks for all upstreams.
 
         `held`: the secrets to hide in what servers send. `budget`: the memory budget that counts for all. `logins`: the
-        logins at upstreams. `public_url`: the address at which browsers reach the gateway.
+        logins at upstreams. `public_url`: the address at which browsers reach the gateway. `kept`: the last known lists
+        of the upstreams; the pool closes it.
         """
         logins = logins or Logins(held=held)
         logins.when_changed(self._login_changed)
         self.attempts: Final = LoginAttempts(config.limits, logins, public_url)
         """The logins of principals in progress."""
         self.attempts.serve(config.upstreams)
-        self._make = partial(Upstream, events=events, held=held, budget=budget, logins=logins)
+        self._make = partial(Upstream, events=events, held=held, budget=budget, logins=logins, kept=kept)
+        self._kept = kept
         self._config = config
         self.upstreams = tuple(
             self._make(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
@@ -53,6 +57,11 @@ class UpstreamPool:
         """The names of upstreams that an operator keeps new calls from."""
         self._replaced: tuple[Upstream, ...] = ()
         """Upstreams of earlier configurations, which may still serve requests."""
+
+    async def prepare(self, config: ProxyConfig) -> None:
+        """Read what `for_config` needs."""
+        present = {it.name: it.config for it in self.upstreams}
+        await self._kept.read(it for it in config.upstreams if present.get(it.name) != it)
 
     def for_config(self, config: ProxyConfig) -> tuple[Upstream, ...]:
         """The upstreams for another configuration: the present ones that it does not change, and new ones."""
@@ -88,6 +97,10 @@ class UpstreamPool:
             upstream.status.drain(drained)
         return bool(found)
 
+    async def keep_lists_of(self, disabled: Iterable[UpstreamConfig]) -> None:
+        """Drop the kept lists of all upstreams but the present ones and those that the file switches off."""
+        await self._kept.retain({it.name for it in self.upstreams} | {it.name for it in disabled})
+
     async def close_replaced(self, upstreams: Iterable[Upstream]) -> None:
         """Close upstreams of earlier configurations, which serve no request any more."""
         closing = tuple(upstreams)
@@ -122,3 +135,4 @@ class UpstreamPool:
         """Close all upstreams concurrently. Each bounds its time, so a hanging one does not delay the others."""
         await self.attempts.close()
         await asyncio.gather(*(upstream.close() for upstream in self._all))
+        await self._kept.close()

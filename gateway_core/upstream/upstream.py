@@ -1,8 +1,4 @@
-"""One configured MCP server: delivers agents' requests to it, and keeps its lists and subscriptions.
-
-Its connections are in `connection_manager.py`, its state in `status.py`, what its calls say about its health in
-`signals.py`.
-"""
+"""One configured MCP server: delivers agents' requests to it, and keeps its lists and subscriptions."""
 
 from __future__ import annotations
 
@@ -39,6 +35,7 @@ from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.ejection import TIMED_OUT
 from gateway_core.upstream.identities.identities import identities_of
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
+from gateway_core.upstream.lists.kept_lists import NOTHING_KEPT, KeptLists
 from gateway_core.upstream.lists.private_lists import PrivateLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.liveness import Liveness
@@ -68,11 +65,12 @@ class Upstream:
         held: HeldSecrets | None = None,
         budget: MemoryBudget | None = None,
         logins: Logins | None = None,
+        kept: KeptLists = NOTHING_KEPT,
     ) -> None:
         """`order`: the position in the configuration. `early` may hold its first child process.
 
         `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
-        `logins`: the operator's logins at upstreams.
+        `logins`: the operator's logins at upstreams. `kept`: the last known lists.
         """
         account = Account(budget, f"upstream {config.name}")
         self.config = config
@@ -84,11 +82,13 @@ class Upstream:
         self.status: Final = UpstreamStatus(config, order, clock)
         self.facts: Final = self.status.facts
         self.view: Final = self.status.view
-        self.info: ServerInfo | None = None
-        """What the server said about itself at the last handshake."""
+        self.published = PublishedLists(config, events, clock, account, kept)
+        self.info: ServerInfo | None = self.published.info
+        """What the server said about itself at the last handshake, which an earlier process may have completed."""
+        if self.info is not None:
+            self.facts.negotiated(self.info.era)
         self.calls = 0
         self.errors = 0
-        self.published = PublishedLists(config, events, clock, account)
         self.private_lists: Final = PrivateLists(
             config,
             self.published,

@@ -99,7 +99,7 @@ async def test_an_absolute_request_target_is_refused(plane: Any) -> None:
 
 
 async def test_unknown_addresses_and_methods_are_answered_in_json(plane: Any) -> None:
-    for path in ("/", "/mcp", "/admin", "/admin/", "/admin/status/"):
+    for path in ("/mcp", "/admin", "/admin/", "/admin/status/"):
         async with plane.get(path) as answer:
             assert answer.status == 404
             assert "/admin/status" in (await answer.json())["error"]

@@ -52,6 +52,8 @@ class Stand:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: list[str] = []
+        self.lists: Path | None = None
+        """The folder of the last known lists."""
         self.refuses = ""
         """Why the process cannot be prepared."""
         self.gateway: Gateway
@@ -78,11 +80,13 @@ class Stand:
             raise ConfigError([self.refuses])
         return Prepared(self.notes)
 
-    async def start(self, *upstreams: dict[str, Any], **settings: Any) -> None:
+    async def start(self, *upstreams: dict[str, Any], wait: bool = True, **settings: Any) -> None:
+        """Start a gateway. `wait`: until each upstream was reached or has failed."""
         self.write(*upstreams, **settings)
-        self.gateway = Gateway(self.read(), source=self)
+        self.gateway = Gateway(self.read(), source=self, lists=self.lists)
         await self.gateway.start()
-        await self.gateway.wait_first_discovery(60)
+        if wait:
+            await self.gateway.wait_first_discovery(60)
 
     async def reload(self, *upstreams: dict[str, Any], **settings: Any) -> list[str]:
         """Rewrite the file, and reload; returns the changes as sentences."""

@@ -27,7 +27,7 @@ from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.serving.file_source import FileSource, Log, changes_of
 from gateway_core.cli.serving.launch import Launch
-from gateway_core.cli.settings import logins_file, names_file, sessions_file
+from gateway_core.cli.settings import lists_folder, logins_file, names_file, sessions_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
@@ -208,9 +208,11 @@ async def _gateway(
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
-        folder = None if config.path is None else state_folder(config.path)
-        logins = None if config.path is None or folder is None else logins_file(config.path, folder)
-        sessions = None if config.path is None or folder is None else sessions_file(config.path, folder)
+        logins = lists = sessions = None
+        if config.path is not None:
+            folder = state_folder(config.path)
+            logins, lists = logins_file(config.path, folder), lists_folder(config.path, folder)
+            sessions = sessions_file(config.path, folder)
         gateway = Gateway(
             config,
             admin_token=tokens[0],
@@ -219,6 +221,7 @@ async def _gateway(
             memory=memory,
             held=held,
             logins=logins,
+            lists=lists,
             sessions=sessions,
             source=source,
         )

@@ -1,4 +1,4 @@
-"""The state folder of a gateway: the folder of its pid file, its names file and its log.
+"""The state folder of a gateway: the folder of its pid file, its names file, its lists and its log.
 
 The first of these that applies:
 

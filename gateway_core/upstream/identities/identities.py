@@ -287,7 +287,7 @@ def identities_of(
         tokens = UserTokens(config, logins)
     elif config.auth is not None and config.auth.grant == "token_exchange":
         tokens = ExchangedTokens(config)
-    if not config.forward and tokens is None:
+    if not config.has_identities:
         return None
     return Identities(
         config,

@@ -85,6 +85,9 @@ class FetchedLists:
     """The lists whose last fetch failed, with the reason. `items` keeps their last known entries."""
     remembered: bool = False
     """Whether these are only names, without definitions, that an earlier process had fetched."""
+    last_known: bool = False
+    """Whether an earlier process fetched them, for the gateway itself. Until the server is reached, all agents see
+    them."""
     holdings: Mapping[Kind, Holding | None] = field(default_factory=dict, compare=False, repr=False)
     """What counts each list against the memory budget."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
@@ -101,6 +104,8 @@ class FetchedLists:
     @property
     def private(self) -> frozenset[Kind]:
         """The lists that may differ between callers, per their cache scope."""
+        if self.last_known:
+            return frozenset()
         return frozenset(kind for kind, hint in self.hints.items() if not hint.public)
 
     @property

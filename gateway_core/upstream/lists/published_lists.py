@@ -15,13 +15,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from loguru import logger
 
 from gateway_core.api import Kind
 from gateway_core.config import UpstreamConfig
-from gateway_core.limits.accounts import UNCOUNTED, Account
+from gateway_core.limits.accounts import UNCOUNTED, Account, Holding
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
@@ -29,6 +30,8 @@ from gateway_core.upstream.lists import gathering
 from gateway_core.upstream.lists.fatal import FatalLists
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
+from gateway_core.upstream.lists.kept_lists import NOTHING_KEPT, KeptLists
+from gateway_core.upstream.lists.listing import COPIES, ENTRY_MEMORY
 from gateway_core.upstream.status import NO_EVENTS, SYSTEM_CLOCK, Clock, UpstreamEvents
 
 _ALL_PRIVATE: Final = dict.fromkeys(LIST_METHODS, Hint())
@@ -43,20 +46,25 @@ class PublishedLists:
         events: UpstreamEvents = NO_EVENTS,
         clock: Clock = SYSTEM_CLOCK,
         account: Account = UNCOUNTED,
+        kept: KeptLists = NOTHING_KEPT,
     ) -> None:
-        """`account` counts the lists."""
-        self.fetched: FetchedLists | None = None
+        """`account` counts the lists. `kept` holds those of an earlier process, and gets all that are fetched."""
+        known = kept.known(config)
+        self.fetched: FetchedLists | None = None if known is None else _counted(known.lists, account)
         """The gateway's own copy of the lists."""
+        self.info: ServerInfo | None = None if self.fetched is None or known is None else known.info
+        """What the server of these lists said about itself."""
+        self.of_earlier_process = self.fetched is not None
+        """Whether nothing was fetched since the start, so that the server may be another version by now."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
         self.changes = 0
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
         self._config = config
         self._account = account
+        self._kept = kept
         self._concealer = Concealer.of(config)
         self._events = events
-        self.info: ServerInfo | None = None
-        """What the server of the last fetch said about itself."""
         self._fetched_at = 0.0
         self._numbers = itertools.count(1)
         self._fetched_by: dict[Kind, int] = {}
@@ -139,7 +147,9 @@ class PublishedLists:
             gathering.cancel(tasks)
             self.behind = True
             raise
-        self.behind, self.info = False, info
+        self.behind = False
+        self._forget_another(info)
+        self.info = info
         if self.fetched is not None and self.fetched.items.keys() - kinds:
             self.fetched = self.fetched.only(kinds)
         self._take(outcomes, number)
@@ -148,6 +158,13 @@ class PublishedLists:
         self._publish(self.fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
         if len(outcomes) == len(tasks):
             self.fatal.answered(requests)
+
+    def _forget_another(self, info: ServerInfo) -> None:
+        """Forget the lists of an earlier process if they are those of another version of the server."""
+        if self.of_earlier_process and self.info is not None:
+            if (self.info.name, self.info.version) != (info.name, info.version):
+                self.fetched = None
+            self.of_earlier_process = False
 
     def _check(self, outcomes: Mapping[Kind, Outcome], tasks: Tasks) -> None:
         """Raise the error of a list if no list got an answer: then the server failed, not only the list."""
@@ -183,6 +200,7 @@ class PublishedLists:
         for warning in fetched.warnings:
             if warning not in known:
                 logger.bind(upstream=self._config.name).warning("{}", warning)
+        self._kept.keep(self._config, self.info, fetched)
 
     def _failed(self, fetched: FetchedLists, kind: Kind, reason: str, retry_in: float | None) -> FetchedLists:
         if retry_in is not None:
@@ -224,3 +242,13 @@ class PublishedLists:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _counted(lists: FetchedLists, account: Account) -> FetchedLists | None:
+    """The lists, counted like fetched ones; None if there is no room for them."""
+    holdings: dict[Kind, Holding | None] = {}
+    for kind, found in lists.items.items():
+        holding = holdings[kind] = account.holding()
+        if not holding.resize(sum(len(item.raw) for item in found) * COPIES + len(found) * ENTRY_MEMORY):
+            return None
+    return replace(lists, holdings=holdings)

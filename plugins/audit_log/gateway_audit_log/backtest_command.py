@@ -10,16 +10,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway_audit_log.backtest import Compared, Sum, compared
-from gateway_audit_log.commands import (
-    NAME,
-    PrincipalOption,
-    SinceOption,
-    ToolOption,
-    UntilOption,
-    filter_of,
-    readable,
-)
-from gateway_audit_log.reading import entries_of, files_of
+from gateway_audit_log.commands import NAME, filtered, readable
+from gateway_audit_log.reading import Filter, entries_of, files_of
 from gateway_audit_log.settings import AuditConfig
 from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, JsonOption, Rehearsal
 
@@ -31,16 +23,14 @@ app = CommandGroup("What a configuration would decide about recorded calls.")
 
 
 @app.command("backtest")
+@filtered("principal", "tool", "since", "until")
 def backtest(
     audit: Annotated[
         str | None,
         typer.Option("--audit", metavar="FILE", help="The record. Without it: that of audit_log in the configuration."),
     ] = None,
     *,
-    principal: PrincipalOption = "",
-    tool: ToolOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    chosen: Filter,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,7 +41,6 @@ def backtest(
     Example: rad mcp proxy backtest --config new.toml --audit .radium/audit.jsonl --since 7d
     """
     context = CommandContext.of(NAME, AuditConfig, config)
-    chosen = filter_of(principal=principal, tool=tool, since=since, until=until)
     path = context.settings.file if audit is None else Path(audit)
     files = files_of(path)
     if not files:

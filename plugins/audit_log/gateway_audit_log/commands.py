@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -45,6 +47,53 @@ SinceOption = Annotated[
     str, typer.Option("--since", metavar="TIME", help="From then on: an ISO time in UTC, or 90s, 15m, 2h, 7d ago.")
 ]
 UntilOption = Annotated[str, typer.Option("--until", metavar="TIME", help="Before then.")]
+
+
+def filter_of(
+    *,
+    principal: PrincipalOption = "",
+    tool: ToolOption = "",
+    upstream: UpstreamOption = "",
+    outcome: OutcomeOption = "",
+    decision: DecisionOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+) -> Filter:
+    """The filter of the options. Raises `typer.BadParameter` for a time that is none."""
+    moments = []
+    for option, given in (("--since", since), ("--until", until)):
+        try:
+            moments.append(moment_of(given) if given else "")
+        except (ValueError, OverflowError, OSError):
+            raise typer.BadParameter(f"{option} is no time; examples: 2026-11-30T12:00, 90s, 15m, 2h, 7d") from None
+    asked = (principal, tool, upstream, outcome, decision)
+    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in asked)
+    return Filter(who, what, where, ended, by, *moments)
+
+
+def filtered(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command options of `filter_of` in place of its parameter `chosen`, which gets the filter.
+
+    `names`: those of the options; all of them without any.
+    """
+    known = inspect.signature(filter_of, eval_str=True).parameters
+    options = {name: known[name] for name in names or known}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            asked = {name: given.pop(name) for name in options}
+            command(chosen=filter_of(**asked), **given)
+
+        own = inspect.signature(command, eval_str=True).parameters
+        both = [*options.values(), *(one for name, one in own.items() if name != "chosen")]
+        parameters = sorted(both, key=lambda one: one.kind)  # arguments come before options
+        vars(run)["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        del run.__wrapped__
+        return run
+
+    return decorate
 
 
 @app.command("verify")
@@ -99,16 +148,11 @@ def _put_report(context: CommandContext[AuditConfig], report: Report, files: int
 
 
 @app.command("show")
+@filtered()
 def show(
     file: FileArgument = None,
     *,
-    principal: PrincipalOption = "",
-    tool: ToolOption = "",
-    upstream: UpstreamOption = "",
-    outcome: OutcomeOption = "",
-    decision: DecisionOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    chosen: Filter,
     last: Annotated[int, typer.Option("--last", metavar="N", min=1, help="How many of the last entries to show.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with entries as they are added.")] = False,
     config: ConfigOption = None,
@@ -119,15 +163,6 @@ def show(
     Examples: rad mcp proxy audit show --decision refuse --since 2h; rad mcp proxy audit show --tool 'delete_*' -f
     """
     context = CommandContext.of(NAME, AuditConfig, config)
-    chosen = filter_of(
-        principal=principal,
-        tool=tool,
-        upstream=upstream,
-        outcome=outcome,
-        decision=decision,
-        since=since,
-        until=until,
-    )
     files = _files(context, file)
     with readable():
         end = end_of(files[-1])
@@ -147,6 +182,7 @@ def show(
 
 
 @app.command("export")
+@filtered()
 def export(
     file: FileArgument = None,
     *,
@@ -154,13 +190,7 @@ def export(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="A new file. Without it: stdout.")
     ] = None,
-    principal: PrincipalOption = "",
-    tool: ToolOption = "",
-    upstream: UpstreamOption = "",
-    outcome: OutcomeOption = "",
-    decision: DecisionOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    chosen: Filter,
     config: ConfigOption = None,
 ) -> None:
     """Write entries as JSON lines, or as CSV for spreadsheets.
@@ -170,15 +200,6 @@ def export(
     if form not in {"csv", "jsonl"}:
         raise typer.BadParameter("--format is csv or jsonl")
     context = CommandContext.of(NAME, AuditConfig, config)
-    chosen = filter_of(
-        principal=principal,
-        tool=tool,
-        upstream=upstream,
-        outcome=outcome,
-        decision=decision,
-        since=since,
-        until=until,
-    )
     files = _files(context, file)
     with readable(), contextlib.ExitStack() as stack:
         to = sys.stdout
@@ -200,28 +221,6 @@ def _new(path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise CommandError(f"{path}: exists already; name a new file") from None
-
-
-def filter_of(
-    *,
-    principal: str = "",
-    tool: str = "",
-    upstream: str = "",
-    outcome: str = "",
-    decision: str = "",
-    since: str = "",
-    until: str = "",
-) -> Filter:
-    """The filter of the options. Raises `typer.BadParameter` for a time that is none."""
-    moments = []
-    for option, given in (("--since", since), ("--until", until)):
-        try:
-            moments.append(moment_of(given) if given else "")
-        except (ValueError, OverflowError, OSError):
-            raise typer.BadParameter(f"{option} is no time; examples: 2026-11-30T12:00, 90s, 15m, 2h, 7d") from None
-    asked = (principal, tool, upstream, outcome, decision)
-    who, what, where, ended, by = (Globs([glob] if glob else ()) for glob in asked)
-    return Filter(who, what, where, ended, by, *moments)
 
 
 def _files(context: CommandContext[AuditConfig], file: str | None) -> list[Path]:

@@ -14,7 +14,7 @@ from gateway_security_policy.access import Explanation, deciding, decision, expl
 from gateway_security_policy.plans import Verdict
 from gateway_security_policy.policy import Policy
 from gateway_security_policy.rules import Match
-from gateway_security_policy.settings import PolicyConfig, RuleConfig
+from gateway_security_policy.settings import OUTCOME, PolicyConfig, RuleConfig
 
 NAME: Final = "security_policy"
 _GROUP: Final = "group:"
@@ -180,7 +180,7 @@ def _explain(context: CommandContext[PolicyConfig], policy: Policy, tool: Tool, 
 
 def _who_and_what(rule: RuleConfig) -> str:
     """The keys of a rule that all match."""
-    keys = [key for key in RuleConfig.model_fields if key not in {"name", "then", "reason", "remember"}]
+    keys = [key for key in RuleConfig.model_fields if key not in {"name", *OUTCOME}]
     return ", ".join(key for key in keys if getattr(rule, key) is not None) or "it has no condition"
 
 

@@ -32,11 +32,12 @@ class Verdict:
         return "no rule matches" if self.rule is None else self.rule.label
 
     @property
-    def strictness(self) -> tuple[int, int]:
-        """Larger for a stricter verdict: of two that ask, the one that remembers less."""
-        remember = None if self.rule is None else self.rule.config.remember
+    def strictness(self) -> tuple[int, bool, int]:
+        """Larger for a stricter verdict: of two that ask, the one on a page, then the one that remembers less."""
+        config = None if self.rule is None else self.rule.config
+        remember = None if config is None else config.remember
         longest = Approvals.MAX_SECONDS if remember == "session" else remember if isinstance(remember, int) else 0
-        return _STRICTNESS[self.effect], -longest
+        return _STRICTNESS[self.effect], config is not None and config.answer == "page", -longest
 
 
 NO_RULE = Verdict("deny", None)

@@ -75,8 +75,15 @@ class SecurityPolicy:
         return _refusal(call, verdict)
 
     def _ask(self, call: Call, rule: Rule) -> Ask | Pass | Reject:
-        remember, reason = rule.config.remember or "no", rule.config.reason or ""
-        verdict = self._approvals.verdict(call, remember=remember, reason=reason, rule=str(rule.number))
+        config = rule.config
+        verdict = self._approvals.verdict(
+            call,
+            remember=config.remember or "no",
+            reason=config.reason or "",
+            rule=str(rule.number),
+            on_page=config.answer == "page",
+            approvers=config.approvers or (),
+        )
         if isinstance(verdict, Reject):
             return replace(verdict, rule=rule.label)
         return Pass(rule.label) if verdict is None else verdict

@@ -16,6 +16,9 @@ MAX_WHEN: Final = 2000
 Effect = Literal["allow", "deny", "ask"]
 Method = Literal["tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"]
 
+OUTCOME: Final = frozenset({"then", "reason", "remember", "answer", "approvers"})
+"""Keys of a rule that say what happens to a call, not which calls it matches."""
+
 _Text = Annotated[str, Field(min_length=1, max_length=512)]
 _Texts = Annotated[tuple[_Text, ...], Field(min_length=1, max_length=256)]
 _Globs = Annotated[Globs, Field(min_length=1)]
@@ -62,6 +65,16 @@ class RuleConfig(PluginConfig):
         "number of seconds",
     )
 
+    answer: Literal["client", "page"] | None = Field(
+        default=None,
+        description="where the user answers: in the client (if left out), or on a page of the gateway in a browser, so "
+        "that the client cannot answer for its user",
+    )
+    approvers: _Texts | None = Field(
+        default=None,
+        description="groups whose members may answer on the page; without any, the principal of the agent may",
+    )
+
     @field_validator("when")
     @classmethod
     def _compiles(cls, when: str | None) -> str | None:
@@ -75,6 +88,10 @@ class RuleConfig(PluginConfig):
             raise ValueError("a rule that allows has no reason: the agent would never read it")
         if self.remember is not None and self.then != "ask":
             raise ValueError('only a rule with then = "ask" remembers approvals; remove remember')
+        if self.answer is not None and self.then != "ask":
+            raise ValueError('only a rule with then = "ask" has an answer; remove answer')
+        if self.approvers is not None and self.answer != "page":
+            raise ValueError('approvers has no effect without answer = "page"; add that, or remove approvers')
         return self
 
 

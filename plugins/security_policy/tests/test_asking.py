@@ -88,6 +88,33 @@ async def test_a_tool_that_needs_a_person_is_listed():
     assert [tool["name"] for tool in shown.content["tools"]] == ["wipe"]
 
 
+# -- on a page ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_asks_on_a_page_and_names_the_approvers():
+    asked = verdict(policy({"then": "ask", "answer": "page", "approvers": ["leads"]}))
+    assert (asked.on_page, tuple(asked.approvers)) == (True, ("leads",))
+    own = verdict(policy({"then": "ask", "answer": "page"}))
+    assert (own.on_page, tuple(own.approvers)) == (True, ())
+    assert not verdict(policy({"then": "ask", "answer": "client"})).on_page
+
+
+def test_an_approval_in_the_client_is_not_enough_for_a_rule_with_a_page():
+    page = policy({"then": "ask", "answer": "page"})
+    question = verdict(page)
+    assert isinstance(verdict(page, answers={"approval": YES}), Ask)
+    assert verdict(page, answers={question.name: YES}) == Pass("rule 1")
+
+
+@pytest.mark.parametrize("upstreams", [("a", "b"), ("b", "a")])
+def test_of_rules_for_several_upstreams_the_one_with_a_page_asks(upstreams):
+    plugin = policy(
+        {"upstreams": ["a"], "then": "ask", "answer": "page", "remember": "session"},
+        {"upstreams": ["b"], "then": "ask"},
+    )
+    assert verdict(plugin, upstreams=upstreams).on_page
+
+
 # -- what is remembered -----------------------------------------------------------------------------------------------
 
 
@@ -161,6 +188,9 @@ def test_more_names_of_secrets():
     [
         ({"then": "allow", "remember": 60}, "remembers approvals"),
         ({"then": "deny", "remember": "session"}, "remembers approvals"),
+        ({"then": "deny", "answer": "page"}, "has an answer; remove answer"),
+        ({"then": "ask", "approvers": ["leads"]}, "approvers has no effect"),
+        ({"then": "ask", "answer": "client", "approvers": ["leads"]}, "approvers has no effect"),
         ({"then": "ask", "remember": 0}, "greater than 0"),
         ({"then": "ask", "remember": 86_401}, "86400"),
         ({"then": "ask", "remember": "always"}, "session"),

@@ -138,7 +138,7 @@ def test_a_watched_file_is_reloaded_whenever_it_is_replaced(started, rad, change
 
 
 def test_a_watched_file_is_not_reloaded_again_for_what_the_gateway_wrote_or_read(
-    started, rad, change, config, wait_for
+    with_server, started, rad, change, config, wait_for
 ):
     def number() -> int:
         return json.loads(rad("status", "--json").stdout)["generation"]
