@@ -181,7 +181,8 @@ class _NothingError(Exception):
 
 def _comparison(report: Report) -> Comparison:
     found: Any = report.as_json()
-    return {"generation": found["generation"], "changes": found["changes"]}
+    shown: Comparison = found
+    return shown
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
