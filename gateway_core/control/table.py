@@ -7,7 +7,17 @@ from typing import Protocol
 from gateway_core.control import plugin_pages
 from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
-from gateway_core.control.endpoints import browsers, calls, catalog, configuration, health, sessions, state, upstreams
+from gateway_core.control.endpoints import (
+    browsers,
+    calls,
+    catalog,
+    configuration,
+    description,
+    health,
+    sessions,
+    state,
+    upstreams,
+)
 
 
 class Operations(
@@ -29,4 +39,5 @@ def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
     parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration)
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
-    return (*found, *Dashboard().endpoints())
+    everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
+    return everything
