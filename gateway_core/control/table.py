@@ -12,6 +12,7 @@ from gateway_core.control.endpoints import (
     calls,
     catalog,
     configuration,
+    description,
     health,
     sessions,
     state,
@@ -40,4 +41,5 @@ def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
     parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration, trials)
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
-    return (*found, *Dashboard().endpoints())
+    everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
+    return everything

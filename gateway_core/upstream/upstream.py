@@ -127,7 +127,8 @@ class Upstream:
             )
         )
         """Those of the agents' identities, if requests go out in their names."""
-        self._deliver: Final = (self.identities or self.connections).deliver
+        # Not `or`: without any connection yet, `identities` is false.
+        self._deliver: Final = (self.connections if self.identities is None else self.identities).deliver
         self.liveness: Final = Liveness(self._sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
 
