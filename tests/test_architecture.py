@@ -50,6 +50,7 @@ SUITES = {
     "downstream/test_security.py": "hosts, origins and tokens",
     "http1/test_oracles.py": "requests as h11 and httptools read them",
     "http1/test_tls.py": "the server over TLS, on both event loops",
+    "http1/test_moving.py": "connections that move to another process",
     "pipeline/input_required/test_odd_servers.py": "questions that no SDK would ask, from the server to the agent",
     "upstream/auth/test_scopes.py": "scopes, from the challenge to the token",
     "upstream/test_memory.py": "large messages of servers against the memory budget, on every transport",
@@ -133,7 +134,7 @@ TESTED_IN = {
     ),
     "downstream/test_app.py": (
         *("downstream/admission.py", "downstream/agents.py", "downstream/http_errors.py"),
-        *("downstream/calls/calls.py", "downstream/calls/gate.py", "downstream/post.py"),
+        *("downstream/calls/calls.py", "downstream/post.py"),
         "downstream/downstream.py",
     ),
     "downstream/test_legacy_http.py": ("downstream/legacy.py",),

@@ -51,6 +51,8 @@ class Common:
     clean: Callable[[bytes], bytes]
     attempts: LoginAttempts = NO_ATTEMPTS
     """The logins of principals in progress."""
+    secret: bytes = b""
+    """See `Seal`."""
 
 
 def chain_for(before: Generation, config: Config, *, listening: bool) -> Chain:
@@ -83,7 +85,7 @@ def generation(
     proxy, number = config.proxy, 1 if before is None else before.number + 1
     keys = [key.get_secret_value() for key in proxy.state_keys]
     known = before is not None and proxy.state_keys == before.config.proxy.state_keys
-    seal = before.seal if before is not None and known else Seal(keys)
+    seal = before.seal if before is not None and known else Seal(keys, common.secret)
     if before is not None:
         disabled = [it.name for it in config.disabled]
         memory = Memory(proxy, disabled=disabled, before=before.catalog.memory)

@@ -25,7 +25,7 @@ from gateway_core.errors import ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.draft import Draft
 from gateway_core.generations.generation import Common, Generation, chain_for, generation
-from gateway_core.generations.source import Prepared, Source
+from gateway_core.generations.source import Content, Prepared
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard
@@ -119,7 +119,7 @@ class Reloads:
         """The generations that serve requests, the current one last."""
         return (*self._retiring, self.current)
 
-    async def compare(self, source: Source, *, listening: bool) -> Report:
+    async def compare(self, source: Content, *, listening: bool) -> Report:
         """What a reload would change. Raises `ConfigError` or `PluginError` if it would be refused for the file."""
         before = self.current
         config = await self._read(source)
@@ -127,7 +127,7 @@ class Reloads:
         chain_for(before, config, listening=listening)
         return Report(before.number, changes)
 
-    async def reload(self, source: Source, *, listening: bool, draft: Callable[[], Draft] | None = None) -> Report:
+    async def reload(self, source: Content, *, listening: bool, draft: Callable[[], Draft] | None = None) -> Report:
         """Put the configuration of `source` in force. Concurrent calls follow each other.
 
         `listening`: whether agents connect over the network. `draft`: writes what takes the place of the file right
@@ -163,7 +163,7 @@ class Reloads:
                 self._work = None
             return Report(self.current.number, changes)
 
-    async def _read(self, source: Source) -> Config:
+    async def _read(self, source: Content) -> Config:
         config = await asyncio.to_thread(source.read)
         await asyncio.to_thread(plugins.preload, config.proxy.plugins)  # imports would block the loop
         return config
@@ -175,7 +175,7 @@ class Reloads:
         self,
         before: Generation,
         config: Config,
-        source: Source,
+        source: Content,
         draft: Callable[[], Draft] | None,
         *,
         listening: bool,

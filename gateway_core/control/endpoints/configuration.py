@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, Protocol, TypedDict
+from typing import Annotated, Any, Final, Protocol, TypedDict, TypeVar
 
 import msgspec
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
 from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PluginError, ReloadRefused, parts_of
+
+T = TypeVar("T")
 
 RELOAD_TIME: Final = 120.0
 """Seconds that a reload may take: plugins start, and new upstreams connect."""
@@ -63,6 +65,9 @@ class Operations(Protocol):
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`."""
+
+    async def restart(self) -> None:
+        """Begin to restart. Raises as `reload`."""
 
 
 class Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -121,6 +126,12 @@ class ShownChange(TypedDict):
     restart: str
 
 
+class Restarting(TypedDict):
+    """The restart has begun."""
+
+    restarting: bool
+
+
 class Comparison(TypedDict):
     """What a reload changes. `generation`: the number of the configuration in force."""
 
@@ -142,9 +153,20 @@ def shown(problems: Sequence[str]) -> list[ShownProblem]:
 
 async def reported(asked: Asked[Any, Any], work: Callable[[], Awaitable[Report]]) -> Comparison:
     """The report of a reload, or of what one would do. Raises `Problem`."""
+
+    async def report() -> Comparison:
+        found: Any = (await work()).as_json()
+        shown: Comparison = found
+        return shown
+
+    return await of_file(asked, report)
+
+
+async def of_file(asked: Asked[Any, Any], work: Callable[[], Awaitable[T]]) -> T:
+    """The answer of work that reads the file. Raises `Problem`."""
     asked.give_time(RELOAD_TIME)
     try:
-        return _comparison(await work())
+        return await work()
     except ReloadRefused as error:
         raise Problem(409, str(error)) from None
     except EditRefused as error:
@@ -177,12 +199,6 @@ async def applied(asked: Asked[Any, Any], work: Callable[[], Awaitable[tuple[Rep
 
 class _NothingError(Exception):
     """There was nothing to edit."""
-
-
-def _comparison(report: Report) -> Comparison:
-    found: Any = report.as_json()
-    shown: Comparison = found
-    return shown
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
@@ -240,6 +256,13 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         assert found is not None, "the file is there"
         return found
 
+    async def restart(asked: Asked[None, None]) -> Restarting:
+        async def begin() -> Restarting:
+            await operations.restart()
+            return {"restarting": True}
+
+        return await of_file(asked, begin)
+
     one = "/admin/config"
     return (
         Endpoint(
@@ -292,5 +315,14 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             change,
             body=Changes,
             problems=EDITED,
+        ),
+        Endpoint(
+            "POST",
+            "/admin/restart",
+            "change",
+            "Begin to restart the process, which keeps its sockets and the sessions of agents",
+            Restarting,
+            restart,
+            problems=PROBLEMS,
         ),
     )

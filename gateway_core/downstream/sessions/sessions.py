@@ -26,6 +26,9 @@ from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
 from gateway_core.upstream.upstream import Upstream
 
+SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds before each attempt to restore a subscription to a resource."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionEvents:
@@ -182,12 +185,24 @@ class Sessions:
         await self._kept.save(records, self._store.clock(), idle)
 
     async def _subscribe_again(self, session: LiveSession, uri: str) -> None:
-        try:
-            await session.watched(self._catalog, self._call).add(uri)
-        except RpcError as error:
-            logger.debug("a session of {} lost a subscription: {}", session.record.owner, error.message)
-            session.record.unsubscribed(uri)
-            self._store.save(session.record)
+        for wait in SUBSCRIBE_AGAIN:
+            if wait:
+                await asyncio.sleep(wait)
+            if (
+                uri not in session.record.uris
+                or self._live.get((session.record.caller.key, session.record.id)) is not session
+            ):
+                return
+            try:
+                await session.watched(self._catalog, self._call).add(uri)
+            except RpcError as error:  # its upstream may not be connected yet
+                reason = error.message
+            else:
+                session.updated(uri)  # it may have changed meanwhile
+                return
+        logger.debug("a session of {} lost a subscription: {}", session.record.owner, reason)
+        session.record.unsubscribed(uri)
+        self._store.save(session.record)
 
     def introduce(self, session: LiveSession, agent: Agent) -> None:
         """Make `agent` the agent of the session."""

@@ -50,23 +50,13 @@ class _OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class _Edited:
-    """Implements `Source`: another text in place of the content of the file."""
+    """Implements `Content`: another text in place of the content of the file."""
 
     base: Source
     text: str
 
-    @property
-    def path(self) -> Path:
-        return self.base.path
-
     def read(self) -> Config:
         return self.base.check(self.text)
-
-    def check(self, text: str) -> Config:
-        return self.base.check(text)
-
-    def replaced(self, by: Path) -> None:
-        self.base.replaced(by)
 
     def prepare(self, config: Config) -> Prepared:
         return self.base.prepare(config)
