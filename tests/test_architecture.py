@@ -65,7 +65,20 @@ TESTED_IN = {
     "catalog/test_owners.py": ("catalog/changes.py",),
     "catalog/profiles/test_narrowing.py": ("catalog/profiles/profile.py",),
     "catalog/test_publish.py": ("upstream/lists/fetched_lists.py",),
-    "exchange/test_exchange.py": ("exchange/naming.py", "exchange/no_answer.py", "exchange/progress.py"),
+    "exchange/test_exchange.py": (
+        *(
+            "exchange/back.py",
+            "exchange/naming.py",
+            "exchange/no_answer.py",
+            "exchange/progress.py",
+            "exchange/trail.py",
+        ),
+    ),
+    "activity/test_activity.py": (
+        *("activity/details.py", "activity/events.py", "activity/questions.py", "activity/recorder.py"),
+        *("activity/watching.py", "control/endpoints/activity.py"),
+    ),
+    "log/test_reading.py": ("log/recent.py",),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
@@ -110,19 +123,23 @@ TESTED_IN = {
     ),
     "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_calls.py": (
-        *("cli/commands/live.py", "cli/live/sessions.py"),
+        *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),
     ),
     "demo/test_tour.py": (
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),
     "pipeline/input_required/test_carrier.py": ("pipeline/input_required/relay.py",),
+    "pipeline/input_required/test_plugin_questions.py": ("pipeline/input_required/places.py",),
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),
     "api/approving/test_question.py": ("api/approving/hiding.py",),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
-    "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
+    "pipeline/test_pipeline.py": (
+        *("internal_errors.py", "pipeline/delivery.py", "pipeline/params.py", "pipeline/results.py"),
+        "pipeline/targets.py",
+    ),
     "testing/test_fakes.py": ("testing/users.py",),
     "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
     "upstream/user_logins/test_attempts.py": ("upstream/user_logins/attempt.py",),
