@@ -123,7 +123,7 @@ TESTED_IN = {
     ),
     "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_calls.py": (
-        *("cli/commands/live.py", "cli/live/reconnect.py", "cli/live/sessions.py"),
+        *("cli/commands/live.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),
     ),
     "demo/test_tour.py": (
