@@ -20,7 +20,7 @@ from gateway_core.downstream.auth.caller import Caller, in_profile
 from gateway_core.downstream.calls.calls import Calls, response_to
 from gateway_core.downstream.modern import admit
 from gateway_core.errors import CANCELLED, RpcError
-from gateway_core.exchange.exchange import NO_BACK
+from gateway_core.exchange.back import NO_BACK
 from gateway_core.inline.driver import task_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_request
