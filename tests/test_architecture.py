@@ -122,7 +122,7 @@ TESTED_IN = {
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": ("internal_errors.py", "pipeline/params.py", "pipeline/results.py"),
     "testing/test_fakes.py": ("testing/users.py",),
-    "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
+    "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/life/checks.py", "upstream/upstream.py"),
     "upstream/user_logins/test_attempts.py": ("upstream/user_logins/attempt.py",),
     "upstream/auth/test_login_tokens.py": ("upstream/auth/login_state.py",),
     "acceptance/test_user_logins.py": ("pipeline/input_required/login_questions.py",),

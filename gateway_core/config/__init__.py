@@ -9,12 +9,13 @@ from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.exposure import exposure, is_local, passes_credentials_on, unprotected
 from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries, profile_names
-from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.models import Config, ProxyConfig, UpstreamConfig
 from gateway_core.config.profiles import OverrideConfig, ProfileConfig
 from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
+    PluginEntry,
     SecurityConfig,
     TrustedProxiesConfig,
 )

@@ -19,6 +19,7 @@ from gateway_core.errors import (
     METHOD_NOT_FOUND,
     Busy,
     DeliveryError,
+    Idle,
     NoIdentity,
     NotSent,
     RpcError,
@@ -87,8 +88,7 @@ class Upstream:
         """What the server said about itself at the last handshake, which an earlier process may have completed."""
         if self.info is not None:
             self.facts.negotiated(self.info.era)
-        self.calls = 0
-        self.errors = 0
+        self.calls, self.errors = 0, 0
         self.private_lists: Final = PrivateLists(
             config,
             self.published,
@@ -264,6 +264,7 @@ class Upstream:
             finally:
                 exchange.let_go(limiter)
         except DeliveryError as problem:
+            self.calls -= isinstance(problem, Idle) and method not in LISTS  # it is sent again once the server runs
             if not isinstance(problem, Busy | NoIdentity):
                 answered, sent = isinstance(problem, ANSWERED), not isinstance(problem, NotSent)
                 self._failed(problem.reason, transport=not answered, sent=sent)
