@@ -48,6 +48,7 @@ fix: install  ## fix what ruff can fix, and format
 
 docs: install  ## write the pages that are made from the code
 	.venv/bin/python -m gateway_core.config.docs
+	.venv/bin/python -m gateway_core.control.docs
 
 vendor: e2e/.venv/.installed  ## copy the libraries of the dashboard from npm, with their versions and hashes
 	e2e/.venv/bin/python e2e/dashboard/vendor.py

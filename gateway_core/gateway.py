@@ -19,7 +19,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
-from gateway_core.control import Access, BrowserSessions, ControlPlane, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane, shapes, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -308,18 +308,22 @@ class Gateway(Reloadable):
         params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> shapes.Status:
         """The data of `rad mcp proxy status`, without secrets and session ids."""
         return self._overview.status(self._server, address=self.address, ready=self.ready, draining=self.draining)
+
+    def plugins(self) -> list[shapes.PluginWithSettings]:
+        """The data of `GET /admin/plugins`; see `Overview`."""
+        return self._overview.plugins()
 
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
 
-    def tools(self, profile: str = "") -> dict[str, Any]:
+    def tools(self, profile: str = "") -> shapes.CatalogEntries:
         """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""
         return self._overview.tools(profile)
 
-    def tool(self, name: str, profile: str = "") -> dict[str, Any]:
+    def tool(self, name: str, profile: str = "") -> shapes.ToolDefinition:
         """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
         return self._overview.tool(name, profile)

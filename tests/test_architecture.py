@@ -81,6 +81,7 @@ TESTED_IN = {
     "cli/logins/test_login.py": ("cli/logins/targets.py",),
     "cli/live/test_ui.py": ("cli/live/token.py", "cli/logins/browser.py"),
     "control/test_browsers.py": ("control/endpoints/browsers.py",),
+    "control/test_openapi.py": ("control/endpoints/description.py",),
     "cli/inspecting/test_check.py": ("cli/inspecting/problems.py",),
     "cli/test_client.py": ("cli/running.py",),
     "cli/test_instance.py": ("cli/state/lock_file.py",),
@@ -104,7 +105,7 @@ TESTED_IN = {
         *("control/plugin_pages.py", "control/report.py", "control/responses.py"),
         *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
         *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
-        *("control/endpoints/upstreams.py", "control/table.py"),
+        *("control/endpoints/upstreams.py", "control/shapes.py", "control/table.py"),
     ),
     "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_calls.py": (

@@ -122,7 +122,7 @@ def test_every_command_exists_with_its_options(path: Path) -> None:
         for before, name, rest in COMMAND.findall(snippet):
             assert before in ("", "--debug "), snippet
             # In a sample of output a command may be followed by words of a sentence.
-            arguments = rest.split("  ")[0].rstrip(".,")
+            arguments = rest.split("  ")[0].rstrip(".,)")
             found += [f"{snippet!r}: {problem}" for problem in problems_of(name, arguments)]
     for block in blocks(path, "json"):
         tables = json.loads(block)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from gateway_core.concealing import Secret
+from gateway_core.concealing import MARKER, Secret
 from gateway_core.config.models import ProxyConfig, UpstreamConfig
 
 STEMS: Final = "secret|token|passw|passphrase|passcode|credential|cookie|bearer|signature|jwt"
@@ -60,6 +60,19 @@ def secrets_of(proxy: ProxyConfig) -> Iterator[Secret]:
         for key, value in _texts(plugin.settings):
             if _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key) and not _names_header(key, value):
                 yield Secret(f"a setting of plugin {plugin.name}", value)
+
+
+def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a plugin, with each value whose name says that it is a secret replaced by `MARKER`."""
+    return {key: _without_secrets(key, value) for key, value in settings.items()}
+
+
+def _without_secrets(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return without_secrets(value)
+    if isinstance(value, str) and _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key):
+        return value if not value or _names_header(key, value) else MARKER
+    return [_without_secrets(key, one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _names_header(key: str, value: str) -> bool:

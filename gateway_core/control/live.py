@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
+from gateway_core.control.shapes import LiveCall
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.pipeline import Pipeline
@@ -18,7 +18,7 @@ class LiveCalls:
         self._pipelines = pipelines
         self._parking = parking
 
-    def listing(self) -> list[dict[str, Any]]:
+    def listing(self) -> list[LiveCall]:
         """The calls as JSON values."""
         return [_call(exchange, seconds) for exchange, seconds in (*self._in_flight(), *self._parking.calls())]
 
@@ -39,7 +39,7 @@ class LiveCalls:
                 yield exchange, now - (call.hard_limit - pipeline.max_timeout - exchange.waited)
 
 
-def _call(exchange: Exchange, seconds: float) -> dict[str, Any]:
+def _call(exchange: Exchange, seconds: float) -> LiveCall:
     """One call in flight, which began `seconds` ago."""
     agent, origin = exchange.agent, exchange.origin
     return {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from loguru import logger
 
 from gateway_core.control.access import CHALLENGE, Access, has_token
 from gateway_core.control.responses import error_response
+from gateway_core.control.shapes import Status
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.internal_errors import where
 
@@ -26,7 +27,7 @@ class Operations(Protocol):
     def clean(self) -> Callable[[bytes], bytes]:
         """Removes secrets of the gateway from JSON or text."""
 
-    def status(self) -> dict[str, Any]: ...
+    def status(self) -> Status: ...
 
 
 class PluginPages:
@@ -40,11 +41,13 @@ class PluginPages:
 
     def find(self, request: web.Request) -> PluginPage | None:
         """The page that a request is for."""
-        return self._operations.pages.get(request.path) if request.method in {"GET", "HEAD"} else None
+        return self._operations.pages.get(request.path)
 
     async def respond(self, request: web.Request, found: PluginPage) -> web.StreamResponse:
         """The page, for those who may read, or have the token of the page."""
         page = found.page
+        if request.method not in {"GET", "HEAD"}:
+            return error_response("this address answers GET, HEAD", 405, {"Allow": "GET, HEAD"})
         if self._access.sender_of(request).right == "open" and not has_token(request, page.token):
             return error_response(
                 "a token of the control plane, or the token of this page, is required", 401, CHALLENGE

@@ -6,18 +6,23 @@ They contain no secrets, session ids or payloads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, cast
 from urllib.parse import urlsplit
 
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.entry import Entry
 from gateway_core.config import UpstreamConfig
+from gateway_core.config.secrets import without_secrets
+from gateway_core.control import shapes
+from gateway_core.errors import RpcError
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
+from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
 
-def upstream(of: Upstream) -> dict[str, Any]:
+def upstream(of: Upstream) -> shapes.UpstreamState:
     """State and counters of one upstream."""
     fetched = of.fetched or FetchedLists()
     status, latency, info, age = of.status, of.facts.latency, of.info, of.published.age
@@ -48,11 +53,24 @@ def upstream(of: Upstream) -> dict[str, Any]:
         "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
         "identities": None if of.identities is None else len(of.identities),
-        "login": None if of.connections.login is None else of.connections.login.report(),
+        "login": None if of.connections.login is None else cast("shapes.LoginState", of.connections.login.report()),
     }
 
 
-def plugin(loaded: LoadedPlugin, times: HookTimes | None) -> dict[str, Any]:
+class _About(TypedDict):
+    """What the entries of the catalog have in common."""
+
+    upstreams: list[str]
+    description: str
+
+
+def plugin_with_settings(loaded: LoadedPlugin, times: HookTimes | None) -> shapes.PluginWithSettings:
+    """One enabled plugin with its settings, in which secrets are hidden."""
+    settings = {} if loaded.config is None else loaded.config.model_dump(mode="json", fallback=str)
+    return {**plugin(loaded, times), "settings": without_secrets(settings)}
+
+
+def plugin(loaded: LoadedPlugin, times: HookTimes | None) -> shapes.PluginState:
     """One enabled plugin. `times`: how long its hooks took, if that is measured."""
     spent = {} if times is None else times.of(loaded.name)
     return {
@@ -65,18 +83,8 @@ def plugin(loaded: LoadedPlugin, times: HookTimes | None) -> dict[str, Any]:
     }
 
 
-def disabled(config: UpstreamConfig) -> dict[str, Any]:
-    """The members of `upstream` for one that the file switches off."""
-    none = dict.fromkeys(
-        (
-            *("era", "protocol_version", "server", "lists_age", "latency_ms", "last_error", "next_retry_in"),
-            *("identities", "login"),
-        ),
-        None,
-    )
-    counts = dict.fromkeys(
-        (*("tools", "resources", "prompts", "in_flight", "queued", "connects", "ejections", "calls", "errors"),), 0
-    )
+def disabled(config: UpstreamConfig) -> shapes.UpstreamState:
+    """The state of an upstream that the file switches off."""
     return {
         "name": config.name,
         "transport": config.transport,
@@ -84,10 +92,26 @@ def disabled(config: UpstreamConfig) -> dict[str, Any]:
         "priority": config.priority,
         "group": config.group,
         "state": "disabled",
+        "era": None,
+        "protocol_version": None,
+        "server": None,
+        "tools": 0,
+        "resources": 0,
+        "prompts": 0,
         "lists": "none",
         "warnings": [],
-        **none,
-        **counts,
+        "lists_age": None,
+        "in_flight": 0,
+        "queued": 0,
+        "connects": 0,
+        "ejections": 0,
+        "calls": 0,
+        "errors": 0,
+        "latency_ms": None,
+        "last_error": None,
+        "next_retry_in": None,
+        "identities": None,
+        "login": None,
     }
 
 
@@ -108,8 +132,8 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") -> dict[str, Any]:
-    """The tools that agents see, the decisions on name conflicts, the replicas, the notes and the warnings.
+def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") -> shapes.CatalogEntries:
+    """What agents see, the decisions on name conflicts, the replicas, the notes and the warnings.
 
     `profile`: of the agents; empty for those without one. Raises `UnknownProfile`.
     """
@@ -125,9 +149,21 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
                 "original_name": entry.original,
                 "upstreams": [owner.name for owner in entry.upstreams],
                 "description": entry.tool.definition.get("description", "") if entry.tool is not None else "",
-                "annotations": entry.tool.annotations if entry.tool is not None else {},
+                "annotations": dict(entry.tool.annotations) if entry.tool is not None else {},
             }
             for entry in snapshot.tools.values()
+        ],
+        "resources": [
+            {"uri": entry.name, "original_uri": entry.original, "name": title, **about}
+            for entry, title, about in map(_described, snapshot.resources.values())
+        ],
+        "templates": [
+            {"uri_template": entry.name, "original_uri_template": entry.original, "name": title, **about}
+            for entry, title, about in map(_described, snapshot.templates.values())
+        ],
+        "prompts": [
+            {"name": entry.name, "original_name": entry.original, **about}
+            for entry, _, about in map(_described, snapshot.prompts.values())
         ],
         "conflicts": [
             {
@@ -152,7 +188,18 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
     }
 
 
-def tool(catalog: Catalog, name: str, profile: str = "") -> dict[str, Any]:
+def _described(entry: Entry) -> tuple[Entry, str, _About]:
+    """An entry, the name in its definition, and what all kinds of entries have in common."""
+    try:
+        definition = jsonrpc.value(entry.raw)
+    except RpcError:
+        definition = None
+    given = definition if isinstance(definition, dict) else {}
+    words = [found if isinstance(found := given.get(key), str) else "" for key in ("name", "description")]
+    return entry, words[0], {"upstreams": [owner.name for owner in entry.upstreams], "description": words[1]}
+
+
+def tool(catalog: Catalog, name: str, profile: str = "") -> shapes.ToolDefinition:
     """One tool and its definition, which is None if no list of an upstream has the tool. Raises as `tools`."""
     catalog.profiles.check(profile)
     target = catalog.tool(name, profile=profile)
@@ -162,7 +209,7 @@ def tool(catalog: Catalog, name: str, profile: str = "") -> dict[str, Any]:
         "published_name": None if known is None else known.name,
         "original_name": None if target is None else target.original,
         "upstreams": [] if target is None else [upstream.name for upstream in target.upstreams],
-        "definition": None if known is None else known.definition,
+        "definition": None if known is None else dict(known.definition),
     }
 
 

@@ -68,7 +68,7 @@ class Serving:
         sender = self._access.check(request, endpoint.right)
         asked: Asked[Any, Any] = Asked(
             request.match_info,
-            _query(request, endpoint.query) if endpoint.query is not None else None,
+            _query(request, endpoint),
             await _body(request, endpoint.body) if isinstance(endpoint, Endpoint) and endpoint.body else None,
             sender.right,
             lambda seconds: self._connections.give_time(request, seconds),
@@ -109,14 +109,18 @@ class Serving:
         return response
 
 
-def _query(request: web.Request, kind: type[T]) -> T:
-    """The query of a request. Raises `Problem`."""
-    given = request.query
+def _query(request: web.Request, endpoint: Endpoint[Any, Any, Any] | EventStream[Any, Any]) -> Any:
+    """The query of a request; None for an endpoint without one. Raises `Problem`."""
+    given, kind = request.query, endpoint.query
+    if endpoint.right == "open" and kind is None:
+        return None  # probes may have any
+    if unknown := given.keys() - set(getattr(kind, "__struct_fields__", ())):
+        raise Problem(422, f"the query has an unknown parameter: {min(unknown)[:100]!r}")
     for key in given:
         if len(given.getall(key)) > 1:
             raise Problem(422, f"the query has the parameter {key[:100]!r} more than once")
     try:
-        return msgspec.convert(dict(given), kind, strict=False)
+        return None if kind is None else msgspec.convert(dict(given), kind, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(422, f"the query is wrong: {error}") from None
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway_core.control import plugin_pages
+from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
-from gateway_core.control.endpoints import browsers, calls, catalog, configuration, health, sessions, state, upstreams
+from gateway_core.control.endpoints import (
+    browsers,
+    calls,
+    catalog,
+    configuration,
+    description,
+    health,
+    sessions,
+    state,
+    upstreams,
+)
 
 
 class Operations(
@@ -27,4 +38,6 @@ class Operations(
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
     parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration)
-    return tuple(endpoint for part in parts for endpoint in part.endpoints(operations))
+    found = (endpoint for part in parts for endpoint in part.endpoints(operations))
+    everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
+    return everything

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
-from gateway_core.control import report
+from gateway_core.control import report, shapes
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.generations.reloads import Parts, Reloads
@@ -22,7 +22,7 @@ class Overview:
         self._reloads = reloads
         self._started: Final = time.time()
 
-    def status(self, server: DataPlane | None, *, address: str, ready: bool, draining: bool) -> dict[str, Any]:
+    def status(self, server: DataPlane | None, *, address: str, ready: bool, draining: bool) -> shapes.Status:
         """The data of `rad mcp proxy status`, without secrets and session ids. `address`: of the data plane."""
         current, parts = self._reloads.current, self._parts
         budget, lag = parts.common.budget, parts.loop_lag
@@ -57,10 +57,15 @@ class Overview:
             "plugins": [report.plugin(plugin, chain.times) for plugin in chain.plugins],
         }
 
-    def tools(self, profile: str) -> dict[str, Any]:
+    def plugins(self) -> list[shapes.PluginWithSettings]:
+        """The enabled plugins in their order, with their settings, in which secrets are hidden."""
+        chain = self._reloads.current.chain
+        return [report.plugin_with_settings(plugin, chain.times) for plugin in chain.plugins]
+
+    def tools(self, profile: str) -> shapes.CatalogEntries:
         """The data of `rad mcp proxy tools`: what agents see, and how conflicts of names were resolved."""
         return report.tools(self._reloads.current.catalog, self._parts.pool.upstreams, profile)
 
-    def tool(self, name: str, profile: str) -> dict[str, Any]:
+    def tool(self, name: str, profile: str) -> shapes.ToolDefinition:
         """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
         return report.tool(self._reloads.current.catalog, name, profile)

@@ -103,7 +103,7 @@ class Upstream:
         """Whether the server refuses the gateway itself and serves only agents' identities."""
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(
-            config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
+            config.name, held or HeldSecrets(), lambda owner: self.connections.of(owner), self._lists_changed, account
         )
         has_client = config.transport != "stdio" and not config.misconfigured
         http = HttpClient(config, proxy.limits, self._announced.held, account, logins) if has_client else None
@@ -127,7 +127,8 @@ class Upstream:
             )
         )
         """Those of the agents' identities, if requests go out in their names."""
-        self._deliver: Final = (self.identities or self.connections).deliver
+        # Not `or`: without any connection yet, `identities` is false.
+        self._deliver: Final = (self.connections if self.identities is None else self.identities).deliver
         self.liveness: Final = Liveness(self._sharing, lambda: self.published.fatal.skipped)
         self.signals: Final = Signals(self.status, self.liveness, clock, random.Random())  # noqa: S311 - jitter
 
@@ -225,9 +226,6 @@ class Upstream:
         yield from self.connections.sharing()
         if self.identities is not None:
             yield from self.identities.sharing()
-
-    async def _connection_of(self, owner: Agent | None) -> Connection:
-        return await self.connections.of(owner)
 
     def roots_changed(self, session_id: str) -> None:
         """Notify the session's connection, if any, that a legacy agent's roots changed."""

@@ -95,6 +95,21 @@ def test_the_plugin_of_the_page_works_when_copied_block_by_block(shell):
     assert "4 passed" in tested
 
 
+def test_the_lines_of_the_page_about_the_control_plane_work(shell, with_server, rad, spawn, wait_for):
+    spawn("start")
+    wait_for(lambda: "Add two numbers" in rad("tools").stdout, 60)
+    scripts = [text for language, text in blocks("control-plane.md") if language == "sh"]
+    done = shell(f"cd {shlex.quote(str(with_server))}\n" + "\necho; echo =====\n".join(scripts))
+    assert done.returncode == 0, done.stderr
+    status, tool, reloaded, browser, refused = [part.strip() for part in done.stdout.split("=====")]
+    assert json.loads(status)["upstreams"][0]["name"] == "calculator"
+    assert json.loads(tool)["definition"]["description"] == "Add two numbers."
+    assert reloaded.count('"changes":[]') == 2
+    assert "/ui/enter?code=" in json.loads(browser)["url"]
+    page = (ROOT / "docs" / "control-plane.md").read_text(encoding="utf-8")
+    assert f"prints `{refused}`" in page
+
+
 def test_the_curl_lines_of_the_page_work(with_server, rad, spawn, free_port, wait_for, tmp_path):
     spawn("start")
     wait_for(lambda: "Add two numbers" in rad("tools").stdout, 60)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.config.models import AuthConfig
-from gateway_core.config.secrets import is_plain, private_values_of, secrets_of, secrets_of_upstream
+from gateway_core.config.secrets import is_plain, private_values_of, secrets_of, secrets_of_upstream, without_secrets
 from gateway_core.config.sections import PluginEntry
 
 
@@ -138,3 +138,26 @@ def test_settings_of_plugins_that_only_name_a_secret_are_not_hidden(
     values = {secret.value for secret in secrets_of(proxy)}
     assert values - {"Authorization: Bearer hush"} == secrets
     assert ("Authorization: Bearer hush" in values) is ("Authorization: Bearer hush" in settings.values())
+
+
+def test_settings_are_shown_without_secrets() -> None:
+    shown = without_secrets(
+        {
+            "rate_limit_per_minute": 7,
+            "api_token": "abc",
+            "key_file": "keys.json",
+            "password": "",
+            "header": "X-Api-Key",
+            "issuers": [{"name": "a", "client_secret": "hush", "audience": ["b"]}],
+            "tokens": ["one", "two"],
+        }
+    )
+    assert shown == {
+        "rate_limit_per_minute": 7,
+        "api_token": "[REDACTED]",
+        "key_file": "keys.json",
+        "password": "",
+        "header": "X-Api-Key",
+        "issuers": [{"name": "a", "client_secret": "[REDACTED]", "audience": ["b"]}],
+        "tokens": ["[REDACTED]", "[REDACTED]"],
+    }

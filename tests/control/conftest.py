@@ -55,6 +55,9 @@ class FakeOperations:
     def status(self) -> dict[str, Any]:
         return self.shown
 
+    def plugins(self) -> list[dict[str, Any]]:
+        return [{"name": "first"}]
+
     def tools(self, profile: str = "") -> dict[str, Any]:
         if profile:
             raise UnknownProfile(profile, [])

@@ -6,7 +6,15 @@ import pytest
 
 from tests.control.conftest import READ
 
-READING = ["/admin/status", "/admin/tools", "/admin/tool?name=x", "/admin/calls", "/admin/sessions", "/admin/diff"]
+READING = [
+    "/admin/status",
+    "/admin/tools",
+    "/admin/tool?name=x",
+    "/admin/calls",
+    "/admin/sessions",
+    "/admin/diff",
+    "/admin/plugins",
+]
 CHANGING = ["/admin/reload", "/admin/calls/a1%2Fb/cancel", "/admin/sessions/k/end", "/admin/upstreams/files/reconnect"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _require_protection(settings: Config, loaded: Sequence[LoadedPlugin]) -> Non
         raise ConfigError([reason])
 
 
-def _from_file(config: Config) -> list[dict[str, Any]]:
+def _from_file(config: Config) -> Sequence[Mapping[str, Any]]:
     """The upstreams as the file has them; unused ones have a `state`."""
     rows: list[dict[str, Any]] = []
     for one in (*config.proxy.upstreams, *config.disabled):
@@ -106,7 +106,7 @@ def _names(config: Config) -> frozenset[str]:
     return frozenset(one.name for one in (*config.proxy.upstreams, *config.disabled))
 
 
-async def _try_upstreams(path: Path, config: Config) -> tuple[list[dict[str, Any]], list[str], list[Tool]]:
+async def _try_upstreams(path: Path, config: Config) -> tuple[Sequence[Mapping[str, Any]], list[str], list[Tool]]:
     """Connect once; returns the state of each upstream, the notes on replicas and profiles, and the published tools."""
     from gateway_core.cli.tools.listing import tools_in  # noqa: PLC0415 - only needed with `--connect`
 
@@ -118,7 +118,7 @@ async def _try_upstreams(path: Path, config: Config) -> tuple[list[dict[str, Any
         return gateway.status()["upstreams"], notes, tools_in(answer)
 
 
-def _line(one: dict[str, Any]) -> str:
+def _line(one: Mapping[str, Any]) -> str:
     name = escape(one["name"])
     if one["state"] == "disabled":
         return f"  disabled  {name}"

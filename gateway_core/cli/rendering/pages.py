@@ -6,7 +6,7 @@ Names, descriptions and errors come from upstreams, so every text is escaped and
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway_core.cli.hints import command
@@ -26,7 +26,7 @@ STATE_COLOURS: Final = {
 MIB: Final = 1024 * 1024
 
 
-def start_summary(status: dict[str, Any]) -> str:
+def start_summary(status: Mapping[str, Any]) -> str:
     """The text that `start` prints on a terminal once it listens."""
     upstreams = [
         f"{escape(one['name'])}  {one['transport']}  {escape(one['target'])}  {_note(one)}"
@@ -45,7 +45,7 @@ def start_summary(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _note(one: dict[str, Any]) -> str:
+def _note(one: Mapping[str, Any]) -> str:
     """The priority, or why the upstream is not used."""
     return one["state"] if one["state"] in {"disabled", "misconfigured"} else f"priority {one['priority']}"
 
@@ -54,14 +54,14 @@ def _row(label: str, values: Sequence[str]) -> list[str]:
     return [f"  {label if not index else '':<18} {value}" for index, value in enumerate(values)]
 
 
-def endpoint(status: dict[str, Any]) -> str:
+def endpoint(status: Mapping[str, Any]) -> str:
     """The URL that agents connect to, or why there is none."""
     if not status["address"]:
         return "none yet: the gateway is starting, or agents connect over stdin and stdout"
     return f"{status['address']}/{'sse' if status['transport'] == 'sse' else 'mcp'}"
 
 
-def _certificate(found: dict[str, Any] | None) -> dict[str, str]:
+def _certificate(found: Mapping[str, Any] | None) -> dict[str, str]:
     """The row about the certificate that agents see; none without TLS."""
     if found is None:
         return {}
@@ -73,7 +73,7 @@ def _certificate(found: dict[str, Any] | None) -> dict[str, str]:
     return {"certificate": f"{names}; {ends}{clients}"}
 
 
-def show_status(status: dict[str, Any]) -> None:
+def show_status(status: Mapping[str, Any]) -> None:
     """Print the response of GET `/admin/status`."""
     if status["draining"]:
         state = painted("draining", YELLOW)
@@ -110,13 +110,13 @@ def show_status(status: dict[str, Any]) -> None:
             print(sentence(f"warning: {warning}"))
 
 
-def _warnings(status: dict[str, Any]) -> list[str]:
+def _warnings(status: Mapping[str, Any]) -> list[str]:
     """The warnings of the gateway itself and of its plugins."""
     of_plugins = [f"{one['name']}: {text}" for one in status["plugins"] for text in one["warnings"]]
     return [*status["log"]["warnings"], *of_plugins]
 
 
-def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
+def _show_upstreams(upstreams: Sequence[Mapping[str, Any]]) -> None:
     colours = {("state", state): colour for state, colour in STATE_COLOURS.items()}
     names = ("upstream", "state", "era", "tools", "lists", "calls", "errors", "latency", "next retry")
     print()
@@ -125,7 +125,7 @@ def _show_upstreams(upstreams: Sequence[dict[str, Any]]) -> None:
     print()
 
 
-def _upstream(one: dict[str, Any]) -> list[str]:
+def _upstream(one: Mapping[str, Any]) -> list[str]:
     latency, retry, age = one["latency_ms"], one["next_retry_in"], one["lists_age"]
     return [
         one["name"],
@@ -140,7 +140,7 @@ def _upstream(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def login_note(one: dict[str, Any]) -> str:
+def login_note(one: Mapping[str, Any]) -> str:
     """The state of an upstream's login, and what to do about it."""
     login, again = one["login"], command(f"login {one['name']}")
     if login["users"] is not None:
@@ -157,7 +157,7 @@ def login_note(one: dict[str, Any]) -> str:
     return words
 
 
-def show_tools(answer: dict[str, Any]) -> None:
+def show_tools(answer: Mapping[str, Any]) -> None:
     """Print the response of GET `/admin/tools`."""
     rows = [[one["name"], ", ".join(one["upstreams"]), one["description"]] for one in answer["tools"]]
     if rows:

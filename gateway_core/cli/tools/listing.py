@@ -57,7 +57,7 @@ def tools(config: Path | None, name: str | None, *, profile: str = "", as_json: 
         _show(tool, example, arguments_of(schema), profile)
 
 
-def known_tools(path: Path, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def known_tools(path: Path, name: str | None, profile: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     """What the control plane says of all tools that the agents of a profile see, and of the tool `name`: of the running
     gateway, or of one that connects to the upstreams for this.
 
@@ -85,7 +85,7 @@ def tools_in(answer: Mapping[str, Any]) -> list[Tool]:
     ]
 
 
-async def _now(config: Config, name: str | None, profile: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+async def _now(config: Config, name: str | None, profile: str) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
     async with local_gateway(config) as gateway:
         return gateway.tools(profile), None if name is None else gateway.tool(name, profile)
 
@@ -97,7 +97,7 @@ def near_name(name: str, tools: Sequence[Mapping[str, Any]]) -> str:
     return f"{upstream}:{rest}" if upstream else closest(name, [tool["name"] for tool in tools])
 
 
-def _unknown(tool: dict[str, Any], tools: Sequence[Mapping[str, Any]], profile: str) -> str:
+def _unknown(tool: Mapping[str, Any], tools: Sequence[Mapping[str, Any]], profile: str) -> str:
     name, upstreams = tool["name"], ", ".join(tool["upstreams"])
     listed = f"  to list all tools: {command(f'tools --profile {profile}' if profile else 'tools')}"
     if upstreams:
@@ -107,7 +107,7 @@ def _unknown(tool: dict[str, Any], tools: Sequence[Mapping[str, Any]], profile: 
     return f"no tool {name}{where}{f'; did you mean {close}?' if close else ''}\n{listed}"
 
 
-def _show(tool: dict[str, Any], example: str, arguments: Sequence[Argument], profile: str) -> None:
+def _show(tool: Mapping[str, Any], example: str, arguments: Sequence[Argument], profile: str) -> None:
     """Print one tool: what it does, its arguments, and a call to paste."""
     definition = tool["definition"]
     print(f"{escape(tool['name'])}, served by {escape(', '.join(tool['upstreams']))}")

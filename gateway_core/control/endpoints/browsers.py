@@ -25,6 +25,9 @@ class Listener(Protocol):
     def address(self) -> str:
         """Base URL of the control plane, to connect to."""
 
+    @property
+    def port(self) -> int: ...
+
 
 class Operations(Protocol):
     """What these endpoints need from the gateway."""
@@ -72,7 +75,7 @@ class Browsers(TypedDict):
     browsers: list[BrowserSession]
 
 
-class Ended(TypedDict):
+class LoggedOut(TypedDict):
     """Whether there was a browser session to end."""
 
     ended: bool
@@ -96,7 +99,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "browsers": [{"id": it.id, "right": it.right, "seconds": round(left, 1)} for it, left in found],
         }
 
-    async def logout(asked: Asked[None, None]) -> Ended:
+    async def logout(asked: Asked[None, None]) -> LoggedOut:
         return {"ended": operations.browsers.end(asked.browser)}
 
     async def enter(request: web.Request) -> web.StreamResponse:
@@ -122,7 +125,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             body=Login,
         ),
         Endpoint("GET", "/admin/browser-logins", "change", "The browsers that may enter, or have", Browsers, browsers),
-        Endpoint("POST", "/admin/browser-logout", "read", "End the session of this browser", Ended, logout),
+        Endpoint("POST", "/admin/browser-logout", "read", "End the session of this browser", LoggedOut, logout),
         WebPage(
             ENTER,
             "Give a browser its cookie",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
+from gateway_core.control.shapes import LiveCall
 
 
 class LiveCalls(Protocol):
     """The calls that have not ended."""
 
-    def listing(self) -> list[dict[str, Any]]: ...
+    def listing(self) -> list[LiveCall]: ...
     def cancel(self, exchange_id: str) -> bool:
         """End a call. Returns whether there is one with this id."""
 
@@ -25,7 +26,7 @@ class Operations(Protocol):
 class Calls(TypedDict):
     """The calls that have not ended."""
 
-    calls: list[dict[str, Any]]
+    calls: list[LiveCall]
 
 
 class Cancelled(TypedDict):

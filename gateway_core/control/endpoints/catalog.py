@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
+from gateway_core.control.shapes import CatalogEntries, ToolDefinition
 from gateway_core.errors import UnknownProfile
 
 Profile = Annotated[str, Meta(description="The profile of the agents; empty for those without one")]
@@ -15,8 +16,8 @@ Profile = Annotated[str, Meta(description="The profile of the agents; empty for 
 class Operations(Protocol):
     """What these endpoints need from the gateway."""
 
-    def tools(self, profile: str = "") -> dict[str, Any]: ...
-    def tool(self, name: str, profile: str = "") -> dict[str, Any]: ...
+    def tools(self, profile: str = "") -> CatalogEntries: ...
+    def tool(self, name: str, profile: str = "") -> ToolDefinition: ...
 
 
 class OfProfile(Struct):
@@ -35,13 +36,13 @@ class OneTool(Struct):
 def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """The catalog."""
 
-    async def tools(asked: Asked[OfProfile, None]) -> dict[str, Any]:
+    async def tools(asked: Asked[OfProfile, None]) -> CatalogEntries:
         try:
             return operations.tools(asked.query.profile)
         except UnknownProfile as error:
             raise Problem(404, str(error)) from None
 
-    async def tool(asked: Asked[OneTool, None]) -> dict[str, Any]:
+    async def tool(asked: Asked[OneTool, None]) -> ToolDefinition:
         try:
             return operations.tool(asked.query.name, asked.query.profile)
         except UnknownProfile as error:
@@ -54,7 +55,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "/admin/tools",
             "read",
             "What agents see, and how conflicts of names were resolved",
-            dict[str, Any],
+            CatalogEntries,
             tools,
             query=OfProfile,
             problems=missing,
@@ -64,7 +65,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "/admin/tool",
             "read",
             "One tool and its definition",
-            dict[str, Any],
+            ToolDefinition,
             tool,
             query=OneTool,
             problems=missing,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypedDict, cast
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
+from gateway_core.control.shapes import OpenSession
 
 
 class OpenSessions(Protocol):
     """The sessions that are open."""
 
-    def listing(self) -> list[dict[str, Any]]: ...
+    def listing(self) -> Sequence[Mapping[str, Any]]: ...
     def end_by_key(self, key: str) -> bool:
         """End a session. Returns whether there is one with this key."""
 
@@ -25,10 +27,10 @@ class Operations(Protocol):
 class Sessions(TypedDict):
     """The sessions that are open."""
 
-    sessions: list[dict[str, Any]]
+    sessions: list[OpenSession]
 
 
-class Ended(TypedDict):
+class SessionEnded(TypedDict):
     """The key of the session that was ended."""
 
     ended: str
@@ -38,9 +40,10 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """The sessions."""
 
     async def sessions(_: Asked[None, None]) -> Sessions:
-        return {"sessions": operations.sessions.listing()}
+        found = operations.sessions.listing()
+        return {"sessions": [cast("OpenSession", one) for one in found]}
 
-    async def end(asked: Asked[None, None]) -> Ended:
+    async def end(asked: Asked[None, None]) -> SessionEnded:
         if not operations.sessions.end_by_key(asked.names["key"]):
             raise Problem(404, "there is no such session")
         return {"ended": asked.names["key"]}
@@ -52,7 +55,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "/admin/sessions/{key}/end",
             "change",
             "End a session, with its calls and streams",
-            Ended,
+            SessionEnded,
             end,
             problems={404: "No session has this key"},
         ),

@@ -38,9 +38,9 @@ function options(series, unit, height, width) {
 
 /**
  * A plot. `series`: [{label, colour, fill, dash}]; `data`: uPlot's arrays, times first; `span`: the times at the ends.
- * `summary` is what a screen reader says instead.
+ * `summary` is what a screen reader says instead; `level` that of the heading.
  */
-export function Plot({ title, series, data, span, unit = String, height = 160, summary }) {
+export function Plot({ title, series, data, span, unit = String, height = 160, summary, level = 2 }) {
   const place = useRef(null);
   const plot = useRef(null);
   const values = useRef(null);
@@ -90,7 +90,7 @@ export function Plot({ title, series, data, span, unit = String, height = 160, s
 
   return html`<figure class="plot">
     <figcaption ref=${values}>
-      <h3>${title}</h3>
+      <${`h${level}`}>${title}<//>
       <time></time>
       <ul class="legend">
         ${series.map(
@@ -108,7 +108,7 @@ export function Plot({ title, series, data, span, unit = String, height = 160, s
   </figure>`;
 }
 
-/** A small line without axes. Colours come from the style sheet. */
+/** A small line without axes; without `label` screen readers pass over it. */
 export function Sparkline({ values, width = 96, height = 24, label }) {
   const known = values.filter((value) => value != null);
   const top = Math.max(...known, 0.001);
@@ -116,7 +116,7 @@ export function Sparkline({ values, width = 96, height = 24, label }) {
   const points = values
     .map((value, at) => (value == null ? null : `${(at * step).toFixed(1)},${(height - 2 - (value / top) * (height - 4)).toFixed(1)}`))
     .filter(Boolean);
-  return html`<svg class="spark" width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} role="img" aria-label=${label}>
+  return html`<svg class="spark" width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} role=${label ? "img" : undefined} aria-label=${label} aria-hidden=${label ? undefined : "true"}>
     ${points.length > 1 && html`<polyline points=${points.join(" ")} />`}
   </svg>`;
 }

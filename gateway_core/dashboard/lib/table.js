@@ -93,7 +93,7 @@ export function Table({ label, columns, rows, keyOf, onOpen, sort: first = null,
       ${tools}
       <span class="count" role="status">${filter ? `${count(found.length, "row")} of ${rows.length.toLocaleString("en-US")}` : count(rows.length, "row")}</span>
     </div>`}
-    <div class=${cls("scroll", long && "long")} style=${height ? { maxHeight: height } : undefined} ref=${frame} tabindex="0" role="region" aria-label=${label}
+    <div class=${cls("scroll", long && "long")} style=${height ? { maxHeight: height } : undefined} ref=${frame} tabindex="0" role="region" aria-label=${`${label}, rows`}
       onScroll=${long ? (event) => setTop(event.currentTarget.scrollTop) : undefined}>
       <table aria-rowcount=${long ? ordered.length + 1 : undefined} onKeyDown=${keys}>
         <caption class="hidden">${label}</caption>

@@ -109,7 +109,7 @@ function Entry({ kind, what, about, why, more = "", at, href, command, there }) 
 const COLUMNS = [
   { key: "name", title: "Server", value: (row) => row.name, cell: (row) => html`<a href=${address("servers", [row.name])}><${Text} value=${row.name} limit=${60} /></a>` },
   { key: "state", title: "State", value: (row) => stateRank(row.state), cell: (row) => html`<${ServerState} of=${row} />` },
-  { key: "rate", title: "Calls / s", align: "end", value: (row) => row.rate, cell: (row) => html`<span class="with-spark"><${Sparkline} values=${row.rates} width=${64} height=${18} label="" /> ${decimal(row.rate)}</span>`, narrow: false },
+  { key: "rate", title: "Calls / s", align: "end", value: (row) => row.rate, cell: (row) => html`<span class="with-spark"><${Sparkline} values=${row.rates} width=${64} height=${18} /> ${decimal(row.rate)}</span>`, narrow: false },
   { key: "calls", title: "Calls", align: "end", value: (row) => row.calls, cell: (row) => compact(row.calls) },
   { key: "errors", title: "Errors", align: "end", value: (row) => row.errors, cell: (row) => (row.errors ? html`<span class="is-bad">${compact(row.errors)}</span>` : "0") },
   { key: "latency", title: "Latency", align: "end", value: (row) => row.latency_ms, cell: (row) => milliseconds(row.latency_ms), narrow: false },

@@ -161,8 +161,8 @@ function Trend({ of }) {
   const at = points.map((point) => point.at);
   const span = [at.at(-1) - 300, at.at(-1)];
   return html`<section class="stack">
-    <${Plot} title="Latency" series=${LATENCY} data=${[at, points.map((point) => point.latency)]} span=${span} unit=${milliseconds} height=${110} summary="Mean latency of this server over the last five minutes" />
-    <${Plot} title="Calls / s" series=${RATE} data=${[at, points.map((point) => point.callRate), points.map((point) => point.errorRate)]} span=${span} unit=${decimal} height=${110} summary="Calls and errors of this server per second over the last five minutes" />
+    <${Plot} level=${3} title="Latency" series=${LATENCY} data=${[at, points.map((point) => point.latency)]} span=${span} unit=${milliseconds} height=${110} summary="Mean latency of this server over the last five minutes" />
+    <${Plot} level=${3} title="Calls / s" series=${RATE} data=${[at, points.map((point) => point.callRate), points.map((point) => point.errorRate)]} span=${span} unit=${decimal} height=${110} summary="Calls and errors of this server per second over the last five minutes" />
   </section>`;
 }
 

@@ -66,6 +66,7 @@ class LiveSession:
         "record",
         "resumed",
         "subscriptions",
+        "suspended",
     )
 
     def __init__(
@@ -95,6 +96,8 @@ class LiveSession:
         self.questions = AgentQuestions()
         self.resumed = False
         """Whether an earlier process served it, whose streams have ended."""
+        self.suspended = False
+        """Whether it watches no resources until its agent comes back; the record says which."""
         self._watched: Watched | None = None
         """The resources that the agent has subscribed to; None before the first subscription."""
         if record.protocol_version:
@@ -170,6 +173,19 @@ class LiveSession:
         """See `Watched.reconsider`."""
         if self._watched is not None:
             self._watched.reconsider(gone)
+
+    def suspend_if_ended(self, now: float) -> None:
+        """Watch no resources from now on if the credentials of its last request have ended. `now`: since the epoch."""
+        principal, watched = self.record.caller.principal, self._watched
+        if watched is None or principal is None or principal.expires is None or principal.expires > now:
+            return
+        if not self.record.on_channel:  # the channel ends with its credentials, and the session with it
+            watched.close()
+            self._watched, self.suspended = None, True
+
+    def wake(self) -> None:
+        """Its agent is back, with valid credentials."""
+        self.suspended = False
 
     def resume(self) -> None:
         """Go on with the session of an earlier process: its agent may have missed that lists changed."""

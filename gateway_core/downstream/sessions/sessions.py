@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -133,7 +134,16 @@ class Sessions:
         if session is None or session.record.on_channel:
             return None
         session.renew(caller)
+        if session.suspended:
+            self._wake(session)
         return session
+
+    def _wake(self, session: LiveSession) -> None:
+        """Watch again what a session watched, whose agent is told that it may have changed meanwhile."""
+        session.wake()
+        for uri in session.record.uris:
+            self._run(self._subscribe_again(session, uri))
+            session.updated(uri)
 
     def _restored(self, caller: Caller, session_id: str) -> LiveSession | None:
         """A session that the store has and this process does not serve yet, with its log level and subscriptions."""
@@ -260,10 +270,16 @@ class Sessions:
             self.end(session)
 
     def end_expired(self) -> None:
-        """End the sessions that were unused for too long or are no longer in the store."""
+        """End the sessions that were unused for too long or are no longer in the store.
+
+        A session whose credentials have ended watches nothing until its agent proves itself again.
+        """
         for record in self._store.expire(session.record for session in self._live.values()):
             logger.debug("session of {} ended: unused for too long", record.owner)
             self.end(self._live[record.caller.key, record.id])
+        now = time.time()
+        for session in self:
+            session.suspend_if_ended(now)
         self._kept.expire()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:

@@ -11,7 +11,6 @@ shows, in a form; see `upstream/user_logins/attempts.py`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -39,9 +38,6 @@ from gateway_core.upstream.user_logins.attempt import LoginAttempt
 from gateway_core.upstream.user_logins.attempts import LoginAttempts
 from gateway_core.upstream.user_logins.login_tool import CODE, login_tool_name
 
-PATIENCE: Final = 45.0
-"""Seconds that the retry of a modern agent waits for the login, before its user is asked again. Clients often give up
-after a minute."""
 MAX_LOGINS: Final = 2
 """Logins that one call may need: an upstream may ask for more scopes after the first."""
 WHO: Final = "the gateway"
@@ -245,9 +241,7 @@ class LoginQuestions:
             content = login.call.given_answers().given[-1].content
             was_wrong = not await self._attempts.confirm(attempt, _code_in(content))
         elif _number_in(round_) == attempt.number and attempt.at("open"):
-            with contextlib.suppress(NoAnswer):  # then the user is asked again
-                waiting = _waited(attempt)
-                await exchange.ask_before_sending(WHO, LOGIN, waiting, PATIENCE, self._questions.limiter)
+            await self._questions.wait_on_page(exchange, WHO, LOGIN, _waited(attempt))
         if attempt.at("complete", "failed"):
             return
         is_open = attempt.at("open")

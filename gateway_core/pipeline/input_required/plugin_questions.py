@@ -8,6 +8,7 @@ the parked ones, and holds neither a slot nor a connection.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -36,8 +37,8 @@ GATEWAY_ITSELF: Final = ""
 MAX_QUESTIONS: Final = 16
 """Maximum questions of plugins about one call."""
 PATIENCE: Final = 45.0
-"""Seconds that the retry of a modern agent waits for the answer on a page, before the agent is asked again. Clients
-often give up after a minute."""
+"""Seconds that the retry of a modern agent waits for what a person does on a page, before the agent is asked again.
+Clients often give up after a minute."""
 AGAIN: Final = 1.0
 """Seconds that must be left for that."""
 _NO_FORM: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
@@ -124,8 +125,11 @@ class PluginQuestions:
         if agent.era == "legacy":
             asking = exchange.back.ask(ELICIT, clean(params))
             try:
-                waiting = asking if page is None else opened(exchange.back, asking, page)
-                return await self._asked(exchange, call, question, waiting, seconds, page=page)
+                answer = asking if page is None else opened(exchange.back, asking, page)
+                waiting = exchange.ask_before_sending(_who(question), ELICIT, answer, seconds, self.limiter)
+                answered = await self._asked(exchange, call, question, waiting, seconds, page=page)
+                assert answered is not None, "only a modern agent is asked again"
+                return answered
             finally:
                 self.leave_place(key)
                 self._pages.close(page)
@@ -172,34 +176,55 @@ class PluginQuestions:
         self, exchange: Exchange, call: Call, question: Question, page: QuestionPage
     ) -> Answers | CallResult | None:
         """Wait for the answer on a page that a modern agent has opened; None if the agent has to be asked again."""
-        seconds = min(PATIENCE, page.left)
+        left = page.left
+        waiting = self.wait_on_page(exchange, _who(question), ELICIT, decided(page), left)
         try:
-            answers = await self._asked(exchange, call, question, decided(page), seconds, page=page)
+            answers = await self._asked(exchange, call, question, waiting, left, page=page)
         except asyncio.CancelledError:
             self._pages.close(page)
             raise
-        if isinstance(answers, CallResult) and not page.answer.done() and page.left > AGAIN:
+        if answers is None:
             return None
         self._pages.close(page)
         if isinstance(answers, Answers) and exchange.origin is not None:  # later request states carry the answer
             exchange.identify(exchange.origin.with_answers(answers, continues=exchange.origin.continues))
         return answers
 
+    async def wait_on_page(
+        self, exchange: Exchange, who: str, method: str, doing: Coroutine[Any, Any, bytes], left: float = math.inf
+    ) -> bytes | None:
+        """What `doing` brings: what a person does on a page that a modern agent has opened.
+
+        None if the agent has to be asked again. `left`: seconds until the page lapses. Raises as
+        `Exchange.ask_before_sending`, which has the other parameters, too.
+        """
+        seconds = min(PATIENCE, left)
+        try:
+            return await exchange.ask_before_sending(who, method, doing, seconds, self.limiter)
+        except NoAnswer:
+            if left - seconds > AGAIN:
+                return None
+            raise
+
     async def _asked(
         self,
         exchange: Exchange,
         call: Call,
         question: Question,
-        asking: Coroutine[Any, Any, bytes],
+        waiting: Coroutine[Any, Any, bytes | None],
         seconds: float,
         *,
         page: QuestionPage | None,
-    ) -> Answers | CallResult:
-        """Wait for the answer that `asking` brings: of a legacy agent on the stream of its request, or of a page."""
+    ) -> Answers | CallResult | None:
+        """Wait for the answer that `waiting` brings: of a legacy agent on the stream of its request, or of a page.
+
+        None if it brings none, because the agent has to be asked again. `seconds`: the longest wait, for the error.
+        """
         await in_task()
-        who = f"plugin {question.plugin}"
         try:
-            raw = await exchange.ask_before_sending(who, ELICIT, asking, seconds, self.limiter)
+            raw = await waiting
+            if raw is None:
+                return None
             action, content = read_answer(raw, question.ask.schema, "its answer")
         except CannotBeAsked:
             missing = "a stream for the question: Accept: text/event-stream"
@@ -274,6 +299,10 @@ class PluginQuestions:
 def _read(pending: Pending, raw: bytes) -> tuple[Action, bytes]:
     schema = jsonrpc.value(pending.schema) if pending.schema else None
     return read_answer(raw, schema, f"params.inputResponses.{pending.name}")
+
+
+def _who(question: Question) -> str:
+    return f"plugin {question.plugin}"
 
 
 def _params(question: Question, legacy: bool, page: QuestionPage | None, pages: QuestionPages) -> bytes:

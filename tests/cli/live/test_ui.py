@@ -77,13 +77,13 @@ except urllib.error.HTTPError:
 
 
 def test_the_address_reaches_the_browser_in_a_file_that_only_its_owner_reads(
-    control: str, rad: Any, with_server: Path, environment: dict[str, str]
+    control: str, rad: Any, with_server: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The arguments of a process can be read by every user of the machine."""
     browser = with_server / "browser"
     browser.write_text(BROWSER.format(python=sys.executable))
     browser.chmod(0o755)
-    environment["BROWSER"] = f"{browser} %s"
+    monkeypatch.setitem(environment, "BROWSER", f"{browser} %s")
     done = rad("ui")
     assert done.returncode == 0, done.stderr
     argument = (with_server / "argument").read_text()

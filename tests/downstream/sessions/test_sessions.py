@@ -1,16 +1,20 @@
 """The sessions of a process, over stores that other processes share."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.sessions import sessions
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import InMemorySessions
+from tests.downstream.auth.keys import Keys, bearer
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 SET_LEVEL = {"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "error"}}
@@ -108,6 +112,30 @@ async def test_a_session_goes_on_in_another_process(start: Any, watching: Watchi
     (restored,) = there.downstream.sessions
     assert restored.record.ready
     assert restored.record.uris == ["test://a"]
+
+
+async def test_a_session_whose_credentials_have_ended_watches_nothing_until_its_agent_is_back(
+    start: Any, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys()
+    keys.expires = time.time() + 600
+    world = await start(authenticators=[keys])
+    session = await world.initialize(**bearer("alice"))
+    subscribe = {"jsonrpc": "2.0", "id": 4, "method": "resources/subscribe", "params": {"uri": "test://a"}}
+    assert "result" in (await world.post(subscribe, session)).json
+    assert watching.added == ["test://a"]
+    with monkeypatch.context() as later:
+        later.setattr(sessions, "time", SimpleNamespace(time=lambda: keys.expires))
+        async with patience():
+            while watching.added:
+                await asyncio.sleep(0.02)
+    (opened,) = world.downstream.sessions
+    assert opened.record.uris == ["test://a"]
+    assert (await world.post(PING, session)).status == 200
+    async with patience():
+        while watching.added != ["test://a"]:
+            await asyncio.sleep(0.02)
+    assert b"notifications/resources/updated" in (await opened.mailbox.get() or b""), "it may have changed meanwhile"
 
 
 async def test_a_session_that_another_process_ended_ends_here_too(start: Any) -> None:
