@@ -68,11 +68,9 @@ class Upstream:
         logins: Logins | None = None,
         kept: KeptLists = NOTHING_KEPT,
     ) -> None:
-        """`order`: the position in the configuration. `early` may hold its first child process.
-
-        `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
-        `logins`: the operator's logins at upstreams. `kept`: the last known lists.
-        """
+        """`order`: the position in the configuration. `early` may hold its first child process. `held`: the secrets to
+        hide in what the server sends. `budget` counts its large messages and its lists. `logins`: the operator's logins
+        at upstreams. `kept`: the last known lists."""
         account = Account(budget, f"upstream {config.name}")
         self.config = config
         self.name: Final = config.name
@@ -103,7 +101,7 @@ class Upstream:
         """Whether the server refuses the gateway itself and serves only agents' identities."""
         self.limiter = ConcurrencyLimiter(config.max_in_flight or (32 if config.transport == "stdio" else 128))
         self._announced = Announcements(
-            config.name, held or HeldSecrets(), lambda owner: self.connections.of(owner), self._lists_changed, account
+            config.name, held or HeldSecrets(), self._connection_of, self._lists_changed, account
         )
         has_client = config.transport != "stdio" and not config.misconfigured
         http = HttpClient(config, proxy.limits, self._announced.held, account, logins) if has_client else None
@@ -226,6 +224,9 @@ class Upstream:
         yield from self.connections.sharing()
         if self.identities is not None:
             yield from self.identities.sharing()
+
+    async def _connection_of(self, owner: Agent | None) -> Connection:
+        return await self.connections.of(owner)
 
     def roots_changed(self, session_id: str) -> None:
         """Notify the session's connection, if any, that a legacy agent's roots changed."""
