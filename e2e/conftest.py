@@ -153,12 +153,16 @@ class Gateway:
 
     def rad(self, *arguments: str) -> Any:
         """The JSON of one of the gateway's commands."""
-        command = [str(RAD), "mcp", "proxy", *arguments, "--config", str(self.config), "--json"]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One of the gateway's commands, run to its end."""
+        command = [str(RAD), "mcp", "proxy", *arguments, "--config", str(self.config)]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def upstream(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(each for each in self.rad("status")["upstreams"] if each["name"] == name)

@@ -1,4 +1,4 @@
-"""Fifty reloads of a gateway in its own process, while the official clients of both languages and both eras call."""
+"""Reloads and restarts of a gateway, while the official clients of both languages and both eras call."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tomli_w
 from mcp.client.client import Client
 
 RELOADS = 50
+RESTARTS = 5
 ERAS = ("legacy", "modern")
 MODES = {"legacy": "legacy", "modern": "2026-07-28"}
 
@@ -89,3 +90,43 @@ async def test_no_official_client_notices_fifty_reloads(launcher: Any, tools: An
     lines = [json.loads(line) for line in text.splitlines() if '"tool":"get-sum"' in line]
     assert {line["outcome"] for line in lines} == {"ok"}
     assert len({line["generation"] for line in lines}) == RELOADS + 1
+
+
+async def restarted(gateway: Any) -> None:
+    before = gateway.rad("status")["started"]
+    done = await asyncio.to_thread(gateway.run, "restart")
+    assert done.returncode == 0, done.stderr
+    status = gateway.rad("status")
+    assert status["started"] > before
+    assert status["pid"] == gateway.process.pid
+
+
+@pytest.mark.timeout(600)
+async def test_official_clients_go_on_over_restarts(launcher: Any, tools: Any, tmp_path: Path) -> None:
+    server = {"transport": "stdio", "command": str(tools.node), "args": [tools.server("everything")]}
+    plugins = [{"name": "routing_priority"}, {"name": "conflict_autoprefix"}]
+    settings = {"upstreams": [{"name": "everything", **server}], "plugins": plugins, "log": {"format": "json"}}
+    gateway = launcher.gateway(settings, 1)
+    agents = [started(str(tools.node), gateway.url, era, tmp_path) for era in ERAS]
+    over = asyncio.Event()
+    calling = [asyncio.ensure_future(call_on(gateway.url, MODES[era], over)) for era in ERAS]
+    served = []
+    try:
+        for _ in range(RESTARTS):
+            await asyncio.sleep(1.0)
+            served.append(gateway.rad("status")["calls"])
+            await restarted(gateway)
+        await asyncio.sleep(3.0)
+        served.append(gateway.rad("status")["calls"])
+    finally:
+        over.set()
+        ends = [await asyncio.to_thread(agent.communicate) for agent in agents]
+    for out, _ in ends:
+        told = json.loads(out)
+        assert told["failures"] == []
+        assert told["calls"] > RESTARTS
+    assert all(done > RESTARTS for done in await asyncio.gather(*calling))
+    assert min(served) > 0, served
+    text = launcher.processes.log("gateway")
+    lines = [json.loads(line) for line in text.splitlines() if '"tool":"get-sum"' in line]
+    assert {line["outcome"] for line in lines} == {"ok"}

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from loguru import logger
 
-from gateway_core.api import CallResult, Principal, UpstreamState
+from gateway_core.activity import Activity
+from gateway_core.api import UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
@@ -28,20 +29,18 @@ from gateway_core.downstream.sessions.sessions import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
-from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.generation import Common, generation
+from gateway_core.generations.handover import Handover, Listening
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.reloadable import Reloadable
 from gateway_core.generations.reloads import Parts, Reloads, packages
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
-from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
-from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import control_secrets, held_secrets
 from gateway_core.upstream.health import HealthMonitor
@@ -76,6 +75,7 @@ class Gateway(Reloadable):
         lists: Path | None = None,
         sessions: Path | None = None,
         source: Source | None = None,
+        before: Handover | None = None,
     ) -> None:
         """Build everything, start nothing. Raises `PluginError` when a plugin cannot be loaded, and `ConfigError` if an
         upstream would get a credential that plugins read.
@@ -85,7 +85,7 @@ class Gateway(Reloadable):
         already run; the caller keeps the unused ones. `held`: the secrets to hide in everything that leaves the
         gateway; by default those of `config`. `logins`: the file of the logins at upstreams. `lists`: the folder of
         their last known lists. `sessions`: the file of agents' sessions between two runs. `source`: where `reload`
-        takes the configuration from, if it can.
+        takes the configuration from, if it can. `before`: what an earlier process left.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -94,7 +94,8 @@ class Gateway(Reloadable):
             raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
-        events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        activity = self.activity = Activity(lambda: self.live, lambda: self.input_required.parking)
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, activity.upstream_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
@@ -103,8 +104,11 @@ class Gateway(Reloadable):
         self.pool = UpstreamPool(
             proxy, early, events, held, self.budget, logins=known, public_url=self._public_url, kept=kept
         )
-        self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
-        common = Common(self.budget, self.health.wait_first_lists, held.clean, self.pool.attempts)
+        pool, attempts, serve = self.pool, self.pool.attempts, activity.serve
+        self.health = HealthMonitor(pool.upstreams, chain, self._lists_changed)
+        self._before = before or Handover()
+        secret, wait = self._before.secret, self.health.wait_first_lists
+        common = Common(self.budget, wait, held.clean, attempts, secret, activity.recorder, serve)
         first = generation(config, chain, self.pool.upstreams, common, memory=memory)
         store = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self.downstream = Downstream(
@@ -114,12 +118,13 @@ class Gateway(Reloadable):
             catalog=first.catalog,
             store=store,
             kept=KeptSessions(sessions),
-            events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
+            events=SessionEvents(pool.end_session, pool.set_log_level, pool.roots_changed, activity.session_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
             pages=first.input_required.pages,
-            attempts=self.pool.attempts,
+            attempts=attempts,
         )
+        self.downstream.when_lists_change(activity.lists_changed)
         first.input_required.pages.serve_at(self._public_url, lambda: is_local(self.config.proxy))
         first.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
@@ -142,6 +147,7 @@ class Gateway(Reloadable):
         self._stdio_ended = asyncio.Event()
         self._entered = False
         self._serving = False
+        self._control_sockets: list[int] = []
         self._stopping: asyncio.Task[None] | None = None
         self.draining = False
 
@@ -156,15 +162,10 @@ class Gateway(Reloadable):
     @property
     def ready(self) -> bool:
         """Whether agents are served: not draining, and an upstream is healthy or idle (or none is configured)."""
-        if self.draining:
+        if self.draining and not self.downstream.gate.deferring:
             return False
         upstreams = self.pool.upstreams
         return not upstreams or any(it.facts.state in _SERVING for it in upstreams)
-
-    @property
-    def authenticates(self) -> bool:
-        """Whether a plugin authenticates agents."""
-        return bool(self.chain.authenticators)
 
     @property
     def address(self) -> str:
@@ -176,11 +177,6 @@ class Gateway(Reloadable):
     def _public_url(self) -> str:
         """The address at which browsers reach the gateway; empty without a listener."""
         return (self.config.proxy.public_url or self.address) if self.address else ""
-
-    @property
-    def pages(self) -> Mapping[str, PluginPage]:
-        """The pages of the plugins on the control plane, by path."""
-        return self.chain.pages
 
     def _lists_changed(self) -> None:
         self.catalog.rebuild()
@@ -196,7 +192,7 @@ class Gateway(Reloadable):
 
     async def start_control(self, host: str, port: int) -> None:
         """Start the control plane, before or after `start`. Raises `OSError` when the address cannot be used."""
-        await self.control.start(host, port)
+        await self.control.start(host, port, self._before.control.sockets(host, port))
 
     async def start(self, *, listen: bool = True) -> None:
         """Enter the plugins, bind the port, start connecting to the upstreams; does not wait for the connections.
@@ -212,7 +208,8 @@ class Gateway(Reloadable):
             if listen:
                 await self.sessions.recall(self.config.proxy.limits.session_idle)
                 server = self.downstream.http_server()
-                await server.start(self.config.proxy.host, self.config.proxy.port)
+                host, port = self.config.proxy.host, self.config.proxy.port
+                await server.start(host, port, self._before.agents.sockets(host, port))
                 self._server = server
             for note in self.catalog.notes():
                 logger.info("{}", note)
@@ -220,11 +217,14 @@ class Gateway(Reloadable):
             await self.pool.keep_lists_of(self.config.disabled)
             self.health.start()
             self._loop_lag.start()
+            self.activity.start()
             self._polling = [
                 asyncio.create_task(self.budget.keep_polling(), name="poll the memory"),
                 asyncio.create_task(self._logins.keep_polling(), name="poll the logins"),
             ]
             self._serving = True
+            if self._server is not None:
+                await self._server.adopt(self._before.connections)
         except BaseException:
             await self.stop()
             raise
@@ -244,21 +244,25 @@ class Gateway(Reloadable):
                 await self.input_required.parking.close()  # the only agent left, so no answers can arrive
             self._stdio_ended.set()
 
-    async def drain(self) -> None:
+    async def drain(self, *, restart: bool = False) -> None:
         """Accept no new calls, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.
 
-        The port stays open meanwhile: an agent may answer an input request on a new connection.
+        The port stays open meanwhile: an agent may answer an input request on a new connection. `restart`: leave new
+        calls, and the connections, to the next process; `handover` returns them. Parked calls end.
         """
         self.draining = True
         await self._reloads.refuse()
-        logger.info("stopping: {} in flight", count(self._reloads.in_flight, "call"))
+        what = "restarting" if restart else "stopping"
+        logger.info("{}: {} in flight", what, count(self._reloads.in_flight, "call"))
         gate = self.downstream.gate
-        gate.close()
+        gate.close(defer=restart)
+        self._control_sockets = self.control.duplicates() if restart else []
         clock, parking = asyncio.get_running_loop().time, self.input_required.parking
         deadline = clock() + max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0)
-        while (gate.in_flight or parking) and (left := deadline - clock()) > 0:
+        while (gate.in_flight or (parking and not gate.deferring)) and (left := deadline - clock()) > 0:
             await gate.wait_empty(left)
-            await parking.wait_empty(deadline - clock())
+            if not gate.deferring:
+                await parking.wait_empty(deadline - clock())
         if self._server is not None:
             await self._server.stop_accepting()
         if unfinished := gate.in_flight + len(parking):
@@ -270,6 +274,22 @@ class Gateway(Reloadable):
                     await self._stdio_ended.wait()
         await self.stop()
 
+    def stop_instead(self) -> None:
+        """Refuse new calls, and those that were deferred: the restart that is under way becomes a stop."""
+        self.downstream.gate.close()
+        if self._server is not None:
+            self._server.http.serve_deferred()
+
+    def handover(self) -> Handover | None:
+        """What the next process gets, after a drain for a restart; None after any other end."""
+        moved = None if self._server is None else self._server.moved
+        if moved is None:
+            return None
+        proxy = self.config.proxy
+        agents = Listening(proxy.host, proxy.port, moved.listening)
+        control = Listening(proxy.control.host, proxy.control.port, self._control_sockets)
+        return Handover(agents, control, moved.connections, self._reloads.current.seal.secret)
+
     async def stop(self) -> None:
         """End streams, upstreams with their child processes, and plugins now. Safe to call twice, also concurrently."""
         if self._stopping is None:
@@ -280,6 +300,7 @@ class Gateway(Reloadable):
     async def _stop(self) -> None:
         self.draining = True
         self._loop_lag.stop()
+        self.activity.stop()
         await self._reloads.refuse()
         self._reloads.end_all("the gateway is stopping")
         await self.downstream.gate.wait_empty(ANSWER_GRACE)
@@ -302,12 +323,6 @@ class Gateway(Reloadable):
 
     # -- for people ---------------------------------------------------------------------------------------------
 
-    async def call_once(self, name: str, arguments: dict[str, Any], profile: str = "") -> CallResult:
-        """Call one tool as the operator in a profile, for `rad mcp proxy call` without a running gateway."""
-        agent = Agent(Principal("operator@cli", address="cli", profile=profile), "modern", "2026-07-28")
-        params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
-        return await self.pipeline.call(Exchange(agent, "tools/call"), params)
-
     def status(self) -> shapes.Status:
         """The data of `rad mcp proxy status`, without secrets and session ids."""
         return self._overview.status(self._server, address=self.address, ready=self.ready, draining=self.draining)
@@ -319,6 +334,10 @@ class Gateway(Reloadable):
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
+
+    def upstream_log(self, name: str) -> list[str] | None:
+        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        return next((it.connections.last_lines for it in self.pool.upstreams if it.name == name), None)
 
     def tools(self, profile: str = "") -> shapes.CatalogEntries:
         """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""

@@ -36,9 +36,14 @@ Binding = Sequence[str | bytes]
 class Seal:
     """Seals and opens tokens. Without `keys` the key is random and known to this process only."""
 
-    def __init__(self, keys: Sequence[str] = ()) -> None:
-        """`keys`: secrets that several processes share; the first one seals, all open, which allows key rotation."""
-        material = [key.encode() for key in keys] or [secrets.token_bytes(32)]
+    def __init__(self, keys: Sequence[str] = (), secret: bytes = b"") -> None:
+        """`keys`: secrets that several processes share; the first one seals, all open, which allows key rotation.
+
+        `secret`: the random key of an earlier process, for use without `keys`.
+        """
+        self.secret: Final = b"" if keys else secret or secrets.token_bytes(32)
+        """The random key; empty with `keys`."""
+        material = [key.encode() for key in keys] or [self.secret]
         self._ciphers = [AESGCM(_derived(key, b"seal", 32)) for key in material]
         self._stable = [AESSIV(_derived(key, b"stable", 64)) for key in material]
         # Processes share only the wall clock; within one process, its jumps must have no effect.

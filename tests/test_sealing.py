@@ -87,3 +87,13 @@ def test_the_two_kinds_of_texts_do_not_open_as_each_other() -> None:
     seal = Seal(["secret"])
     assert seal.open(BINDING, seal.seal_stable(BINDING, b"x" * 40)) is None
     assert seal.open_stable(BINDING, seal.seal(BINDING, b"x" * 40)) is None
+
+
+def test_a_random_key_can_be_passed_on() -> None:
+    seal = Seal()
+    text, stable = seal.seal(BINDING, b"x", 60.0), seal.seal_stable(BINDING, b"x")
+    after = Seal(secret=seal.secret)
+    assert (after.open(BINDING, text), after.open_stable(BINDING, stable)) == (b"x", b"x")
+    assert Seal().open(BINDING, text) is None
+    assert Seal(["key"], seal.secret).open(BINDING, text) is None
+    assert Seal(["key"]).secret == b""

@@ -62,6 +62,7 @@ _COMMANDS: Final = (
     files.import_servers,
     serving.start,
     serving.stop,
+    serving.restart,
     serving.status,
     serving.reload,
     serving.diff,

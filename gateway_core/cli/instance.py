@@ -107,6 +107,11 @@ class Hold:
         self.instance = replace(self.instance, drain_timeout=drain_timeout, certificate=certificate)
         self._publish()
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, whose lock is held."""
+        return self._fd
+
     def release(self) -> None:
         """Remove the file, then release the lock, so that no process finds our file unlocked."""
         if self._fd < 0:
@@ -124,6 +129,26 @@ class Hold:
         os.pwrite(self._fd, data, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """The lock that this process has held since before its restart."""
+
+    path: Path
+    fd: int
+    tokens: tuple[str, str]
+    """Those of the control plane, for everything and for reading, which stay."""
+
+    def kept(self, path: Path) -> int | None:
+        """The descriptor, if the pid file is still `path`; otherwise None, and the lock is released."""
+        os.set_inheritable(self.fd, False)
+        if self.path == path and is_at(path, self.fd):
+            return self.fd
+        if is_at(self.path, self.fd):
+            self.path.unlink(missing_ok=True)
+        os.close(self.fd)
+        return None
+
+
 def acquire(
     config: Path,
     *,
@@ -132,14 +157,43 @@ def acquire(
     drain_timeout: float = 30.0,
     folder: Path | None = None,
     certificate: str = "",
+    before: Inherited | None = None,
 ) -> Hold:
     """Lock the pid file of `config` in `folder` (without it: beside `config`) and write it.
 
-    `certificate`: the file with the certificate that agents see; empty without TLS.
+    `certificate`: the file with the certificate that agents see; empty without TLS. `before`: after a restart.
 
     Raises `AlreadyRunning`, also if the gateway runs with another state folder; `GatewayError` if the file is unusable.
     """
     path = pid_file(config, folder)
+    fd = None if before is None else before.kept(path)
+    if fd is None:
+        fd = _locked(config, path)
+    import secrets  # noqa: PLC0415 - loads OpenSSL, which readers of the file do not need
+
+    tokens = (secrets.token_urlsafe(32), secrets.token_urlsafe(32)) if before is None else before.tokens
+    instance = Instance(
+        pid=os.getpid(),
+        host=host,
+        port=port,
+        token=tokens[0],
+        started=time.time(),
+        drain_timeout=drain_timeout,
+        config=identity(config),
+        namespace=namespace(),
+        certificate=certificate,
+        read_token=tokens[1],
+    )
+    try:
+        os.fchmod(fd, 0o600)
+        return Hold(path, fd, instance)
+    except OSError as error:
+        os.close(fd)
+        raise GatewayError(f"cannot write the pid file {path}: {error.strerror}") from error
+
+
+def _locked(config: Path, path: Path) -> int:
+    """The pid file at `path`, open and locked. Raises `AlreadyRunning` and `GatewayError`."""
     for other in pid_files(config):
         if other != path and (running := read_instance(other)) is not None:
             raise AlreadyRunning(_already(config, running))
@@ -148,33 +202,13 @@ def acquire(
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
         if try_lock(fd, fcntl.LOCK_EX):
             if is_at(path, fd):
-                break
+                return fd
             os.close(fd)  # its owner removed it between open and lock, so the name is free or a new file
             continue
         os.close(fd)
         if time.monotonic() >= deadline:
             raise AlreadyRunning(_already(config, read_instance(path)))
         time.sleep(0.02)
-    import secrets  # noqa: PLC0415 - loads OpenSSL, which readers of the file do not need
-
-    instance = Instance(
-        pid=os.getpid(),
-        host=host,
-        port=port,
-        token=secrets.token_urlsafe(32),
-        started=time.time(),
-        drain_timeout=drain_timeout,
-        config=identity(config),
-        namespace=namespace(),
-        certificate=certificate,
-        read_token=secrets.token_urlsafe(32),
-    )
-    try:
-        os.fchmod(fd, 0o600)
-        return Hold(path, fd, instance)
-    except OSError as error:
-        os.close(fd)
-        raise GatewayError(f"cannot write the pid file {path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -23,6 +25,8 @@ MAX_STREAMS: Final = 16
 """Maximum open event streams. They do not count as connections, and take no place of those."""
 STREAM_TIME: Final = 3600.0
 """Seconds until an event stream is aborted; its reader opens another one."""
+BACKLOG: Final = 128
+"""Connections that wait for being accepted."""
 MAX_HEADERS: Final = 64
 MAX_FIELD: Final = 8 * 1024
 """Bytes of the request line and of each header."""
@@ -65,16 +69,28 @@ class ControlPlane:
         """Base URL of the listener, to connect to; empty before `start`."""
         return base_url(connectable(self.host), self.port) if self.port else ""
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used."""
+    async def start(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used.
+
+        `sockets`: those of an earlier process, which listen already.
+        """
         await self._runner.setup()
         try:
             loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._connection, host, port, reuse_address=True, backlog=128)
+            if sockets:
+                self._listener = await loop.create_server(self._connection, sock=sockets[0], backlog=BACKLOG)
+            else:
+                self._listener = await loop.create_server(
+                    self._connection, host, port, reuse_address=True, backlog=BACKLOG
+                )
         except BaseException:
             await self._runner.cleanup()
             raise
         self.host, self.port = self._listener.sockets[0].getsockname()[:2]
+
+    def duplicates(self) -> list[int]:
+        """Descriptors of the listening sockets, which stay open after `close`."""
+        return [] if self._listener is None else [os.dup(sock.fileno()) for sock in self._listener.sockets]
 
     async def close(self) -> None:
         """Stop accepting connections and abort the open ones. Safe to call twice, and before `start`."""

@@ -35,7 +35,7 @@ from gateway_core.downstream.post import Post, message_of
 from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
 from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
 from gateway_core.errors import RpcError
-from gateway_core.http1.application import Client, Handler, PendingResponse
+from gateway_core.http1.application import Client, Deferred, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.response import Response
@@ -239,6 +239,8 @@ class App:
             if message is None and is_batch(body):
                 return self._legacy.batch(caller, client, head, body)
             return response_of(error)
+        except Deferred:
+            raise
         except Exception as error:  # noqa: BLE001 - the response to a bug carries the request's id, too
             return self.failed(error, message)
         return found

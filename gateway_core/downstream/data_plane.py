@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
@@ -22,8 +24,20 @@ from gateway_core.http1.server import HttpServer
 from gateway_core.internal_errors import where
 from gateway_core.mcp.names import IMPLEMENTATION
 
+MOVE_GRACE: Final = 1.0
+"""Seconds for requests that are being received, and for streams that end, before their connections are moved."""
 HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections, unused sessions and renewed certificates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What the next process can continue."""
+
+    listening: list[int]
+    """Descriptors of the listening sockets."""
+    connections: list[tuple[int, bytes]]
+    """See `HttpServer.hand_over`."""
 
 
 class DataPlane:
@@ -53,6 +67,9 @@ class DataPlane:
         self._certificate: ServerCertificate | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._forget_changes: Callable[[], None] = lambda: None
+        self._listening: list[int] = []
+        """Descriptors of the listening sockets, for the next process."""
+        self.moved: Moved | None = None
 
     @property
     def port(self) -> int:
@@ -69,11 +86,15 @@ class DataPlane:
         """The names and the end (seconds since the epoch) of the certificate that agents see; None without TLS."""
         return None if self._certificate is None else self._certificate.status()
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used, and `ConfigError`."""
+    async def start(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen; port 0 picks a free port. Raises `OSError` if the address cannot be used, and `ConfigError`.
+
+        `sockets`: see `HttpServer.start`.
+        """
         if self._tls is not None:
             self._certificate = ServerCertificate(self._tls)
-        await self.http.start(host, port, tls=None if self._certificate is None else self._certificate.context)
+        tls = None if self._certificate is None else self._certificate.context
+        await self.http.start(host, port, tls=tls, sockets=sockets)
         self._forget_changes = self._catalog.listen(self._sessions.changed)
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
 
@@ -94,21 +115,34 @@ class DataPlane:
                 if isinstance(stream, PendingStream):
                     stream.doubt()
 
+    async def adopt(self, connections: Sequence[tuple[int, bytes]]) -> None:
+        """Continue connections of an earlier process; see `HttpServer.adopt`."""
+        for descriptor, received in connections:
+            with contextlib.suppress(OSError):  # its client has left
+                await self.http.adopt(descriptor, received)
+
     async def stop_accepting(self) -> None:
         """Accept no new connections, sessions, streams and requests; work in flight continues.
 
         Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
         """
-        self._gate.close()
+        if self._gate.deferring and not self._listening:
+            self._listening = self.http.duplicates()
+        self._gate.close(defer=self._gate.deferring)
         self.http.stop_accepting()
 
     async def close(self, grace: float) -> None:
-        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections."""
+        """Wait up to `grace` seconds for requests in flight, end all streams, then close the connections.
+
+        If requests were deferred, `moved` has the connections that the next process can continue.
+        """
         await self.stop_accepting()
         await self._gate.wait_empty(grace)
         self._forget_changes()
         self._subscriptions.end_all()
         self._sessions.end_all()
+        if self._gate.deferring:
+            self.moved = Moved(self._listening, await self.http.hand_over(MOVE_GRACE))
         await self.http.drain(1.0)
         await self._sessions.wait_closed(1.0)
         if self._housekeeping is not None:

@@ -21,8 +21,8 @@ from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.event_store import StoredStream, is_of_standalone
 from gateway_core.downstream.streams.stream import PostResponse
-from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
-from gateway_core.http1.application import Client
+from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, overloaded
+from gateway_core.http1.application import Client, Deferred
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS
@@ -88,7 +88,10 @@ class LegacyHttp:
         def begin(message: Message, meta: Mapping[str, Raw]) -> bytes | Running[CallResult]:
             if self._sessions.get(caller, session.record.id) is not session:
                 return jsonrpc.error(message.id, _cancelled())
-            return self._legacy.request(session, message, meta, reply)
+            try:
+                return self._legacy.request(session, message, meta, reply)
+            except Deferred:  # others of the batch may have begun
+                return jsonrpc.error(message.id, overloaded("the gateway is restarting"))
 
         return PendingBatch(reply, requests, begin, _respond)
 

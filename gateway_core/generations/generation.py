@@ -11,6 +11,7 @@ from gateway_core.config import Config
 from gateway_core.hooks import Chain
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.pipeline.observed import NO_RECORDER, Recorder
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
@@ -49,6 +50,12 @@ class Common:
     clean: Callable[[bytes], bytes]
     attempts: LoginAttempts = NO_ATTEMPTS
     """The logins of principals in progress."""
+    secret: bytes = b""
+    """See `Seal`."""
+    recorder: Recorder = NO_RECORDER
+    """Keeps records of calls for operators."""
+    serve: Callable[[Pipeline], None] = lambda pipeline: None
+    """Called with each new pipeline."""
 
 
 def generation(
@@ -67,7 +74,7 @@ def generation(
     proxy, number = config.proxy, 1 if before is None else before.number + 1
     keys = [key.get_secret_value() for key in proxy.state_keys]
     known = before is not None and proxy.state_keys == before.config.proxy.state_keys
-    seal = before.seal if before is not None and known else Seal(keys)
+    seal = before.seal if before is not None and known else Seal(keys, common.secret)
     if before is not None:
         disabled = [it.name for it in config.disabled]
         memory = Memory(proxy, disabled=disabled, before=before.catalog.memory)
@@ -90,5 +97,7 @@ def generation(
         common.wait_first_lists,
         clean=common.clean,
         generation=number,
+        recorder=common.recorder,
     )
+    common.serve(pipeline)
     return Generation(number, config, chain, tuple(upstreams), seal, catalog, input_required, pipeline)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.activity import Activity
+from gateway_core.api import CallResult, Principal
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
+from gateway_core.hooks.pages import PluginPage
 from gateway_core.log.wording import count
+from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 
@@ -23,6 +29,9 @@ MAX_LOGGED: Final = 100
 
 class Reloadable(ABC):
     """The base of `Gateway`."""
+
+    activity: Activity
+    """Where it reports what happens."""
 
     def __init__(self, reloads: Reloads, source: Source | None) -> None:
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
@@ -60,6 +69,22 @@ class Reloadable(ABC):
         return self._reloads.current.pipeline
 
     @property
+    def authenticates(self) -> bool:
+        """Whether a plugin authenticates agents."""
+        return bool(self.chain.authenticators)
+
+    @property
+    def pages(self) -> Mapping[str, PluginPage]:
+        """The pages of the plugins on the control plane, by path."""
+        return self.chain.pages
+
+    async def call_once(self, name: str, arguments: dict[str, Any], profile: str = "") -> CallResult:
+        """Call one tool as the operator in a profile, for `rad mcp proxy call` without a running gateway."""
+        agent = Agent(Principal("operator@cli", address="cli", profile=profile), "modern", "2026-07-28")
+        params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
+        return await self.pipeline.call(Exchange(agent, "tools/call"), params)
+
+    @property
     def input_required(self) -> InputRequired:
         """Serves calls with several rounds."""
         return self._reloads.current.input_required
@@ -76,17 +101,29 @@ class Reloadable(ABC):
             logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
             for problem in problems[:MAX_LOGGED]:
                 logger.error("{}", problem)
+            self.activity.reloaded(self._reloads.current.number, 0, len(problems))
             raise
         logger.info(
             "the configuration was reloaded: {}", count(len(report.changes), "change"), generation=report.generation
         )
         for change in report.changes[:MAX_LOGGED]:
             (logger.warning if change.restart else logger.info)("{}", change)
+        self.activity.reloaded(report.generation, len(report.changes), 0)
         return report
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`."""
         return await self._reloads.compare(self._file())
+
+    async def restart(self) -> None:
+        """Begin to make room for a new process, which reads the file and takes over sockets and sessions.
+
+        Raises `ConfigError` with all problems of the file, or `ReloadRefused`; nothing has changed then.
+        """
+        source = self._file()
+        await source.rehearse()
+        self._file()  # raises if a stop began meanwhile
+        source.restart()
 
     def _file(self) -> Source:
         if self._source is None:

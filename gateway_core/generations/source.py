@@ -25,3 +25,9 @@ class Source(Protocol):
 
     def prepare(self, config: Config) -> Prepared:
         """Prepare the process for a configuration; may block. Raises `ConfigError` if it cannot be."""
+
+    async def rehearse(self) -> None:
+        """Check that a new process could start by the file. Raises `ConfigError`, or `ReloadRefused`."""
+
+    def restart(self) -> None:
+        """Begin the restart."""

@@ -12,6 +12,10 @@ from gateway_core.http1.response import Response, ResponseHeads
 from gateway_core.http1.writer import ResponseStream
 
 
+class Deferred(Exception):
+    """Raised by a handler: the next process is to serve the request, which had no effect yet."""
+
+
 class Client(Protocol):
     """The connection that delivered a request."""
 
@@ -31,6 +35,9 @@ class Client(Protocol):
 
     def admit(self) -> bool:
         """Count the connection against the limit; False if the limit is reached."""
+
+    def defer(self, head: RequestHead, body: bytes) -> Response | PendingResponse:
+        """Leave a request to the next process, which continues the connection; or the response that refuses it."""
 
     async def begin_stream(self, headers: Mapping[str, str]) -> ResponseStream:
         """Begin the response to the current request as a stream with status 200. Raises `ConnectionError`."""

@@ -1,8 +1,8 @@
 """One TCP connection to the server, which serves its requests in order.
 
-A request is served in two steps. The application chooses a handler by the head alone, so that it can reject a request
-before the body is read. The handler gets the complete body and returns a `Response`, or a `PendingResponse` that the
-connection waits for. Meanwhile the connection reads a bounded part of later requests.
+The application chooses a handler by the head alone, so that it can reject a request before its body is read. The
+handler gets the complete body and returns a `Response`, or a `PendingResponse` that the connection waits for. Meanwhile
+the connection reads a bounded part of later requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, Final, cast
 
 from gateway_core.http1.address import canonical_address
-from gateway_core.http1.application import Handler, PendingResponse, ServerContext
+from gateway_core.http1.application import Deferred, Handler, PendingResponse, ServerContext
 from gateway_core.http1.body import SLICE_COST
 from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.http1.flow import DROPPED, MAX_AHEAD, REST, ReadFlow
@@ -154,13 +154,14 @@ class ServerConnection(asyncio.Protocol):
         return None
 
     def _serve(self, handler: Handler, head: RequestHead, body: bytes) -> None:
-        self._handler = None
-        self._fresh, self._since = True, None
+        self._handler, self._fresh, self._since = None, True, None
         application = self._server.application
         try:
             found = handler(self, head, body)
         except HttpError as error:
             found = application.refused(error)
+        except Deferred:
+            found = self.defer(head, body)
         except Exception as error:  # noqa: BLE001 - a bug ends its request, with a response
             found = application.failed(error)
         if isinstance(found, Response):
@@ -181,8 +182,7 @@ class ServerConnection(asyncio.Protocol):
     # -- responses ----------------------------------------------------------------------------------------------
 
     def _send(self, response: Response, *, close: bool = False) -> None:
-        writer, head = self._usable(), self._head
-        self._head = None
+        writer, head, self._head = self._usable(), self._head, None
         if self._reader.claimed:
             self._reader.give_back()
         if writer is None:
@@ -251,6 +251,10 @@ class ServerConnection(asyncio.Protocol):
         self._admitted = self._admitted or self._server.admit(self)
         return self._admitted
 
+    def defer(self, head: RequestHead, body: bytes) -> Response | PendingResponse:
+        error = HttpError(503, "the gateway is restarting", headers={"Retry-After": "2"}, close=True)
+        return self._server.application.refused(error)
+
     @property
     def certificate(self) -> ClientCertificate | None:
         return None
@@ -314,9 +318,7 @@ class ServerConnection(asyncio.Protocol):
             self.close()
 
     def _linger(self, *, unread: bool = False) -> None:
-        """Close once everything is sent; drop further input, so that no reset destroys the response.
-
-        `unread`: whether the client may still be sending its request."""
+        """Close once everything is sent; drop what still arrives (`unread`), so that no reset destroys the response."""
         transport, writer = self._transport, self._writer
         self._reader.drop()
         self._handler, self._ending = None, True
@@ -339,8 +341,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.close()
 
     def give_way(self) -> None:
-        """Close an idle connection at once, because another one needs its place."""
-        (self.abort if self.secure else self.close)()  # closing TLS waits for the peer
+        (self.abort if self.secure else self.close)()  # at once; closing TLS waits for the peer
 
     def abort(self) -> None:
         """Close without sending the rest."""

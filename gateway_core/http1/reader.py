@@ -102,6 +102,10 @@ class RequestReader:
         self.buffer = self.buffer[head.length :]
         return True
 
+    def restore(self, data: bytes) -> None:
+        """Put a request that was read back in front of what was not read yet."""
+        self.buffer, self._checked = data + self.buffer, 0
+
     def forget(self) -> None:
         """Drop the cached head."""
         self._last = None

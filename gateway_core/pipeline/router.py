@@ -101,6 +101,7 @@ class Router:
                             continue
                         problem = failure
                     failures[upstream.name] = drop_traceback(problem)
+                    exchange.mark("failed", upstream.name, problem.reason)
                     candidates.remove(upstream)
                     continue
                 except RefusedUpstream as problem:
@@ -158,6 +159,7 @@ class Router:
         if not candidates:
             return unknown_outcome(request.method, exchange.upstream or "", first.reason)
         upstream = self.choose(call, candidates)
+        exchange.mark("failed", exchange.upstream or "", first.reason)
         lost = exchange.upstream or upstream.name
         exchange.attempt(upstream.name)
         self._repeating += 1

@@ -72,6 +72,10 @@ class FakeOperations:
     async def compare(self) -> FakeReport:
         return await self._of_file("diff")
 
+    async def restart(self) -> None:
+        await self._of_file("restart")
+        self.done.append(("restart", ""))
+
     async def _of_file(self, what: str) -> FakeReport:
         await asyncio.sleep(self.delay)
         if self.problem is not None:

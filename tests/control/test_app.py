@@ -224,6 +224,19 @@ async def test_a_plugin_that_cannot_start_is_a_problem_of_the_file(plane: Any) -
         assert [one["text"] for one in (await answer.json())["problems"]] == ["the plugin p could not start"]
 
 
+async def test_a_restart_begins_unless_the_file_has_problems(plane: Any) -> None:
+    async with plane.get("/admin/restart", None, "POST") as answer:
+        assert answer.status == 401
+    plane.operations.problem = ConfigError([FileProblem("a.toml", 40, "mcp.proxy.port", "wrong")])
+    async with plane.get("/admin/restart", method="POST") as answer:
+        assert answer.status == 422
+    assert plane.operations.done == []
+    plane.operations.problem = None
+    async with plane.get("/admin/restart", method="POST") as answer:
+        assert (answer.status, await answer.json()) == (200, {"restarting": True})
+    assert plane.operations.done == [("restart", "")]
+
+
 async def test_a_gateway_that_takes_no_file_answers_409(plane: Any) -> None:
     plane.operations.problem = ReloadRefused("it is stopping")
     async with plane.get("/admin/reload", method="POST") as answer:

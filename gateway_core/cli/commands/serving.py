@@ -32,6 +32,8 @@ def start(
         str, typer.Option("--profile", metavar="NAME", help="The profile of the agent, with --stdio.")
     ] = "",
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+    restart_fd: Annotated[int | None, typer.Option("--restart-fd", hidden=True)] = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", hidden=True)] = False,
 ) -> None:
     """Start the gateway.
 
@@ -43,7 +45,17 @@ def start(
     from gateway_core.cli.serving.start import start as run  # noqa: PLC0415
 
     options = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    code = run(config, detach=detach, stdio=stdio, profile=profile, watch=watch, options=options, ready_fd=ready_fd)
+    code = run(
+        config,
+        detach=detach,
+        stdio=stdio,
+        profile=profile,
+        watch=watch,
+        options=options,
+        ready_fd=ready_fd,
+        restart_fd=restart_fd,
+        rehearse=rehearse,
+    )
     raise typer.Exit(code)
 
 
@@ -86,6 +98,20 @@ def reload(config: ConfigOption = None, _state: StateDirOption = None, as_json: 
     from gateway_core.cli.serving.reload import reload as run  # noqa: PLC0415
 
     run(config, as_json=as_json)
+
+
+def restart(config: ConfigOption = None, _state: StateDirOption = None) -> None:
+    """Restart the running gateway without an error for agents, for example after an upgrade.
+
+    New calls wait while calls in flight finish, for drain_timeout at most, and while the program starts. Connections
+    and sessions of agents go on. A file with problems, or a program that cannot start, changes nothing. Exit code 1:
+    it was not restarted. 3: it is not running.
+
+    Example: rad mcp proxy restart
+    """
+    from gateway_core.cli.serving.restart import restart as run  # noqa: PLC0415
+
+    run(config)
 
 
 def diff(config: ConfigOption = None, _state: StateDirOption = None, as_json: JsonOption = False) -> None:

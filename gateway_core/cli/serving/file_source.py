@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from gateway_core.cli.inspecting.problems import with_plugins
+from gateway_core.cli.serving import port
 from gateway_core.cli.serving.launch import Launch, Version, version_of
+from gateway_core.cli.serving.restart import read, rehearse
 from gateway_core.concealing import HeldSecrets
-from gateway_core.config import Config, load
-from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.config import Config
+from gateway_core.errors import ConfigError, FileProblem, ReloadRefused
 from gateway_core.log import output
 
 SETTLE: Final = 200
@@ -52,23 +53,26 @@ class Log:
 class FileSource:
     """Implements `Source`. Values from the command line keep their effect across reloads."""
 
-    def __init__(self, launch: Launch, config: Config, log: Log, applied: Callable[[Config], None]) -> None:
-        """`config`: the configuration in force. `applied` is called with another one that has come into force."""
+    def __init__(
+        self,
+        launch: Launch,
+        config: Config,
+        log: Log,
+        applied: Callable[[Config], None],
+        restart: Callable[[], None] | None = None,
+    ) -> None:
+        """`config`: the configuration in force. `applied` is called with another one that has come into force.
+
+        `restart` begins to restart the process; None if it cannot.
+        """
         self._launch = launch
         self._config = config
         self._log = log
         self._applied = applied
+        self._restart = restart
 
     def read(self) -> Config:
-        path = self._launch.path
-        try:
-            config = load(path, state=self._launch.folder, options=self._launch.overrides)
-        except ConfigError as error:
-            raise ConfigError(with_plugins(error, path)) from None
-        if not config.proxy.enable:
-            what = "is false; to stop the gateway: rad mcp proxy stop"
-            raise ConfigError([FileProblem(str(path), None, "mcp.proxy.enable", what)])
-        return config
+        return read(self._launch)
 
     def prepare(self, config: Config) -> PreparedProcess:
         targets = None
@@ -79,6 +83,38 @@ class FileSource:
                 what = f"cannot be opened: {error.strerror}"
                 raise ConfigError([FileProblem(str(self._launch.path), None, "mcp.proxy.log.file", what)]) from None
         return PreparedProcess(targets, lambda: self._use(config))
+
+    async def rehearse(self) -> None:
+        if self._restart is None:
+            raise ReloadRefused("this gateway ends with its agent on stdin and stdout, and cannot restart before")
+        await rehearse(self._launch)
+        await asyncio.to_thread(self._check_process)
+
+    def _check_process(self) -> None:
+        """Check what only this process can: the addresses and the log. Raises `ConfigError`."""
+        config = read(self._launch)
+        if config.proxy.log != self._config.proxy.log:
+            self.prepare(config).discard()
+        now, before = config.proxy, self._config.proxy
+        wanted = [
+            ("mcp.proxy.port", (now.host, now.port), (before.host, before.port)),
+            (
+                "mcp.proxy.control.port",
+                (now.control.host, now.control.port),
+                (before.control.host, before.control.port),
+            ),
+        ]
+        for key, address, held in wanted:
+            try:
+                if address != held and address[1]:
+                    port.check(*address)
+            except OSError as error:
+                what = f"cannot be used: {error.strerror}"
+                raise ConfigError([FileProblem(str(self._launch.path), None, key, what)]) from None
+
+    def restart(self) -> None:
+        if self._restart is not None:
+            self._restart()
 
     def _use(self, config: Config) -> None:
         self._config = config

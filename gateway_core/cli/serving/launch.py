@@ -28,6 +28,8 @@ class Launch:
     """The version of the file that was read at the start, or one before it."""
     profile: str = ""
     """The profile of the agent on stdin and stdout."""
+    detached: bool = False
+    """Whether it runs in the background."""
 
 
 def version_of(path: Path) -> Version:

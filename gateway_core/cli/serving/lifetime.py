@@ -32,6 +32,7 @@ from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
 from gateway_core.errors import GatewayError
+from gateway_core.generations.handover import Handover
 from gateway_core.limits.heap import keep_freed_memory
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
@@ -54,6 +55,8 @@ class Signals:
         self.stop = asyncio.Event()
         self.now = asyncio.Event()
         self.reload = asyncio.Event()
+        self.restart = asyncio.Event()
+        """Set by the control plane, not by a signal."""
         self._loop = asyncio.get_running_loop()
         self._limit = drain_timeout + WATCHDOG_GRACE
         self._last_act = last_act
@@ -79,6 +82,10 @@ class Signals:
             self._on_signal(number, frame)
         else:
             self._loop.call_soon_threadsafe(self.reload.set)
+
+    def watch_drain(self) -> None:
+        """End the process if a drain that begins now takes too long."""
+        self.watch(self._limit)
 
     def limit(self, drain_timeout: float) -> None:
         """Apply another `drain_timeout` to a stop that begins later."""
@@ -107,13 +114,24 @@ def _has_terminal() -> bool:
     return True
 
 
-async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold, starter: Starter | None) -> None:
-    """Serve agents on the configured port until a signal. `starter`: pipe to report on once the gateway listens."""
+async def serve(
+    launch: Launch,
+    config: Config,
+    early: EarlyChildren,
+    hold: Hold,
+    starter: Starter | None,
+    *,
+    before: Handover | None = None,
+) -> Handover | None:
+    """Serve agents on the configured port until a signal or a restart. Returns what the next program gets, if any.
+
+    `starter`: pipe to report on once the gateway listens. `before`: what the program before a restart left.
+    """
     proxy = config.proxy
     tokens = hold.instance.token, hold.instance.read_token
     held = held_secrets(proxy, *tokens)
-    fallback = None if starter is None else str(log_file(launch.path, launch.folder))
-    log = Log(held, to_terminal=starter is None and sys.stderr.isatty(), fallback=fallback)
+    fallback = str(log_file(launch.path, launch.folder)) if launch.detached else None
+    log = Log(held, to_terminal=not launch.detached and sys.stderr.isatty(), fallback=fallback)
     log.set_up(config)
     signals = Signals(proxy.drain_timeout, hold.release)
 
@@ -121,8 +139,8 @@ async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold
         signals.limit(now.proxy.drain_timeout)
         hold.reconfigured(now.proxy.drain_timeout, "" if now.proxy.tls is None else now.proxy.tls.cert)
 
-    source = FileSource(launch, config, log, applied)
-    async with _gateway(source, config, early, signals, held=held, tokens=tokens) as gateway:
+    source = FileSource(launch, config, log, applied, signals.restart.set)
+    async with _gateway(source, config, early, signals, held=held, tokens=tokens, before=before) as gateway:
         for warning in exposure(proxy, authenticates=gateway.authenticates):
             logger.warning("{}", warning)
         control = proxy.control
@@ -131,11 +149,28 @@ async def serve(launch: Launch, config: Config, early: EarlyChildren, hold: Hold
         hold.control_listens(gateway.control.host, gateway.control.port)
         with port.explained(proxy.host, proxy.port):
             if not await _unless_stopped(gateway.start(), signals):
-                return
+                return None
         _announce(gateway, starter, log.file(config))
         async with _reloading(gateway, launch, signals):
-            await signals.stop.wait()
-        await _unless_now(gateway.drain(), signals)
+            await _race(_forever(), signals.stop, signals.restart)
+        if signals.stop.is_set():
+            await _unless_now(gateway.drain(), signals)
+            return None
+        signals.watch_drain()
+        stopping = asyncio.ensure_future(_stop_instead(gateway, signals))
+        await _unless_now(gateway.drain(restart=True), signals)
+        stopping.cancel()
+        return None if signals.stop.is_set() else gateway.handover()
+
+
+async def _stop_instead(gateway: Gateway, signals: Signals) -> None:
+    """Turn a restart into a stop if a signal arrives."""
+    await signals.stop.wait()
+    gateway.stop_instead()
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> None:
@@ -200,6 +235,7 @@ async def _gateway(
     *,
     held: HeldSecrets,
     tokens: tuple[str, str] = ("", ""),
+    before: Handover | None = None,
 ) -> AsyncIterator[Gateway]:
     """Yield a gateway that is not started yet, and stop it on exit. `tokens`: of the control plane, change and read."""
     gateway: Gateway | None = None
@@ -224,6 +260,7 @@ async def _gateway(
             lists=lists,
             sessions=sessions,
             source=source,
+            before=before,
         )
         gc.freeze()  # the garbage collector skips loaded objects, which stay until the process ends
         keep_freed_memory()
@@ -245,12 +282,14 @@ async def _unless_now(work: Coroutine[Any, Any, None], signals: Signals) -> None
         logger.warning("stopping now: calls in flight are dropped")
 
 
-async def _race(work: Coroutine[Any, Any, None], event: asyncio.Event) -> bool:
-    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+async def _race(work: Coroutine[Any, Any, None], *events: asyncio.Event) -> bool:
+    task = asyncio.ensure_future(work)
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, *waiting}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        waiting.cancel()
+        for one in waiting:
+            one.cancel()
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=NOW_GRACE)

@@ -23,6 +23,8 @@ from gateway_core.upstream.process.early import EarlyChildren
 
 if TYPE_CHECKING:
     from gateway_core.cli.serving.detach import Starter
+    from gateway_core.cli.serving.restart import Restart
+    from gateway_core.generations.handover import Handover
 
 
 def start(
@@ -32,20 +34,28 @@ def start(
     watch: bool = False,
     profile: str = "",
     ready_fd: int | None,
+    restart_fd: int | None = None,
     options: Mapping[str, Any],
 ) -> None:
     """Serve until a signal, or with `stdio` also until the agent closes stdin, whose profile is `profile`.
 
     `watch`: reload the file whenever it changes. `ready_fd`: the pipe to the parent process of a detached start; see
-    `detach`. `options`: values from the command line for keys of `[mcp.proxy]`.
+    `detach`. `restart_fd`: what the program before a restart left; see `restart`. `options`: values from the command
+    line for keys of `[mcp.proxy]`.
     """
     path = locate(config)
-    launch = Launch(path, state_folder(path), options, watch, version_of(path), profile)
+    before = None
+    if restart_fd is not None:
+        from gateway_core.cli.serving import restart  # noqa: PLC0415 - only a restart needs it
+
+        before = restart.received(restart_fd)
+    detached = ready_fd is not None or (before is not None and before.detached)
+    launch = Launch(path, state_folder(path), options, watch, version_of(path), profile, detached)
     if stdio:
         _start_stdio(launch)
         return
     if ready_fd is None:
-        _start(launch, starter=None)
+        _start(launch, starter=None, before=before)
         return
     from gateway_core.cli.serving.detach import Starter  # noqa: PLC0415 - only a detached start needs it
 
@@ -64,7 +74,7 @@ def _start_stdio(launch: Launch) -> None:
     _run(launch, settings, None, None)
 
 
-def _start(launch: Launch, *, starter: Starter | None) -> None:
+def _start(launch: Launch, *, starter: Starter | None, before: Restart | None = None) -> None:
     path, folder = launch.path, launch.folder
     settings = load(path, state=folder, options=launch.overrides)
     require_enabled(settings)
@@ -77,21 +87,32 @@ def _start(launch: Launch, *, starter: Starter | None) -> None:
         drain_timeout=proxy.drain_timeout,
         folder=folder,
         certificate="" if proxy.tls is None else proxy.tls.cert,
+        before=None if before is None else before.hold,
     )
+    sockets = None if before is None else before.sockets
     try:
         with port.explained(proxy.host, proxy.port):
-            port.check(proxy.host, proxy.port)
-        if proxy.control.port:
-            with port.explained(proxy.control.host, proxy.control.port, port.CONTROL_PORT):
-                port.check(proxy.control.host, proxy.control.port)
-        _run(launch, settings, hold, starter)
+            if sockets is None or not sockets.agents.is_at(proxy.host, proxy.port):
+                port.check(proxy.host, proxy.port)
+        control = proxy.control
+        if control.port and (sockets is None or not sockets.control.is_at(control.host, control.port)):
+            with port.explained(control.host, control.port, port.CONTROL_PORT):
+                port.check(control.host, control.port)
+        left = _run(launch, settings, hold, starter, sockets)
+        if left is not None:
+            from gateway_core.cli.serving import restart  # noqa: PLC0415 - loaded with the gateway
+
+            restart.execute(launch, hold, left)
     finally:
         hold.release()
 
 
-def _run(launch: Launch, config: Config, hold: Hold | None, starter: Starter | None) -> None:
+def _run(
+    launch: Launch, config: Config, hold: Hold | None, starter: Starter | None, sockets: Handover | None = None
+) -> Handover | None:
+    """Serve to the end. Returns what the next program gets, if the gateway restarts."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(launch, config, hold, starter))
+        return runner.run(_serve(launch, config, hold, starter, sockets))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -102,7 +123,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return new_event_loop
 
 
-async def _serve(launch: Launch, config: Config, hold: Hold | None, starter: Starter | None) -> None:
+async def _serve(
+    launch: Launch, config: Config, hold: Hold | None, starter: Starter | None, sockets: Handover | None
+) -> Handover | None:
     """Serve agents on the port, or without `hold` one on stdin and stdout; children start while the gateway loads."""
     early = EarlyChildren(config.proxy.upstreams)
     try:
@@ -111,7 +134,7 @@ async def _serve(launch: Launch, config: Config, hold: Hold | None, starter: Sta
 
         if hold is None:
             await lifetime.serve_stdio(launch, config, early)
-        else:
-            await lifetime.serve(launch, config, early, hold, starter)
+            return None
+        return await lifetime.serve(launch, config, early, hold, starter, before=sockets)
     finally:
         await early.stop()

@@ -27,12 +27,24 @@ class Operations(Protocol):
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`."""
 
+    async def restart(self) -> None:
+        """Begin to restart. Raises as `reload`."""
+
 
 async def reported(asked: Asked[Any, Any], work: Callable[[], Awaitable[Report]]) -> dict[str, Any]:
     """The report of a reload, or of what one would do. Raises `Problem`."""
+
+    async def report() -> dict[str, Any]:
+        return (await work()).as_json()
+
+    return await of_file(asked, report)
+
+
+async def of_file(asked: Asked[Any, Any], work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """The answer of work that reads the file. Raises `Problem`."""
     asked.give_time(RELOAD_TIME)
     try:
-        return (await work()).as_json()
+        return await work()
     except ReloadRefused as error:
         raise Problem(409, str(error)) from None
     except (ConfigError, PluginError) as error:
@@ -53,6 +65,13 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     async def diff(asked: Asked[None, None]) -> dict[str, Any]:
         return await reported(asked, operations.compare)
 
+    async def restart(asked: Asked[None, None]) -> dict[str, Any]:
+        async def begin() -> dict[str, Any]:
+            await operations.restart()
+            return {"restarting": True}
+
+        return await of_file(asked, begin)
+
     return (
         Endpoint(
             "POST",
@@ -61,6 +80,15 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "Put the configuration of the file in force",
             dict[str, Any],
             reload,
+            problems=PROBLEMS,
+        ),
+        Endpoint(
+            "POST",
+            "/admin/restart",
+            "change",
+            "Begin to restart the process, which keeps its sockets and the sessions of agents",
+            dict[str, Any],
+            restart,
             problems=PROBLEMS,
         ),
         Endpoint("GET", "/admin/diff", "read", "What a reload would change", dict[str, Any], diff, problems=PROBLEMS),

@@ -15,7 +15,7 @@ from gateway_core.downstream.auth.presenting import Presenting
 from gateway_core.downstream.auth.profiles import ProfileChoice
 from gateway_core.downstream.http_errors import busy
 from gateway_core.downstream.pending_response import PendingStream
-from gateway_core.http1.application import Client, Handler, PendingResponse
+from gateway_core.http1.application import Client, Deferred, Handler, PendingResponse
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.log.wording import count
@@ -70,7 +70,10 @@ class CallerHandlers:
         def serve_known(verdict: Verdict) -> Response | PendingResponse:
             head.route.count_for(verdict.caller_found.network)
             self._admit(client)
-            return self._serve(serve, self._placed(verdict, head, profile), client, head, body, profile=profile)
+            try:
+                return self._serve(serve, self._placed(verdict, head, profile), client, head, body, profile=profile)
+            except Deferred:
+                return client.defer(head, body)
 
         return PendingAuthentication(self._ask(client, head), serve_known)
 

@@ -16,6 +16,7 @@ from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.http1.application import Deferred
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
@@ -82,7 +83,7 @@ class Calls:
         try:
             key = session.new_key(message.id)
             self._gate.enter(message, agent.principal)
-        except RpcError:
+        except (RpcError, Deferred):
             serve.close()
             raise
         task = asyncio.get_running_loop().create_task(serve)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway_core.api import Principal
 from gateway_core.downstream.calls.call_shares import CallShares
 from gateway_core.errors import overloaded
+from gateway_core.http1.application import Deferred
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
@@ -24,10 +25,13 @@ class Gate:
     shares: CallShares
     in_flight: int = 0
     closing: bool = False
+    deferring: bool = False
+    """Whether new work waits for the next process, in place of being rejected."""
     _emptied: asyncio.Future[None] | None = None
 
     def enter(self, message: Message, principal: Principal) -> None:
-        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected.
+        """Count a request; the caller must call `leave` exactly once. Raises `RpcError(OVERLOADED)` if rejected,
+        and as `check_open`.
 
         While more than half of `limit` is in flight, a principal with more than its share is rejected.
         """
@@ -40,7 +44,9 @@ class Gate:
         self.in_flight += 1
 
     def check_open(self) -> None:
-        """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory."""
+        """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory; `Deferred` if it restarts."""
+        if self.deferring:
+            raise Deferred
         if self.closing:
             raise overloaded("the gateway is stopping")
         self.budget.check()
@@ -50,9 +56,9 @@ class Gate:
         self.limit = limit
         self.shares.limit_to(limit)
 
-    def close(self) -> None:
-        """Admit no new work from now on: the gateway is stopping."""
-        self.closing = True
+    def close(self, *, defer: bool = False) -> None:
+        """Admit no new work from now on: the gateway is stopping. `defer`: another process will serve it."""
+        self.closing, self.deferring = True, defer
 
     def leave(self) -> None:
         self.in_flight -= 1

@@ -26,10 +26,13 @@ from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
 from gateway_core.upstream.upstream import Upstream
 
+SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds before each attempt to restore a subscription to a resource."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionEvents:
-    """What the upstreams' side must know of legacy sessions. Each is called with the id of a session first."""
+    """Callbacks about legacy sessions. All but `counted` are called with the id of a session first."""
 
     ended: Callable[[str], Awaitable[None] | None]
     """Closes the upstream sessions that depend on it."""
@@ -37,6 +40,8 @@ class SessionEvents:
     """Called with its new log level."""
     roots_changed: Callable[[str], None] = lambda session_id: None
     """Called when its agent has changed its roots."""
+    counted: Callable[[str, str, bool], None] = lambda key, owner, open_: None
+    """Called with the key of a session, its owner, and whether it is open: when it begins and when it ends."""
 
 
 class Sessions:
@@ -124,6 +129,7 @@ class Sessions:
     def _serve(self, record: SessionRecord) -> LiveSession:
         session = LiveSession(record, self._store.clock, self._question_timeout, self._budget)
         self._live[record.caller.key, record.id] = session
+        self._events.counted(record.key, record.owner, True)
         return session
 
     def get(self, caller: Caller, session_id: str) -> LiveSession | None:
@@ -182,12 +188,24 @@ class Sessions:
         await self._kept.save(records, self._store.clock(), idle)
 
     async def _subscribe_again(self, session: LiveSession, uri: str) -> None:
-        try:
-            await session.watched(self._catalog, self._call).add(uri)
-        except RpcError as error:
-            logger.debug("a session of {} lost a subscription: {}", session.record.owner, error.message)
-            session.record.unsubscribed(uri)
-            self._store.save(session.record)
+        for wait in SUBSCRIBE_AGAIN:
+            if wait:
+                await asyncio.sleep(wait)
+            if (
+                uri not in session.record.uris
+                or self._live.get((session.record.caller.key, session.record.id)) is not session
+            ):
+                return
+            try:
+                await session.watched(self._catalog, self._call).add(uri)
+            except RpcError as error:  # its upstream may not be connected yet
+                reason = error.message
+            else:
+                session.updated(uri)  # it may have changed meanwhile
+                return
+        logger.debug("a session of {} lost a subscription: {}", session.record.owner, reason)
+        session.record.unsubscribed(uri)
+        self._store.save(session.record)
 
     def introduce(self, session: LiveSession, agent: Agent) -> None:
         """Make `agent` the agent of the session."""
@@ -238,6 +256,7 @@ class Sessions:
         self._live.pop((record.caller.key, record.id), None)
         self._store.delete(record)
         session.end()
+        self._events.counted(record.key, record.owner, False)
         self._run(self._tell_ended(record.id))
 
     def listing(self) -> list[dict[str, Any]]:
