@@ -21,6 +21,8 @@ class UpstreamState(enum.StrEnum):
     """Its process does not run; the next call starts it."""
     NEEDS_LOGIN = "needs_login"
     """Reachable, but a person has to log in first (`rad mcp proxy login`)."""
+    DRAINING = "draining"
+    """An operator keeps new calls from it. Calls in flight end."""
     STOPPED = "stopped"
     MISCONFIGURED = "misconfigured"
     """Never connected to: a variable or a file that it needs is missing (`on_missing = "skip"`)."""

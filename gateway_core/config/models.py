@@ -57,6 +57,8 @@ LAZY_IDLE_STOP: Final = 600.0
 class UpstreamConfig(Section):
     """One MCP server behind the gateway."""
 
+    file_names = ("cwd",)
+
     name: Name = Field(
         description="Unique name, in logs, in prefixed names and in `upstream:tool`.", examples=["github"]
     )
@@ -220,6 +222,8 @@ class UpstreamConfig(Section):
 
 class ProxyConfig(Section):
     """The gateway: where it listens, its limits, and what stands behind it."""
+
+    file_names = ("state_dir",)
 
     enable: bool = Field(
         default=False, description="`start` refuses to run a file that does not say `true`.", examples=[True]
