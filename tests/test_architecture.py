@@ -218,6 +218,7 @@ def test_these_are_the_plugins() -> None:
         "conflict_priority",
         "conflict_reject",
         "observe_metrics",
+        "observe_traces",
         "routing_priority",
         "routing_roundrobin",
         "security_approval",
