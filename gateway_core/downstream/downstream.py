@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.catalog import Listener
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.config.server_tls import ServerCertificate
@@ -30,6 +31,7 @@ from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.downstream.trials import Trials
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.limits.budget import MemoryBudget
@@ -95,6 +97,8 @@ class Downstream:
         timeout = config.question_timeout
         self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget, kept=kept)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
+        self.trials = Trials(current, self._calls)
+        """The requests of operators."""
         self._legacy = Legacy(current, self._calls, self.sessions)
         self._authentication = self._authentication_for(config, authenticators, pipeline.generation)
         self._app: App | None = None
@@ -134,6 +138,10 @@ class Downstream:
     def _authentication_for(config: ProxyConfig, authenticators: Authenticators, generation: int) -> Authentication:
         proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
         return Authentication(authenticators, proxies, anonymous=config.anonymous, generation=generation)
+
+    def when_lists_change(self, callback: Listener) -> None:
+        """Call `callback` when what agents see changes, in whatever configuration is in force."""
+        self._catalog.listen(callback)
 
     def use(self, config: ProxyConfig, now: InForce) -> None:
         """Serve agents by another configuration from now on. Requests in flight end by the one that they began in."""

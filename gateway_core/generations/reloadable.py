@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.generations.editing.edits import Edits
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
@@ -29,10 +31,15 @@ MAX_LOGGED: Final = 100
 class Reloadable(ABC):
     """The base of `Gateway`."""
 
+    activity: Activity
+    """Where it reports what happens."""
+
     def __init__(self, reloads: Reloads, source: Source | None) -> None:
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
         self._source = source
+        self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
+        """Changes of the file."""
 
     @property
     @abstractmethod
@@ -90,24 +97,30 @@ class Reloadable(ABC):
 
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
         """
+        return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
+
+    async def compare(self) -> Report:
+        """What `reload` would change. Raises as `reload`."""
+        return await self._reloads.compare(self._file(), listening=self.listens)
+
+    async def _reported(self, reload: Awaitable[Report]) -> Report:
+        """Wait for a reload, and log what came of it."""
         try:
-            report = await self._reloads.reload(self._file(), listening=self.listens)
+            report = await reload
         except (ConfigError, PluginError) as error:
             problems = error.problems or [str(error)]
             logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
             for problem in problems[:MAX_LOGGED]:
                 logger.error("{}", problem)
+            self.activity.reloaded(self._reloads.current.number, 0, len(problems))
             raise
         logger.info(
             "the configuration was reloaded: {}", count(len(report.changes), "change"), generation=report.generation
         )
         for change in report.changes[:MAX_LOGGED]:
             (logger.warning if change.restart else logger.info)("{}", change)
+        self.activity.reloaded(report.generation, len(report.changes), 0)
         return report
-
-    async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`."""
-        return await self._reloads.compare(self._file())
 
     async def restart(self) -> None:
         """Begin to make room for a new process, which reads the file and takes over sockets and sessions.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,9 @@ SUSTAINED: Final = 60.0
 """Seconds of health after which earlier losses no longer count."""
 UNSTEADY: Final = 3
 """Losses without sustained health between them from which on an upstream is reported as unsteady."""
+
+_SERVING: Final = frozenset({UpstreamState.HEALTHY, UpstreamState.EJECTED})
+"""The states in which an upstream may get calls."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class UpstreamEvents:
     """Called when a call or a late list has updated the published lists."""
     private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
     """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
+    state_changed: Callable[[str, UpstreamState, UpstreamState, str | None], None] = lambda name, now, before, why: None
+    """Called with the name of an upstream, its state, the state before, and the reason of its last failure."""
 
 
 NO_EVENTS: Final = UpstreamEvents()
@@ -43,7 +48,7 @@ SYSTEM_CLOCK: Final = Clock()
 class UpstreamStatus:
     """State and last failure of one upstream."""
 
-    def __init__(self, config: UpstreamConfig, order: int, clock: Clock) -> None:
+    def __init__(self, config: UpstreamConfig, order: int, clock: Clock, events: UpstreamEvents = NO_EVENTS) -> None:
         self.facts: Final = UpstreamFacts(
             config.name, config.transport, config.url, config.priority, config.group, order
         )
@@ -52,32 +57,60 @@ class UpstreamStatus:
         """The reason of the last failure, in a form that agents may see."""
         self.last_words = ""
         """The last line on stderr of the connection closed last: for operators only."""
+        self.last_lines: Sequence[str] = ()
+        """The last lines on stderr of that connection."""
         self.retry_at: float | None = None
         """Time of the next attempt to reach the server, while it is down or ejected."""
         self.clock: Final = clock
+        self._events = events
         self.connects = 0
         """How often the main connection was opened."""
         self.ejections = 0
         """How often the upstream was ejected."""
+        self.state = UpstreamState.CONNECTING
+        """The state as observed. While it is drained, `facts` show another one, and so it gets no new calls."""
+        self.drained = False
+        """Whether an operator keeps new calls from it."""
         self._up_since: float | None = None
         self._losses = 0
         self._loss = ""
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Set the state, its reason, and the time of the next attempt."""
-        self.facts.enter(state)
+        self.state = state
         self.ejections += state is UpstreamState.EJECTED
         self.retry_at = retry_at
         if reason is not None or state is UpstreamState.HEALTHY:
             self.last_error = reason
+        self._show()
+
+    def drain(self, drained: bool) -> None:
+        """Keep new calls from it, or let them come again."""
+        self.drained = drained
+        self._show()
+
+    def _show(self) -> None:
+        before = self.facts.state
+        shown = UpstreamState.DRAINING if self.drained and self.state in _SERVING else self.state
+        self.facts.enter(shown)
+        if shown is not before:
+            reason = self.reason if shown is UpstreamState.DRAINING else self.last_error
+            self._events.state_changed(self.facts.name, shown, before, reason)
+
+    @property
+    def reason(self) -> str:
+        """Why it gets no calls, in a form that agents may see."""
+        if self.facts.state is UpstreamState.DRAINING:
+            return "an operator keeps new calls from it"
+        return self.last_error or "not reached yet"
 
     def failed(self, reason: str) -> None:
         """Record why a request failed."""
         self.last_error = reason
 
-    def ended(self, last_words: str) -> None:
-        """Record the last line on stderr of a connection that was closed."""
-        self.last_words = last_words
+    def ended(self, last_words: str, last_lines: Sequence[str] = ()) -> None:
+        """Record the last line on stderr of a connection that was closed, and the last lines before it."""
+        self.last_words, self.last_lines = last_words, last_lines
 
     def connected(self) -> None:
         """Enter the state healthy, on a new main connection."""
@@ -94,6 +127,11 @@ class UpstreamStatus:
         self._up_since = None
         self._losses += 1
         self._loss = f"{reason}: {self.last_words}" if self.last_words else reason
+
+    def rest(self) -> None:
+        """Record that the server was stopped because it is not used, or is not started yet for that reason."""
+        self._up_since = None
+        self.enter(UpstreamState.IDLE)
 
     @property
     def _steady(self) -> bool:

@@ -55,11 +55,19 @@ async def test_query_and_body_are_decoded(echo: Any) -> None:
     [
         ("?limit=x", "the query is wrong: Expected `int`, got `str` - at `$.limit`"),
         ("?limit=10", "the query is wrong: Expected `int` <= 9 - at `$.limit`"),
+        ("?limti=1&deep=true", "the query has an unknown parameter: 'limti'"),
         ("?limit=1&limit=2", "the query has the parameter 'limit' more than once"),
     ],
 )
 async def test_a_wrong_query_is_refused_with_the_reason(echo: Any, query: str, reason: str) -> None:
     assert await echo(query=query) == (422, {"error": reason})
+
+
+async def test_an_endpoint_without_a_query_takes_none_but_probes_may_have_one(plane: Any) -> None:
+    async with plane.get("/admin/status?x=1") as answer:
+        assert answer.status == 422
+    async with plane.get("/healthz?verbose=1", None) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize(
