@@ -15,6 +15,7 @@ from typing import Final
 
 from loguru import logger
 
+from gateway_core.activity import Activity
 from gateway_core.api import UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
@@ -92,7 +93,8 @@ class Gateway(Reloadable):
             raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
-        events = UpstreamEvents(self._lists_changed, self._private_lists_changed)
+        activity = self.activity = Activity(lambda: self.live, lambda: self.input_required.parking)
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, activity.upstream_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
@@ -101,10 +103,11 @@ class Gateway(Reloadable):
         self.pool = UpstreamPool(
             proxy, early, events, held, self.budget, logins=known, public_url=self._public_url, kept=kept
         )
-        self.health = HealthMonitor(self.pool.upstreams, chain, self._lists_changed)
+        pool, attempts, serve = self.pool, self.pool.attempts, activity.serve
+        self.health = HealthMonitor(pool.upstreams, chain, self._lists_changed)
         self._before = before or Handover()
-        secret = self._before.secret
-        common = Common(self.budget, self.health.wait_first_lists, held.clean, self.pool.attempts, secret)
+        secret, wait = self._before.secret, self.health.wait_first_lists
+        common = Common(self.budget, wait, held.clean, attempts, secret, activity.recorder, serve)
         first = generation(config, chain, self.pool.upstreams, common, memory=memory)
         store = InMemorySessions(limits.sessions, limits.sessions_per_principal, limits.session_idle)
         self.downstream = Downstream(
@@ -114,12 +117,13 @@ class Gateway(Reloadable):
             catalog=first.catalog,
             store=store,
             kept=KeptSessions(sessions),
-            events=SessionEvents(self.pool.end_session, self.pool.set_log_level, self.pool.roots_changed),
+            events=SessionEvents(pool.end_session, pool.set_log_level, pool.roots_changed, activity.session_changed),
             authenticators=chain.authenticators,
             ready=lambda: self.ready,
             pages=first.input_required.pages,
-            attempts=self.pool.attempts,
+            attempts=attempts,
         )
+        self.downstream.when_lists_change(activity.lists_changed)
         first.input_required.pages.serve_at(self._public_url, lambda: is_local(self.config.proxy))
         first.input_required.of_plugins.counted_by(self.downstream.gate)
         self.sessions = self.downstream.sessions
@@ -212,6 +216,7 @@ class Gateway(Reloadable):
             await self.pool.keep_lists_of(self.config.disabled)
             self.health.start()
             self._loop_lag.start()
+            self.activity.start()
             self._polling = [
                 asyncio.create_task(self.budget.keep_polling(), name="poll the memory"),
                 asyncio.create_task(self._logins.keep_polling(), name="poll the logins"),
@@ -294,6 +299,7 @@ class Gateway(Reloadable):
     async def _stop(self) -> None:
         self.draining = True
         self._loop_lag.stop()
+        self.activity.stop()
         await self._reloads.refuse()
         self._reloads.end_all("the gateway is stopping")
         await self.downstream.gate.wait_empty(ANSWER_GRACE)
@@ -327,6 +333,10 @@ class Gateway(Reloadable):
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
+
+    def upstream_log(self, name: str) -> list[str] | None:
+        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        return next((it.connections.last_lines for it in self.pool.upstreams if it.name == name), None)
 
     def tools(self, profile: str = "") -> shapes.CatalogEntries:
         """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""

@@ -23,7 +23,7 @@ from gateway_core.config import Config, ProxyConfig, UpstreamConfig
 from gateway_core.errors import REJECTED, RpcError
 from gateway_core.gateway import Gateway
 from gateway_core.hooks import LoadedPlugin
-from gateway_core.pipeline.pipeline import Delivery
+from gateway_core.pipeline.delivery import Delivery
 
 TESTS = Path(__file__).parent
 SERVERS = {"reflector": ["servers/reflector.py"], "asker": ["pipeline/input_required/asker.py", "--http"]}

@@ -20,17 +20,22 @@ class LiveCalls:
 
     def listing(self) -> list[LiveCall]:
         """The calls as JSON values."""
-        return [_call(exchange, seconds) for exchange, seconds in (*self._in_flight(), *self._parking.calls())]
+        return [_call(exchange, seconds) for exchange, seconds in (*self.in_flight(), *self._parking.calls())]
+
+    def find(self, exchange_id: str) -> tuple[Exchange, float] | None:
+        """The call with this id, and the seconds since it began, or for which it has waited for its agent."""
+        calls = (*self.in_flight(), *self._parking.calls())
+        return next((found for found in calls if found[0].id == exchange_id), None)
 
     def cancel(self, exchange_id: str) -> bool:
         """End a call by the id of its exchange. Returns whether there is one."""
-        for exchange, _ in self._in_flight():
+        for exchange, _ in self.in_flight():
             if exchange.id == exchange_id:
                 exchange.end("an operator cancelled the call")
                 return True
         return self._parking.cancel(exchange_id)
 
-    def _in_flight(self) -> Iterator[tuple[Exchange, float]]:
+    def in_flight(self) -> Iterator[tuple[Exchange, float]]:
         """The calls in flight, and the seconds since each began."""
         now = time.monotonic()
         for pipeline in self._pipelines():

@@ -8,6 +8,7 @@ from gateway_core.control import plugin_pages
 from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.endpoints import (
+    activity,
     browsers,
     calls,
     catalog,
@@ -21,6 +22,7 @@ from gateway_core.control.endpoints import (
 
 
 class Operations(
+    activity.Operations,
     browsers.Operations,
     calls.Operations,
     catalog.Operations,
@@ -37,7 +39,7 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, calls, sessions, upstreams, configuration)
+    parts = (health, browsers, state, catalog, activity, calls, sessions, upstreams, configuration)
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
     everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
     return everything

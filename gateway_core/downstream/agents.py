@@ -13,7 +13,8 @@ from msgspec import Raw
 from gateway_core.api import Principal
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.errors import INVALID_PARAMS, METHOD_NOT_FOUND, RpcError
-from gateway_core.exchange.exchange import Agent, BackChannel, Exchange
+from gateway_core.exchange.back import BackChannel
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import LOG_LEVELS, METHODS, TASKS

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from gateway_core.catalog import Catalog
+from gateway_core.catalog.catalog import Listener
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.config.server_tls import ServerCertificate
@@ -134,6 +135,10 @@ class Downstream:
     def _authentication_for(config: ProxyConfig, authenticators: Authenticators, generation: int) -> Authentication:
         proxies = TrustedProxies(config.trusted_proxies, authenticators.issuers)
         return Authentication(authenticators, proxies, anonymous=config.anonymous, generation=generation)
+
+    def when_lists_change(self, callback: Listener) -> None:
+        """Call `callback` when what agents see changes, in whatever configuration is in force."""
+        self._catalog.listen(callback)
 
     def use(self, config: ProxyConfig, now: InForce) -> None:
         """Serve agents by another configuration from now on. Requests in flight end by the one that they began in."""

@@ -19,7 +19,8 @@ from gateway_core.downstream.calls.calls import Calls
 from gateway_core.downstream.sessions.live import LiveSession, RequestKey, request_key
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.errors import INVALID_REQUEST, RpcError
-from gateway_core.exchange.exchange import Agent, BackChannel
+from gateway_core.exchange.back import BackChannel
+from gateway_core.exchange.exchange import Agent
 from gateway_core.inline.driver import Running
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message

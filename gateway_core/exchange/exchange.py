@@ -17,11 +17,13 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Call, Era, Principal
+from gateway_core.exchange.back import NO_BACK, BackChannel
 from gateway_core.exchange.hops import Hops
 from gateway_core.exchange.naming import naming
-from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
+from gateway_core.exchange.no_answer import NoAnswer
 from gateway_core.exchange.presented import NOTHING, Presented
 from gateway_core.exchange.progress import ProgressThrottle
+from gateway_core.exchange.trail import Happened, Trail
 from gateway_core.exchange.unanswered import Unanswered
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.mcp import jsonrpc
@@ -60,26 +62,6 @@ class Agent:
         object.__setattr__(self, "viewer", f"{self.principal.id}#{other}" if other else self.principal.id)
 
 
-NO_FIELDS: Final[Mapping[str, str]] = {}
-
-
-class BackChannel(Protocol):
-    """The way back from an exchange to its agent. Implemented by the downstream side."""
-
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The headers of the HTTP request, by lower-case name; empty for other transports."""
-
-    def notify(self, method: str, params: bytes) -> None:
-        """Queue a notification for the agent; never blocks. A full queue drops the oldest of the lowest priority."""
-
-    async def ask(self, method: str, params: bytes) -> bytes:
-        """Send a question to the agent and wait for the result object. Raises `RpcError` if the agent refuses.
-
-        Cancellation of the caller cancels the question.
-        """
-
-
 class Limiter(Protocol):
     """A concurrency limiter. A call releases its slot while its agent answers questions."""
 
@@ -88,21 +70,6 @@ class Limiter(Protocol):
 
     def reacquire(self) -> None:
         """Take a slot again for the rest of the call, without waiting."""
-
-
-class NoBackChannel:
-    """For agents that cannot be reached before the answer: drops notifications and refuses questions."""
-
-    fields = NO_FIELDS
-
-    def notify(self, method: str, params: bytes) -> None:
-        return
-
-    async def ask(self, method: str, params: bytes) -> bytes:
-        raise CannotBeAsked(method)
-
-
-NO_BACK: Final = NoBackChannel()
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -146,6 +113,8 @@ class Exchange(msgspec.Struct, eq=False):
     """Whether the call is parked until its agent brings answers; its slots are released meanwhile."""
     unanswered: Unanswered | None = None
     """Its request, if it was abandoned after it was sent. Set by the connection."""
+    trail: Trail | None = None
+    """What happened to it; None as long as nothing did that a usual call lacks."""
     hops: Hops | None = None
     """Follows its requests to upstreams; None if no plugin traces it."""
     _progress: float = float("-inf")
@@ -178,6 +147,12 @@ class Exchange(msgspec.Struct, eq=False):
     def attempt(self, upstream: str) -> None:
         """Record the upstream that the next attempt goes to."""
         self.upstream = upstream
+
+    def mark(self, what: Happened, upstream: str = "", text: str = "") -> None:
+        """Add to `trail`."""
+        if self.trail is None:
+            self.trail = Trail()
+        self.trail.add(what, upstream, text)
 
     def pass_on(self, headers: tuple[tuple[str, str], ...]) -> None:
         """Replace the headers that are passed on."""
@@ -224,6 +199,9 @@ class Exchange(msgspec.Struct, eq=False):
             return
         self._progress = value
         self.extend()
+        if self.trail is None:
+            self.trail = Trail()
+        self.trail.progress(self.upstream or "")
         if not self.progress_token:
             return
         if "_meta" in members:
@@ -265,6 +243,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.touched = True
         params = naming(upstream, params)
         if self.asker is not None:
+            self.mark("asked", upstream, method)
             return await self.asker(method, params)
         return await self._asked(upstream, method, self.back.ask(method, params), self.question_limit)
 
@@ -291,18 +270,26 @@ class Exchange(msgspec.Struct, eq=False):
         if deadline is not None and not self.ended:
             # A missing answer must not end the call: the asker gets an error, and time to finish.
             deadline.suspend(self.question_limit)
+            deadline.tell_asking()
+        self.mark("asked", who, method)
+        ended: Happened = "unanswered"
         try:
             async with asyncio.timeout(seconds):
-                return await asking
+                answer = await asking
+            ended = "answered"
+            return answer
         except TimeoutError:
             raise NoAnswer(who, method, seconds) from None
         finally:
+            self.mark(ended, who, method)
             self.asking -= 1
             if not self.asking:
                 waited = loop.time() - self.away_since
                 self.waited += waited
                 if self.deadline is not None and not self.ended:
                     self.deadline.resume(waited)
+                if deadline is not None:
+                    deadline.tell_asking()
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
@@ -310,6 +297,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
         self.away = True
+        self.mark("parked")
         for limiter in self.held:
             limiter.release()
 
@@ -320,6 +308,8 @@ class Exchange(msgspec.Struct, eq=False):
         other.upstream, other.sent, other.touched = self.upstream, True, True
         self.log_level, other._resumed = other.log_level, self
         self.away = False
+        self.mark("resumed")
+        other.trail = self.trail
         for limiter in self.held:
             limiter.reacquire()
 

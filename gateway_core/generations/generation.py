@@ -11,6 +11,7 @@ from gateway_core.config import Config
 from gateway_core.hooks import Chain
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.pipeline.observed import NO_RECORDER, Recorder
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
@@ -51,6 +52,10 @@ class Common:
     """The logins of principals in progress."""
     secret: bytes = b""
     """See `Seal`."""
+    recorder: Recorder = NO_RECORDER
+    """Keeps records of calls for operators."""
+    serve: Callable[[Pipeline], None] = lambda pipeline: None
+    """Called with each new pipeline."""
 
 
 def generation(
@@ -92,5 +97,7 @@ def generation(
         common.wait_first_lists,
         clean=common.clean,
         generation=number,
+        recorder=common.recorder,
     )
+    common.serve(pipeline)
     return Generation(number, config, chain, tuple(upstreams), seal, catalog, input_required, pipeline)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
@@ -28,6 +29,9 @@ MAX_LOGGED: Final = 100
 
 class Reloadable(ABC):
     """The base of `Gateway`."""
+
+    activity: Activity
+    """Where it reports what happens."""
 
     def __init__(self, reloads: Reloads, source: Source | None) -> None:
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
@@ -97,12 +101,14 @@ class Reloadable(ABC):
             logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
             for problem in problems[:MAX_LOGGED]:
                 logger.error("{}", problem)
+            self.activity.reloaded(self._reloads.current.number, 0, len(problems))
             raise
         logger.info(
             "the configuration was reloaded: {}", count(len(report.changes), "change"), generation=report.generation
         )
         for change in report.changes[:MAX_LOGGED]:
             (logger.warning if change.restart else logger.info)("{}", change)
+        self.activity.reloaded(report.generation, len(report.changes), 0)
         return report
 
     async def compare(self) -> Report:

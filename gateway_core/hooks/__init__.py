@@ -14,7 +14,8 @@ without the exception's text, which may quote the payload. The plugin's `on_erro
 handles failed ones.
 """
 
-from gateway_core.hooks.chain import Chain, ChainProgress, Question
+from gateway_core.hooks.chain import Chain, Question
 from gateway_core.hooks.implementations import HOOKS, LoadedPlugin, manager
+from gateway_core.hooks.observers import ChainProgress
 
 __all__ = ["HOOKS", "Chain", "ChainProgress", "LoadedPlugin", "Question", "manager"]

@@ -17,7 +17,6 @@ from gateway_core.api import (
     CallEnded,
     CallResult,
     Claim,
-    Decision,
     Health,
     Pass,
     Reject,
@@ -30,7 +29,7 @@ from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
 from gateway_core.hooks.lifecycle import Lifecycle
-from gateway_core.hooks.observers import NO_TASK, Observers, clean_rule, decision_of, promoted
+from gateway_core.hooks.observers import NO_TASK, ChainProgress, Observers, promoted
 from gateway_core.hooks.pages import pages_of
 from gateway_core.hooks.times import HookTimes
 from gateway_core.hooks.tracing import Timeline, Tracing, timed_by
@@ -61,29 +60,6 @@ class Question(msgspec.Struct, frozen=True, eq=False):
     stage: Stage
     due: int
     """The number of `after_call` hooks that were due when the plugin asked."""
-
-
-class ChainProgress(msgspec.Struct, eq=False):
-    """The progress of one call through the chain."""
-
-    running: str | None = None
-    """The plugin whose `before_call` runs now; the error names it when the deadline passes."""
-    due: list[tuple[Hook, Call]] = []
-    """The `after_call` hooks that are due, each with the call as that plugin's `before_call` left it."""
-    decisions: list[Decision] = []
-    """What the plugins did, for observers; empty if no plugin observes."""
-
-    def decided(self, plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> None:
-        """Record a verdict of `before_call`."""
-        self.decisions.append(decision_of(plugin, verdict))
-
-    def edited(self, plugin: str, result: CallResult) -> None:
-        """Record that `after_call` replaced the result."""
-        self.decisions.append(Decision(plugin, "edit", clean_rule(result.rule)))
-
-    def failed(self, plugin: str) -> None:
-        """Record that a hook failed."""
-        self.decisions.append(Decision(plugin, "fail"))
 
 
 class Chain:
@@ -124,7 +100,8 @@ class Chain:
         self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None))
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
-        self._observed: Final = keeps_decisions or bool(hooks["observe"]) or bool(hooks["trace_call"])
+        self._keeps_decisions: Final = keeps_decisions or bool(hooks["observe"]) or bool(hooks["trace_call"])
+        self._observed = self._keeps_decisions
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
         self.pages: Final = pages_of(self.plugins)
@@ -166,6 +143,10 @@ class Chain:
     async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.leave`."""
         await self._life.leave(kept)
+
+    def keep_decisions(self, keep: bool) -> None:
+        """Record what plugins do with the calls from now on, or only if a plugin observes."""
+        self._observed = keep or self._keeps_decisions
 
     def follow(self, exchange: Exchange, params: Mapping[str, Raw]) -> Timeline | None:
         """Ask the plugin with `trace_call` about a call. Returns the timeline of one that it follows.
@@ -229,13 +210,13 @@ class Chain:
                         if verdict.__class__ is not Pass:
                             call, judged = judge(call, verdict, lookup)
                             end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
-                        if self._observed and verdict is not None:
+                        if verdict is not None and (self._observed or end is not None):
                             progress.decided(stage.plugin, verdict)
                 except BaseException as error:
                     if own.end(error):
                         raise
                     end = _end_of(hook, call, error)
-                    if self._observed and not _is_of_agent(error):
+                    if not _is_of_agent(error):
                         progress.failed(stage.plugin)
                     continue
             if stage.after is not None:
@@ -269,8 +250,7 @@ class Chain:
                     cancelled = error  # the remaining hooks must also see the end of the call
                     continue
                 result = failed_after(hook, call, result, error)
-                if self._observed:
-                    progress.failed(hook.plugin.name)
+                progress.failed(hook.plugin.name)
         if cancelled is not None:
             raise cancelled
         return result

@@ -1,10 +1,14 @@
-"""The plugins that observe how calls and authentications ended."""
+"""The plugins that observe how calls and authentications ended, and what is recorded for them during a call."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from gateway_core.api import Ask, AuthenticationEnded, Call, CallEnded, CallResult, Decision, Outcome, Pass, Reject
 from gateway_core.hooks.failures import Misuse, Own, log_failure
@@ -17,6 +21,36 @@ NO_TASK: Final = Own()
 """For hooks that do not wait: an exception from one is the plugin's failure."""
 MAX_RULE: Final = 200
 """Maximum characters of the name of a rule."""
+
+
+class ChainProgress(msgspec.Struct, eq=False):
+    """The progress of one call through the chain."""
+
+    running: str | None = None
+    """The plugin whose `before_call` runs now; the error names it when the deadline passes."""
+    due: list[tuple[Hook, Call]] = []
+    """The `after_call` hooks that are due, each with the call as that plugin's `before_call` left it."""
+    decisions: list[Decision] = []
+    """What the plugins did; without observers, only what ended the call."""
+    moments: list[float] = []
+    """The times of `decisions`, in seconds since the epoch."""
+
+    def decided(self, plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> None:
+        """Record a verdict of `before_call`."""
+        self.decisions.append(decision_of(plugin, verdict))
+        self.moments.append(time.time())
+
+    def edited(self, plugin: str, result: CallResult) -> None:
+        """Record that `after_call` replaced the result."""
+        self._add(Decision(plugin, "edit", clean_rule(result.rule)))
+
+    def failed(self, plugin: str) -> None:
+        """Record that a hook failed."""
+        self._add(Decision(plugin, "fail"))
+
+    def _add(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self.moments.append(time.time())
 
 
 class Observers:
@@ -87,9 +121,11 @@ def _check(verdict: object) -> None:
 
 def decision_of(plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> Decision:
     """The record of a verdict of `before_call`."""
+    if isinstance(verdict, Pass):
+        rule = verdict.rule
+        short = isinstance(rule, str) and len(rule) <= MAX_RULE
+        return _passed(plugin, rule) if short else Decision(plugin, "pass", clean_rule(rule))
     match verdict:
-        case Pass():
-            return Decision(plugin, "pass", clean_rule(verdict.rule))
         case Call():
             return Decision(plugin, "rewrite")
         case Ask():
@@ -97,6 +133,12 @@ def decision_of(plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -
         case CallResult() if verdict.outcome is not Outcome.REFUSED:
             return Decision(plugin, "answer", clean_rule(verdict.rule))
     return Decision(plugin, "refuse", clean_rule(verdict.rule))
+
+
+@lru_cache(maxsize=1024)
+def _passed(plugin: str, rule: str) -> Decision:
+    """Cached, because rules that let calls pass repeat from call to call."""
+    return Decision(plugin, "pass", clean_rule(rule))
 
 
 def clean_rule(rule: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -78,6 +79,10 @@ class Deadline(msgspec.Struct, eq=False):
         self.hard_limit += waited
         self.move(min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_limit))
 
+    def tell_asking(self) -> None:
+        """The agent is asked during the call, or is not any more: see `Deadlines.asking`."""
+        self.timer.asking()
+
     def lapse(self) -> None:
         """Cancel the call because its deadline has passed."""
         if self._open:
@@ -93,6 +98,12 @@ class Deadlines:
         self.fires = math.inf
         """Loop time at which the timer fires."""
         self._timer: asyncio.TimerHandle | None = None
+        self.asking: Callable[[], None] = lambda: None
+        """Called when an agent is asked during a call, and when that ends."""
+
+    def when_asking(self, asking: Callable[[], None]) -> None:
+        """Set `asking`."""
+        self.asking = asking
 
     def arm(self, when: float) -> None:
         """Fire at the loop time `when`."""

@@ -21,6 +21,7 @@ from loguru import logger
 from gateway_core.concealing import HeldSecrets, without_pages
 from gateway_core.log.escaping import escape, wants_colour
 from gateway_core.log.lines import NO_MEMBERS, Format, Line, Renderer
+from gateway_core.log.recent import Recent
 from gateway_core.log.sink import FLUSH_TIMEOUT, Destination, FileDestination, LineSink, StderrDestination
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _handlers: list[int] = []
 _active: list[LineSink] = []
 _noting: list[tuple[LineSink, Renderer]] = []
 """The active sinks with their renderers; empty if the log level suppresses notes."""
+recent: Final = Recent()
+"""The last lines of the first target, and of those that it has replaced."""
 
 
 class LogSettings(Protocol):
@@ -68,8 +71,8 @@ class Targets:
         held = held or HeldSecrets()
         self._level = log.level
         self._sinks = [
-            (LineSink(destination, renderer, clean=partial(_cleaned, held, form)), renderer)
-            for destination, form, renderer in destinations
+            (LineSink(to, renderer, clean=partial(_cleaned, held, form), recent=None if at else recent), renderer)
+            for at, (to, form, renderer) in enumerate(destinations)
         ]
 
     def use(self) -> Callable[[], None]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from loguru import logger
 
 from gateway_core.files import append_to
+from gateway_core.log.recent import Recent
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -187,14 +188,17 @@ class LineSink:
         render: Rendering,
         *,
         clean: Callable[[bytes], bytes] = bytes,
+        recent: Recent | None = None,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
         report: float = REPORT_INTERVAL,
     ) -> None:
-        """`clean` hides secrets in complete lines; the thread calls it."""
+        """`clean` hides secrets in complete lines; the thread calls it. `recent` gets all lines, also those that
+        cannot be written."""
         self.destination = destination
         self.render = render
         self._clean = clean
+        self._recent = recent
         self._problem = ""
         """The last problem that was reported."""
         self.dropped = 0
@@ -275,7 +279,10 @@ class LineSink:
                 size += len(batch[end])
                 end += 1
             # A line truncated by a full disk must not merge with the next one.
-            data = (b"\n" if self._torn else b"") + self._clean(b"".join(batch[start:end]))
+            data = self._clean(b"".join(batch[start:end]))
+            if self._recent is not None:
+                self._recent.add(data)
+            data = b"\n" + data if self._torn else data
             try:
                 self.destination.write(data)
                 self._torn = False

@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
 from gateway_core.concealing import without_pages
-from gateway_core.errors import PLUGIN_FAILED
+from gateway_core.errors import PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import ChainProgress
 from gateway_core.hooks.tracing import Timeline
+
+
+class Recorder(Protocol):
+    """Keeps records of calls for operators."""
+
+    def call_ended(
+        self,
+        exchange: Exchange,
+        call: Call | None,
+        progress: ChainProgress | None,
+        result: CallResult,
+        *,
+        seconds: float,
+        generation: int,
+    ) -> None:
+        """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took."""
+
+
+class NoRecorder:
+    """Keeps none."""
+
+    def call_ended(
+        self,
+        exchange: Exchange,
+        call: Call | None,
+        progress: ChainProgress | None,
+        result: CallResult,
+        *,
+        seconds: float,
+        generation: int,
+    ) -> None:
+        return
+
+
+NO_RECORDER: Final = NoRecorder()
 
 
 class Judge(Protocol):
@@ -45,10 +80,7 @@ def call_ended(
 
     `timeline`: None if it was not followed. `seconds`: how long it took.
     """
-    agent, origin, error = exchange.agent, exchange.origin, result.error
-    decided = () if progress is None else tuple(progress.decisions)
-    if error is not None and error.code == PLUGIN_FAILED:
-        decided = _with_failure(decided, error.data)
+    agent, origin = exchange.agent, exchange.origin
     return CallEnded(
         exchange.id,
         exchange.method,
@@ -58,7 +90,7 @@ def call_ended(
         origin,
         final if origin is not None else None,
         result,
-        decided,
+        decisions_of(progress, result.error),
         result.upstream or exchange.upstream,
         exchange.sent,
         time.time() - seconds,
@@ -68,6 +100,14 @@ def call_ended(
         by.hide,
         () if timeline is None else timeline.finish(),
     )
+
+
+def decisions_of(progress: ChainProgress | None, error: RpcError | None) -> tuple[Decision, ...]:
+    """What plugins did with a call that has ended. `error`: that of its result."""
+    decided = () if progress is None else tuple(progress.decisions)
+    if error is not None and error.code == PLUGIN_FAILED:
+        return _with_failure(decided, error.data)
+    return decided
 
 
 def _with_failure(decisions: tuple[Decision, ...], data: object) -> tuple[Decision, ...]:

@@ -77,14 +77,26 @@ def _limit(deadline: Deadline, longest: float) -> str:
 
 def log(
     exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float, *, generation: int
-) -> None:
-    """Log one line for a call, with metadata only: agent, name, upstream, duration, outcome."""
+) -> bool:
+    """Log one line for a call, with metadata only: agent, name, upstream, duration, outcome.
+
+    Returns whether it went wrong.
+    """
     agent, upstream = exchange.agent, result.upstream or exchange.upstream
     name = "" if call is None else call.name
     if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
         output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
-        return
+        return False
     note(exchange, name, result, seconds, generation)
+    return result.outcome is not _OK
+
+
+def log_of_recorded(
+    exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float, *, generation: int
+) -> bool:
+    """Log a call that is recorded however it ends: as `log`, and always returns True."""
+    log(exchange, call, plan, result, seconds, generation=generation)
+    return True
 
 
 def note(exchange: Exchange, name: str, result: CallResult, seconds: float, generation: int) -> None:

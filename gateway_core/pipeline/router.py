@@ -94,6 +94,7 @@ class Router:
                     reply = await self.input_required.send(upstream, exchange, request)
                 except NotSent as problem:
                     failures[upstream.name] = drop_traceback(problem)
+                    exchange.mark("failed", upstream.name, problem.reason)
                     candidates.remove(upstream)
                     continue
                 except RefusedUpstream as problem:
@@ -149,6 +150,7 @@ class Router:
         if not candidates:
             return unknown_outcome(request.method, exchange.upstream or "", first.reason)
         upstream = self.choose(call, candidates)
+        exchange.mark("failed", exchange.upstream or "", first.reason)
         lost = exchange.upstream or upstream.name
         exchange.attempt(upstream.name)
         self._repeating += 1

@@ -34,7 +34,8 @@ from gateway_core.api import (
     UpstreamView,
 )
 from gateway_core.config import ProxyConfig
-from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
+from gateway_core.exchange.back import NO_BACK
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
 from gateway_core.hooks.loader import construct
 from gateway_core.mcp import jsonrpc
@@ -265,5 +266,5 @@ def _params(call: Call) -> dict[str, Raw]:
     return members
 
 
-async def _nothing_to_wait_for() -> bool:
+async def _nothing_to_wait_for(*_: object, **__: object) -> bool:
     return False

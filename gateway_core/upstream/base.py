@@ -13,7 +13,7 @@ outcomes. The difference between the first two keeps a tool from running twice:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -202,6 +202,11 @@ class Connection(ABC):
     def last_words(self) -> str:
         """The server's last output outside the protocol (stderr): for operators, never for agents."""
         return ""
+
+    @property
+    def last_lines(self) -> Sequence[str]:
+        """The last lines of that output, oldest first."""
+        return ()
 
     @property
     def noisy(self) -> bool:

@@ -140,8 +140,14 @@ class ConnectionManager:
     def give_up(self, connection: Connection) -> None:
         """Close a connection in the background, and keep how its server ended."""
         self.died = connection.died
-        self._status.ended(connection.last_words)
+        self._status.ended(connection.last_words, connection.last_lines)
         self.sessions.discard(connection)
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines that the server's process wrote to stderr; those of the process before it come first."""
+        current = () if self.main is None or self.main.closed else self.main.last_lines
+        return [*self._status.last_lines, *current]
 
     # -- requests -------------------------------------------------------------------------------------------------
 

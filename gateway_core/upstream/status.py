@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +34,8 @@ class UpstreamEvents:
     """Called when a call or a late list has updated the published lists."""
     private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
     """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
+    state_changed: Callable[[str, UpstreamState, UpstreamState, str | None], None] = lambda name, now, before, why: None
+    """Called with the name of an upstream, its state, the state before, and the reason of its last failure."""
 
 
 NO_EVENTS: Final = UpstreamEvents()
@@ -43,7 +45,7 @@ SYSTEM_CLOCK: Final = Clock()
 class UpstreamStatus:
     """State and last failure of one upstream."""
 
-    def __init__(self, config: UpstreamConfig, order: int, clock: Clock) -> None:
+    def __init__(self, config: UpstreamConfig, order: int, clock: Clock, events: UpstreamEvents = NO_EVENTS) -> None:
         self.facts: Final = UpstreamFacts(
             config.name, config.transport, config.url, config.priority, config.group, order
         )
@@ -52,9 +54,12 @@ class UpstreamStatus:
         """The reason of the last failure, in a form that agents may see."""
         self.last_words = ""
         """The last line on stderr of the connection closed last: for operators only."""
+        self.last_lines: Sequence[str] = ()
+        """The last lines on stderr of that connection."""
         self.retry_at: float | None = None
         """Time of the next attempt to reach the server, while it is down or ejected."""
         self.clock: Final = clock
+        self._events = events
         self.connects = 0
         """How often the main connection was opened."""
         self.ejections = 0
@@ -65,19 +70,22 @@ class UpstreamStatus:
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Set the state, its reason, and the time of the next attempt."""
+        before = self.facts.state
         self.facts.enter(state)
         self.ejections += state is UpstreamState.EJECTED
         self.retry_at = retry_at
         if reason is not None or state is UpstreamState.HEALTHY:
             self.last_error = reason
+        if state is not before:
+            self._events.state_changed(self.facts.name, state, before, self.last_error)
 
     def failed(self, reason: str) -> None:
         """Record why a request failed."""
         self.last_error = reason
 
-    def ended(self, last_words: str) -> None:
-        """Record the last line on stderr of a connection that was closed."""
-        self.last_words = last_words
+    def ended(self, last_words: str, last_lines: Sequence[str] = ()) -> None:
+        """Record the last line on stderr of a connection that was closed, and the last lines before it."""
+        self.last_words, self.last_lines = last_words, last_lines
 
     def connected(self) -> None:
         """Enter the state healthy, on a new main connection."""

@@ -79,7 +79,7 @@ class Upstream:
         """Seconds for one call; None: those of the gateway."""
         self.clock: Final = clock
         self._events = events
-        self.status: Final = UpstreamStatus(config, order, clock)
+        self.status: Final = UpstreamStatus(config, order, clock, events)
         self.facts: Final = self.status.facts
         self.view: Final = self.status.view
         self.published = PublishedLists(config, events, clock, account, kept)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from gateway_core.api import CallResult, Outcome, Principal
-from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
+from gateway_core.exchange.back import NO_BACK
+from gateway_core.exchange.exchange import Agent, Exchange
 
 from .world import World
 

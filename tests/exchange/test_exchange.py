@@ -13,6 +13,7 @@ from gateway_core.errors import RpcError
 from gateway_core.exchange import progress as module
 from gateway_core.exchange.exchange import Agent, Exchange, admits
 from gateway_core.exchange.naming import naming
+from gateway_core.exchange.trail import MAX_MARKS
 from gateway_core.inline.deadlines import Deadlines
 from gateway_core.inline.driver import InlineCall
 
@@ -184,3 +185,25 @@ def test_a_question_names_the_upstream_that_asks_and_says_nothing_else_for_the_g
         "progress": 1,
         "_meta": {"dev.radium.gateway/upstream": "evil", "own": 1},
     }
+
+
+async def test_a_usual_exchange_has_no_trail_and_what_happens_is_bounded() -> None:
+    exchange, _ = exchange_of(progress_token=b"1")
+    exchange.attempt("files")
+    exchange.mark_sent()
+    assert exchange.trail is None
+    exchange.mark("failed", "files", "refused\x1b[2J" + "x" * 1000)
+    for value in range(1, 1001):
+        exchange.progress(step(value))
+    assert exchange.trail is not None
+    failed, progress = exchange.trail.marks
+    assert (failed.what, failed.upstream, len(failed.text) < 250, "\x1b" in failed.text) == (
+        "failed",
+        "files",
+        True,
+        False,
+    )
+    assert (progress.what, progress.text, progress.upstream) == ("progress", "1000", "files")
+    for _ in range(100):
+        exchange.mark("asked", "files", "elicitation/create")
+    assert (len(exchange.trail.marks), exchange.trail.left_out) == (MAX_MARKS, 102 - MAX_MARKS)

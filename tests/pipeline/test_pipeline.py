@@ -456,7 +456,7 @@ async def test_a_bug_ends_its_call_only_and_its_text_reaches_no_log(
     def broken(*_: Any) -> Any:
         raise ValueError("-".join(("canary", "secret")))  # a log shows source lines, which hold no payload
 
-    monkeypatch.setattr("gateway_core.pipeline.pipeline.request_for", broken)
+    monkeypatch.setattr("gateway_core.pipeline.delivery.request_for", broken)
     result = await world.tool("reflect", value=1)
     monkeypatch.undo()
     logger.remove(sink)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from gateway_core import Answer, Ask, CallResult, PluginConfig, Published, Reject, UpstreamView, hookimpl
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.mcp.names import PLUGIN_METHODS, TASKS
-from gateway_core.pipeline.pipeline import Delivery
+from gateway_core.pipeline.delivery import Delivery
 from gateway_core.testing import (
     FakeUpstream,
     FakeUser,

@@ -10,7 +10,8 @@ import pytest
 from gateway_core import CallBegun, CallTrace, HopStep, UpstreamView, hookimpl
 from gateway_core.api import Era, Outcome
 from gateway_core.downstream.agents import meta_of
-from gateway_core.exchange.exchange import Exchange, NoBackChannel
+from gateway_core.exchange.back import NoBackChannel
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.mcp import jsonrpc
 from tests.upstream.inline_kit import GOOD, Start, World, ended, http, promoted, response
 

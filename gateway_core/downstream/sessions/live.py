@@ -26,7 +26,8 @@ from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.downstream.subscriptions.resources import Watched
 from gateway_core.downstream.subscriptions.subscription import Subscription
 from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
-from gateway_core.exchange.exchange import NO_BACK, NO_FIELDS, Agent
+from gateway_core.exchange.back import NO_BACK, NO_FIELDS
+from gateway_core.exchange.exchange import Agent
 from gateway_core.inline.driver import Running
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.limits.budget import MemoryBudget

@@ -32,7 +32,7 @@ SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 @dataclass(frozen=True, slots=True)
 class SessionEvents:
-    """What the upstreams' side must know of legacy sessions. Each is called with the id of a session first."""
+    """Callbacks about legacy sessions. All but `counted` are called with the id of a session first."""
 
     ended: Callable[[str], Awaitable[None] | None]
     """Closes the upstream sessions that depend on it."""
@@ -40,6 +40,8 @@ class SessionEvents:
     """Called with its new log level."""
     roots_changed: Callable[[str], None] = lambda session_id: None
     """Called when its agent has changed its roots."""
+    counted: Callable[[str, str, bool], None] = lambda key, owner, open_: None
+    """Called with the key of a session, its owner, and whether it is open: when it begins and when it ends."""
 
 
 class Sessions:
@@ -127,6 +129,7 @@ class Sessions:
     def _serve(self, record: SessionRecord) -> LiveSession:
         session = LiveSession(record, self._store.clock, self._question_timeout, self._budget)
         self._live[record.caller.key, record.id] = session
+        self._events.counted(record.key, record.owner, True)
         return session
 
     def get(self, caller: Caller, session_id: str) -> LiveSession | None:
@@ -253,6 +256,7 @@ class Sessions:
         self._live.pop((record.caller.key, record.id), None)
         self._store.delete(record)
         session.end()
+        self._events.counted(record.key, record.owner, False)
         self._run(self._tell_ended(record.id))
 
     def listing(self) -> list[dict[str, Any]]:

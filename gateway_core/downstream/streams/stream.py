@@ -21,7 +21,7 @@ from loguru import logger
 from msgspec import Raw
 
 from gateway_core.downstream.streams.questions import AgentQuestions
-from gateway_core.exchange.exchange import NO_BACK
+from gateway_core.exchange.back import NO_BACK
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response

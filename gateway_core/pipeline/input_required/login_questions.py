@@ -254,7 +254,7 @@ class LoginQuestions:
     def _place(self, login: _Login, params: bytes) -> str:
         """The key of a place for the call. Raises `_Refused` if its agent cannot be asked, `RpcError` at a limit."""
         try:
-            return self._questions.take_place(login.exchange, login.call, params, self._wait)
+            return self._questions.take_place(login.exchange, login.call, params, self._wait, login.name)
         except MissingCapability:
             raise login.in_words() from None
 

@@ -22,6 +22,7 @@ from gateway_core.errors import CANCELLED, INVALID_PARAMS, RpcError, overloaded
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.mcp import jsonrpc
+from gateway_core.pipeline.input_required.places import Place, Waiting
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
 
@@ -107,16 +108,6 @@ class ParkedCall:
             question.answer.set_exception(error)
 
 
-@dataclass(slots=True)
-class Place:
-    """A place among the parked calls, of a call that waits for the answer to a question of a plugin."""
-
-    holder: Holder
-    until: float
-    """Loop time at which it lapses."""
-    lapse: asyncio.TimerHandle
-
-
 class Parking:
     """The parked calls of this process. A retry at another process is rejected.
 
@@ -135,6 +126,11 @@ class Parking:
         """The keys of the parked calls, by their agents."""
         self._ending: set[asyncio.Task[Reply]] = set()
         self._emptied: asyncio.Event = asyncio.Event()
+        self._changed: Callable[[], None] = lambda: None
+
+    def when_changed(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when a call begins or ends to wait."""
+        self._changed = changed
 
     def limit_to(self, limit: int, per_principal: int, wait: float) -> None:
         """Apply other limits to the calls that are parked from now on. Arguments as for the constructor."""
@@ -175,6 +171,7 @@ class Parking:
         self._parked[key] = call
         call.exchange.leave()
         call.set_lapse(self._wait, self._lapsed, key)
+        self._changed()
         return key
 
     def calls(self) -> Iterator[tuple[Exchange, float]]:
@@ -183,12 +180,25 @@ class Parking:
         for call in list(self._parked.values()):
             yield call.exchange, now - call.exchange.away_since
 
+    def waiting(self) -> Iterator[tuple[Waiting, float]]:
+        """The calls that wait for answers to plugins, and the seconds for which each has waited."""
+        now = asyncio.get_running_loop().time()
+        for place in list(self._places.values()):
+            yield place.waiting, now - place.since
+
     def cancel(self, exchange_id: str) -> bool:
-        """Abandon a parked call by the id of its exchange. Returns whether there was one."""
+        """Abandon a parked call, or one that waits for the answer to a plugin, by the id of its exchange.
+
+        Returns whether there was one.
+        """
         for key, call in list(self._parked.items()):
             if call.exchange.id == exchange_id:
                 self._taken(key)
                 self._give_up(call)
+                return True
+        for key, place in list(self._places.items()):
+            if place.waiting.exchange == exchange_id:
+                self.leave_place(key)
                 return True
         return False
 
@@ -199,7 +209,7 @@ class Parking:
                 async with asyncio.timeout(max(seconds, 0.0)):
                     await self._emptied.wait()
 
-    def take_place(self, principal: Principal, seconds: float) -> str:
+    def take_place(self, principal: Principal, waiting: Waiting, seconds: float) -> str:
         """Count a call that waits for the answer to a plugin, for `seconds` at most. Returns the key of its place.
 
         Raises `RpcError(OVERLOADED)` if a limit is reached.
@@ -208,7 +218,8 @@ class Parking:
         if self._is_full(holder):
             raise _too_many()
         key = self._new_key(holder)
-        self._keep_place(key, holder, asyncio.get_running_loop().time() + seconds)
+        now = asyncio.get_running_loop().time()
+        self._keep_place(key, holder, waiting, now, now + seconds)
         return key
 
     def leave_place(self, key: str) -> Place | None:
@@ -218,6 +229,7 @@ class Parking:
             place.lapse.cancel()
             self._shares.remove(key)
             self._tell_if_empty()
+            self._changed()
         return place
 
     def return_to_place(self, key: str, place: Place) -> None:
@@ -225,11 +237,12 @@ class Parking:
         if place.until > asyncio.get_running_loop().time() and not self._is_full(place.holder):
             self._shares.add(place.holder, key)
             self._emptied.clear()
-            self._keep_place(key, place.holder, place.until)
+            self._keep_place(key, place.holder, place.waiting, place.since, place.until)
 
-    def _keep_place(self, key: str, holder: Holder, until: float) -> None:
+    def _keep_place(self, key: str, holder: Holder, waiting: Waiting, since: float, until: float) -> None:
         lapse = asyncio.get_running_loop().call_at(until, self.leave_place, key)
-        self._places[key] = Place(holder, until, lapse)
+        self._places[key] = Place(holder, waiting, since, until, lapse)
+        self._changed()
 
     async def close(self) -> None:
         """Abandon all calls, and wait up to `CLOSING` seconds for the cancellations."""
@@ -288,6 +301,7 @@ class Parking:
         self._shares.remove(key)
         self._tell_if_empty()
         call.clear_lapse()
+        self._changed()
         return call
 
     def _lapsed(self, key: str) -> None:

@@ -27,7 +27,8 @@ from gateway_core.hooks.forms import read_answer
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import MAY_ASK, PLUGIN_KEY, REQUESTS, RESPONSES, STATE, UPSTREAM_KEY
-from gateway_core.pipeline.input_required.parking import Parking, Place, answers_in
+from gateway_core.pipeline.input_required.parking import Parking, answers_in
+from gateway_core.pipeline.input_required.places import NoLimiter, Place, Waiting
 from gateway_core.pipeline.input_required.question_pages import QuestionPage, QuestionPages, decided, opened
 from gateway_core.pipeline.input_required.request_states import Pending, State, States, refused
 from gateway_core.upstream.capabilities import ELICIT, MissingCapability, check, opens_urls_only
@@ -70,16 +71,6 @@ class Round(msgspec.Struct, frozen=True, eq=False):
         return pending.name if pending is not None and pending.plugin == GATEWAY_ITSELF else ""
 
 
-class NoLimiter:
-    """For calls that nothing counts."""
-
-    def release(self) -> None:
-        return
-
-    def reacquire(self) -> None:
-        return
-
-
 class PluginQuestions:
     """Puts the questions of plugins to agents, and takes the answers."""
 
@@ -118,7 +109,7 @@ class PluginQuestions:
             elif on_page:
                 page = self._pages.open(question, call, seconds, clean)
             params = _params(question, agent.era == "legacy", page, self._pages)
-            key = self.take_place(exchange, call, params, seconds)
+            key = self.take_place(exchange, call, params, seconds, question.plugin)
         except RpcError as error:
             self._pages.close(page)
             return _cannot_be_asked(question, agent, error)
@@ -163,14 +154,19 @@ class PluginQuestions:
         """Stop counting a call that waited for an answer."""
         self._parking.leave_place(key)
 
-    def take_place(self, exchange: Exchange, call: Call, params: bytes, seconds: float) -> str:
-        """The key of a place for the call. Raises `RpcError` if the agent cannot be asked about it."""
+    def take_place(self, exchange: Exchange, call: Call, params: bytes, seconds: float, source: str) -> str:
+        """The key of a place for the call. `source`: see `Waiting`.
+
+        Raises `RpcError` if the agent cannot be asked about it.
+        """
         if exchange.method not in MAY_ASK:
             raise RpcError.of_gateway(REJECTED, f"clients cannot be asked about {exchange.method}")
         if len(call.given_answers().given) >= MAX_QUESTIONS:
             raise RpcError.of_gateway(REJECTED, f"{MAX_QUESTIONS} questions were asked already, which is the limit")
         check(exchange.agent, ELICIT, params)
-        return self._parking.take_place(exchange.agent.principal, seconds)
+        principal = exchange.agent.principal
+        waiting = Waiting(exchange.id, principal.id, exchange.method, call.name, source)
+        return self._parking.take_place(principal, waiting, seconds)
 
     async def _on_page(
         self, exchange: Exchange, call: Call, question: Question, page: QuestionPage

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from gateway_core.api import Action, Call, Principal
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError, overloaded
-from gateway_core.exchange.exchange import BackChannel
+from gateway_core.exchange.back import BackChannel
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.mcp import jsonrpc

@@ -15,7 +15,8 @@ from typing import Final
 from loguru import logger
 
 from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
-from gateway_core.exchange.exchange import BackChannel, Exchange
+from gateway_core.exchange.back import BackChannel
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.naming import naming
 from gateway_core.internal_errors import where
 from gateway_core.mcp import jsonrpc

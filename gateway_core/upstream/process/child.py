@@ -290,6 +290,11 @@ class Child(asyncio.SubprocessProtocol):
         """The last line on stderr, with configured secrets hidden; empty if there is none."""
         return self._stderr.last
 
+    @property
+    def last_lines(self) -> list[str]:
+        """The last lines on stderr, with configured secrets hidden, oldest first."""
+        return self._stderr.lines
+
 
 def _check_startable(command: str, cwd: str | None, env: Mapping[str, str]) -> None:
     """Raise `Permanent` if `cwd` or the command is missing; the system's error would not say which one."""

@@ -34,7 +34,10 @@ _ERROR: Final = re.compile(r"error|cannot|can't|failed|denied|not found|refused|
 class StderrTail:
     """Keeps the last lines of a child's stderr, logs them at a limited rate, and hides known secrets."""
 
+    KEPT: Final = 200
+    """Lines that are kept."""
     LINES: Final = 20
+    """Lines among which `last` looks, and lines of one chunk that are read."""
     LENGTH: Final = 300
     """Maximum characters kept of a line."""
     PER_SECOND: Final = 20
@@ -46,7 +49,7 @@ class StderrTail:
     def __init__(self, upstream: str, concealer: Concealer) -> None:
         self._upstream = upstream
         self._concealer = concealer
-        self._lines: deque[str] = deque(maxlen=self.LINES)
+        self._lines: deque[str] = deque(maxlen=self.KEPT)
         self._rest = b""
         self._before = ""
         self._second = 0
@@ -60,13 +63,18 @@ class StderrTail:
         A hint, such as `Run 'docker run --help'`, gives way to the last line above it that reads like an error. If no
         line says something, the last line; empty if there is none.
         """
-        rest, _ = self._readable(self._rest)
-        lines = [*self._lines, rest] if rest else [*self._lines]
+        lines = self.lines[-self.LINES :]
         telling = [line for line in reversed(lines) if not _EPILOGUE.match(line)] or lines[-1:]
         first = telling[0] if telling else ""
         if not _HINT.match(first):
             return first
         return next((line for line in telling if _ERROR.search(line) and not _HINT.match(line)), first)
+
+    @property
+    def lines(self) -> list[str]:
+        """The last lines, oldest first; the last one may be incomplete."""
+        rest, _ = self._readable(self._rest)
+        return [*self._lines, rest] if rest else [*self._lines]
 
     def feed(self, data: bytes) -> None:
         first, *others = data.split(b"\n")

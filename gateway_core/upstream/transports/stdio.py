@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import re
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -182,6 +183,10 @@ class StdioConnection(DuplexConnection):
     @property
     def last_words(self) -> str:
         return self._child.last_words if self._child is not None else ""
+
+    @property
+    def last_lines(self) -> Sequence[str]:
+        return self._child.last_lines if self._child is not None else ()
 
     async def _transmit(self, data: bytes, pending: Pending | None = None) -> None:
         child = self._child

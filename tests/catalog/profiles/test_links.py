@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from gateway_core.api import CallResult, Era, Outcome, Principal
-from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
+from gateway_core.exchange.back import NO_BACK
+from gateway_core.exchange.exchange import Agent, Exchange
 from tests.catalog.profiles.conftest import Make
 from tests.catalog.world import World
 

@@ -8,7 +8,8 @@ import pytest
 from gateway_core.api import CallResult, Outcome, Principal
 from gateway_core.catalog.uris import templates
 from gateway_core.catalog.uris.templates import EFFORT, MAX_MATCHED, TEST_COST, template_pattern
-from gateway_core.exchange.exchange import NO_BACK, Agent, Exchange
+from gateway_core.exchange.back import NO_BACK
+from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 
 from ..world import World, item

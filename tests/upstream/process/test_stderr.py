@@ -155,7 +155,7 @@ async def test_a_flood_is_cheap_and_only_a_few_lines_of_it_are_logged(records: l
     assert time.process_time() - used < 3
     assert 0 < len(records) <= StderrTail.PER_SECOND * 5
     assert {record["line"] for record in records} == {"[REDACTED] line"}
-    assert len(tail._lines) == StderrTail.LINES
+    assert len(tail.lines) == StderrTail.KEPT
 
 
 async def test_a_secret_over_two_lines_is_hidden(records: list[dict]) -> None:

@@ -1,0 +1,75 @@
+"""Makes the record of a call that has ended: names, sizes, times and outcomes, and no payloads."""
+
+from __future__ import annotations
+
+from time import time
+
+from gateway_core.activity.events import MAX_NAME, MAX_TEXT, EndedCall, Failure
+from gateway_core.activity.journal import Journal
+from gateway_core.api import Call, CallResult, Decision
+from gateway_core.errors import RpcError
+from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import ChainProgress
+from gateway_core.log.access import shown_name
+from gateway_core.mcp.names import TOOLS_CALL
+from gateway_core.pipeline.observed import decisions_of
+
+
+class Recorder:
+    """Records calls in the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._keep, self._number = journal.calls.append, journal.number
+
+    def call_ended(
+        self,
+        exchange: Exchange,
+        call: Call | None,
+        progress: ChainProgress | None,
+        result: CallResult,
+        *,
+        seconds: float,
+        generation: int,
+    ) -> None:
+        """Record a call. Arguments: see the protocol `Recorder`."""
+        agent, error, trail = exchange.agent, result.error, exchange.trail
+        principal, method, now = agent.principal, exchange.method, time()
+        name = "" if call is None else call.name
+        decisions: tuple[Decision, ...] = ()
+        decided: tuple[float, ...] = ()
+        if error is not None:
+            decisions = decisions_of(progress, error)
+            known = [] if progress is None else progress.moments
+            decided = (*known, *[now] * (len(decisions) - len(known)))  # what only the error says came last
+        elif progress is not None and progress.decisions:
+            decisions, decided = tuple(progress.decisions), tuple(progress.moments)
+        self._keep(
+            EndedCall(
+                exchange.id,
+                method,
+                (name if method == TOOLS_CALL else shown_name(method, name))[:MAX_NAME],
+                principal.id,
+                principal.verified,
+                agent.era,
+                agent.session_key or None,
+                result.upstream or exchange.upstream,
+                result.outcome,
+                None if error is None else _failure(error),
+                seconds,
+                exchange.waited,
+                now - seconds,
+                generation,
+                exchange.sent,
+                len(result.raw),
+                decisions,
+                decided,
+                () if trail is None else tuple(trail.marks),
+                seq=self._number(),
+                at=now,
+            )
+        )
+
+
+def _failure(error: RpcError) -> Failure:
+    of_gateway = isinstance(error.data, dict) and error.data.get("source") == "gateway"
+    return Failure(error.code, error.message[:MAX_TEXT] if of_gateway else "")

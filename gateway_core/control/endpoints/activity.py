@@ -1,0 +1,250 @@
+"""What the gateway does: events, ended calls, the log, questions that wait for people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Annotated, Any, Final, Literal, Protocol, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from gateway_core.activity.details import CallDetails
+from gateway_core.activity.events import TYPES, EndedCall
+from gateway_core.activity.following import Changes
+from gateway_core.activity.questions import Question
+from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.log.reading import LogLine
+
+MAX_LIMIT: Final = 1000
+"""Calls, or lines, of one answer."""
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="The most that the answer has; the latest ones")]
+Seq = Annotated[int, Meta(ge=0, le=2**53, description="The number after which the reader wants more")]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class Activity(Protocol):
+    """What these endpoints need of the activity."""
+
+    @property
+    def recording(self) -> bool: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def last_line(self) -> int: ...
+    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool]) -> list[EndedCall]: ...
+    def call(self, exchange_id: str) -> CallDetails | None: ...
+    def follow(self, types: Sequence[str], after: int | None) -> AsyncIterator[tuple[int, Changes]]: ...
+    def questions(self) -> list[Question]: ...
+    def cancel_question(self, question_id: str) -> bool: ...
+    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]: ...
+
+
+class Operations(Protocol):
+    """What these endpoints need from the gateway."""
+
+    @property
+    def activity(self) -> Activity: ...
+    def upstream_log(self, name: str) -> list[str] | None: ...
+
+
+class RecentQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which ended calls to return; an empty value admits all."""
+
+    after: Seq = 0
+    limit: Limit = 100
+    upstream: Annotated[str, Meta(description="Only calls that went to this upstream")] = ""
+    name: Annotated[str, Meta(description="Only calls of this tool, prompt or resource")] = ""
+    agent: Annotated[str, Meta(description="Only calls of this principal")] = ""
+    outcome: Annotated[str, Meta(description="Only calls that ended like this, such as `refused`")] = ""
+
+
+class RecentCalls(TypedDict):
+    """Ended calls."""
+
+    calls: list[EndedCall]
+    """Latest first."""
+    last: int
+    """The number of the last event: `after` of the next request."""
+    recording: bool
+    """Whether all calls are recorded; for a while after a request they are, otherwise only those that go wrong."""
+
+
+class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events to send."""
+
+    types: Annotated[
+        str, Meta(description=f"Types of events, separated by commas: {', '.join(TYPES)}; all by default")
+    ] = ""
+    after: Annotated[
+        str,
+        Meta(description="The number of the last event that the reader knows; the header Last-Event-ID counts more"),
+    ] = ""
+
+
+class LogQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """Which lines of the log to return; an empty value admits all."""
+
+    after: Seq = 0
+    limit: Limit = 100
+    level: Annotated[Level, Meta(description="The least severe level")] = "DEBUG"
+    upstream: Annotated[str, Meta(description="Only lines about this upstream")] = ""
+    exchange: Annotated[str, Meta(description="Only lines about the call with this id")] = ""
+    outcome: Annotated[str, Meta(description="Only lines of calls that ended like this")] = ""
+
+
+class Line(TypedDict):
+    """One line of the log."""
+
+    seq: int
+    at: float
+    """Seconds since the epoch; 0 if the line has no time."""
+    level: str
+    text: str
+    fields: dict[str, Any]
+
+
+class Lines(TypedDict):
+    """Lines of the log, oldest first."""
+
+    lines: list[Line]
+    last: int
+    """The number of the last line: `after` of the next request."""
+
+
+class UpstreamLog(TypedDict):
+    """The last lines of the stderr of a server's process, oldest first."""
+
+    lines: list[str]
+
+
+class UpstreamLogQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """How many lines to return."""
+
+    limit: Limit = 200
+
+
+class Questions(TypedDict):
+    """The questions that wait for people, those first that have waited longest."""
+
+    questions: list[Question]
+
+
+class QuestionCancelled(TypedDict):
+    """The id of the question."""
+
+    cancelled: str
+
+
+def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
+    """What the gateway does."""
+
+    async def recent(asked: Asked[RecentQuery, None]) -> RecentCalls:
+        query, activity = asked.query, operations.activity
+
+        def admits(call: EndedCall) -> bool:
+            return (
+                query.upstream in ("", call.upstream)
+                and query.name in ("", call.name)
+                and query.agent in ("", call.agent)
+                and query.outcome in ("", call.outcome)
+            )
+
+        last = activity.last
+        return {
+            "calls": activity.recent(query.after, query.limit, admits),
+            "last": last,
+            "recording": activity.recording,
+        }
+
+    async def call(asked: Asked[None, None]) -> CallDetails:
+        found = operations.activity.call(asked.names["id"])
+        if found is None:
+            raise Problem(404, "there is no such call in flight, and none that has ended lately")
+        return found
+
+    async def events(asked: Asked[EventsQuery, None]) -> AsyncIterator[Event[Changes]]:
+        types = asked.query.types.split(",") if asked.query.types else TYPES
+        if unknown := [name for name in types if name not in TYPES]:
+            raise Problem(422, f"there is no type of events {unknown[0][:100]!r}; there are {', '.join(TYPES)}")
+        after = asked.last_event_id or asked.query.after
+        if after and not (after.isascii() and after.isdigit() and len(after) <= 16):
+            raise Problem(422, "the number of the last event is not a number of this stream")
+        return _events(operations.activity.follow(types, int(after) if after else None))
+
+    async def log(asked: Asked[LogQuery, None]) -> Lines:
+        query, activity = asked.query, operations.activity
+        wanted = [(key, value) for key in ("upstream", "exchange", "outcome") if (value := getattr(query, key))]
+        last = activity.last_line
+        found = await activity.log(query.after, query.limit, query.level, wanted)
+        last = max(last, found[-1].seq) if found else last
+        lines: list[Line] = [
+            {"seq": it.seq, "at": it.at, "level": it.level, "text": it.text, "fields": dict(it.fields)} for it in found
+        ]
+        return {"lines": lines, "last": last}
+
+    async def upstream_log(asked: Asked[UpstreamLogQuery, None]) -> UpstreamLog:
+        lines = operations.upstream_log(asked.names["name"])
+        if lines is None:
+            raise Problem(404, "there is no such upstream")
+        return {"lines": lines[-asked.query.limit :]}
+
+    async def questions(_: Asked[None, None]) -> Questions:
+        return {"questions": operations.activity.questions()}
+
+    async def cancel(asked: Asked[None, None]) -> QuestionCancelled:
+        if not operations.activity.cancel_question(asked.names["id"]):
+            raise Problem(404, "there is no such question")
+        return {"cancelled": asked.names["id"]}
+
+    return (
+        Endpoint(
+            "GET", "/admin/calls/recent", "read", "The calls that ended lately", RecentCalls, recent, query=RecentQuery
+        ),
+        Endpoint(
+            "GET",
+            "/admin/calls/{id}",
+            "read",
+            "One call, in flight or ended, with what happened to it",
+            CallDetails,
+            call,
+            problems={404: "No call in flight has this id, and none that has ended lately"},
+        ),
+        EventStream(
+            "/admin/events",
+            "read",
+            "What happens, as it happens: at most ten messages a second",
+            Changes,
+            events,
+            query=EventsQuery,
+        ),
+        Endpoint("GET", "/admin/log", "read", "The last lines of the log", Lines, log, query=LogQuery),
+        Endpoint(
+            "GET",
+            "/admin/upstreams/{name}/log",
+            "read",
+            "The last lines that the process of an upstream wrote to stderr",
+            UpstreamLog,
+            upstream_log,
+            query=UpstreamLogQuery,
+            problems={404: "No enabled upstream has this name"},
+        ),
+        Endpoint("GET", "/admin/questions", "read", "The questions that wait for people", Questions, questions),
+        Endpoint(
+            "POST",
+            "/admin/questions/{id}/cancel",
+            "change",
+            "End a call that waits for an answer",
+            QuestionCancelled,
+            cancel,
+            problems={404: "No question has this id"},
+        ),
+    )
+
+
+async def _events(messages: AsyncIterator[tuple[int, Changes]]) -> AsyncIterator[Event[Changes]]:
+    try:
+        async for seq, changes in messages:
+            yield Event(str(seq), changes)
+    finally:
+        if (close := getattr(messages, "aclose", None)) is not None:
+            await close()

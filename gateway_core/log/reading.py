@@ -1,0 +1,81 @@
+"""Reads log lines that the gateway has written, in either format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import re2
+
+from gateway_core.log.recent import Recent
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+"""Least severe first."""
+_TEXT: Final = re2.compile(
+    r"(?s)^(\S+) (?:\x1b\[[0-9;]*m)?([A-Z]+) *(?:\x1b\[0m)? (.*?)"
+    r"((?: [A-Za-z_][A-Za-z0-9_.-]*=(?:\"(?:[^\"\\]|\\.)*\"|[^\s\"=]+))*)$"
+)
+"""Time, level, message and fields of a text line; RE2, because others write the message."""
+_FIELD: Final = re.compile(r' ([A-Za-z_][A-Za-z0-9_.-]*)=(?:"((?:[^"\\]|\\.)*)"|(\S+))')
+_ESCAPED: Final = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)")
+_SHORT: Final = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class LogLine(NamedTuple):
+    """One line of the log."""
+
+    seq: int
+    """Counts up, also across restarts."""
+    at: float
+    """Seconds since the epoch; 0 for a line that is not one of the gateway."""
+    level: str
+    text: str
+    """The message."""
+    fields: Mapping[str, Any]
+
+
+def lines(recent: Recent, after: int, limit: int, admits: Callable[[LogLine], bool]) -> list[LogLine]:
+    """The latest lines with higher numbers than `after` that `admits` accepts, `limit` at most, oldest first."""
+    found: list[LogLine] = []
+    for seq, line in recent.backwards(after):
+        if len(found) >= limit:
+            break
+        if admits(one := parsed(seq, line.decode("utf-8", "replace"))):
+            found.append(one)
+    found.reverse()
+    return found
+
+
+def parsed(seq: int, line: str) -> LogLine:
+    """The parts of a line, in either format of the log."""
+    return _of_json(seq, line) if line.startswith("{") else _of_text(seq, line)
+
+
+def _of_json(seq: int, line: str) -> LogLine:
+    try:
+        members = json.loads(line)
+        at = datetime.fromisoformat(members.pop("time")).timestamp()
+        level, text = members.pop("level"), members.pop("message")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return LogLine(seq, 0.0, "INFO", line, {})
+    return LogLine(seq, at, str(level), str(text), members)
+
+
+def _of_text(seq: int, line: str) -> LogLine:
+    found = _TEXT.match(line)
+    try:
+        at = datetime.fromisoformat(found[1]).timestamp() if found is not None else 0.0
+    except ValueError:
+        found = None
+    if found is None or found[2] not in LEVELS:
+        return LogLine(seq, 0.0, "INFO", line, {})
+    fields = {name: word or _ESCAPED.sub(_unescaped, quoted) for name, quoted, word in _FIELD.findall(found[4])}
+    return LogLine(seq, at, found[2], found[3], fields)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    return chr(int(code[1:], 16)) if len(code) > 1 else _SHORT.get(code, code)
