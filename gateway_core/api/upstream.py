@@ -19,6 +19,8 @@ class UpstreamState(enum.StrEnum):
     """Not reachable; the gateway reconnects with backoff."""
     NEEDS_LOGIN = "needs_login"
     """Reachable, but a person has to log in first (`rad mcp proxy login`)."""
+    DRAINING = "draining"
+    """An operator keeps new calls from it. Calls in flight end."""
     STOPPED = "stopped"
     MISCONFIGURED = "misconfigured"
     """Never connected to: a variable or a file that it needs is missing (`on_missing = "skip"`)."""

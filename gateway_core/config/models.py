@@ -54,6 +54,8 @@ OnMissing = Literal["error", "skip"]
 class UpstreamConfig(Section):
     """One MCP server behind the gateway."""
 
+    file_names = ("cwd",)
+
     name: Name = Field(
         description="Unique name, in logs, in prefixed names and in `upstream:tool`.", examples=["github"]
     )
@@ -225,6 +227,8 @@ class PluginEntry(Section):
 
 class ProxyConfig(Section):
     """The gateway: where it listens, its limits, and what stands behind it."""
+
+    file_names = ("state_dir",)
 
     enable: bool = Field(
         default=False, description="`start` refuses to run a file that does not say `true`.", examples=[True]

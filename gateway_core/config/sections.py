@@ -20,6 +20,8 @@ class Section(BaseModel):
 
     not_in_file: ClassVar[frozenset[str]] = frozenset()
     """Fields that `load` sets and that are not keys of the file."""
+    file_names: ClassVar[tuple[str, ...]] = ()
+    """The keys that name files or folders."""
 
     @classmethod
     def file_keys(cls) -> list[str]:
@@ -39,6 +41,11 @@ class ControlConfig(Section):
         ge=0,
         le=65535,
         description="TCP port to listen on; 0 takes a free one, which the commands find through the pid file.",
+    )
+    allow_commands: bool = Field(
+        default=False,
+        description="Whether the control plane may write into this file what runs programs, names files, reads "
+        "variables, or sends a secret of the file elsewhere. It cannot set this key itself.",
     )
 
 
@@ -81,6 +88,8 @@ class LimitsConfig(Section):
 
 class LogConfig(Section):
     """What the gateway says about itself, and where."""
+
+    file_names = ("file",)
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level written."

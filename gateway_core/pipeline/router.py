@@ -31,7 +31,7 @@ from gateway_core.errors import (
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
+from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TASKS, TOOLS_CALL
 from gateway_core.pipeline.input_required import InputRequired, Round, State
 from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
@@ -85,7 +85,7 @@ class Router:
             state = None if round_ is None else round_.upstream_state
             if state is not None:
                 return await self._later_round(exchange, target, request, state), None
-            candidates = available(target.upstreams)
+            candidates = available(target.upstreams) or _with_task(request, target.upstreams)
             failures: dict[str, NotSent] = {}
             while candidates:
                 upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
@@ -227,6 +227,13 @@ def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
     return [min(ejected, key=lambda upstream: upstream.status.retry_in() or 0.0)] if ejected else []
 
 
+def _with_task(request: Request, upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The drained upstreams that still serve the task which the request is about."""
+    if request.method not in TASKS:
+        return []
+    return [upstream for upstream in upstreams if upstream.status.drained and upstream.status.state is _HEALTHY]
+
+
 def is_untried(target: Target) -> bool:
     """Whether none of the target's upstreams was reached or has failed since the start."""
     return all(upstream.facts.state is UpstreamState.CONNECTING for upstream in target.upstreams)
@@ -273,7 +280,7 @@ def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
         wait = upstream.status.retry_in() if failure is None else failure.retry_after
         if wait is not None:
             waits.append(wait)
-        state = f"{upstream.facts.state} ({upstream.status.last_error or 'not reached yet'})"
+        state = f"{upstream.facts.state} ({upstream.status.reason})"
         reasons.append(f"{upstream.name}: {state if failure is None else failure.reason}")
     data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
     if waits:

@@ -127,7 +127,7 @@ class ConnectionManager:
         lost = self.main
         if lost is not None and not lost.closed:
             return lost
-        if self._status.facts.state is UpstreamState.HEALTHY:
+        if self._status.state is UpstreamState.HEALTHY:
             await in_task()
             self._opened.clear()
             with contextlib.suppress(TimeoutError):

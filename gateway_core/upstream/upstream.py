@@ -335,7 +335,7 @@ class Upstream:
         """Serve the agents, although the server refuses the gateway itself: all lists are those of principals."""
         self.published.per_principal()
         self.without_own = True
-        if self.facts.state is not UpstreamState.HEALTHY:
+        if self.status.state is not UpstreamState.HEALTHY:
             self.status.connected()
 
     def login_changed(self, principal: str) -> None:

@@ -272,7 +272,7 @@ class Watch:
         upstream = self._upstream
         wait = interval * (1 + self._rng.uniform(-JITTER, JITTER))
         due = upstream.status.retry_in()
-        if upstream.facts.state is UpstreamState.EJECTED and due is not None:
+        if upstream.status.state is UpstreamState.EJECTED and due is not None:
             wait = min(wait, due)
         waits = (self._new_login(), upstream.signals.wait(), self._clock.sleep(wait))
         others: list[asyncio.Future[Any]] = [asyncio.ensure_future(it) for it in waits]
