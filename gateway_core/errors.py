@@ -246,6 +246,10 @@ class Busy(NotSent):
     """Not sent because the upstream is busy or known to be unavailable; says nothing new about its health."""
 
 
+class Idle(Busy):
+    """Not sent because the server does not run, and is to be started first."""
+
+
 class OutcomeUnknown(DeliveryError):
     """At least part of the request may have been sent, without a response: never send a `tools/call` again."""
 

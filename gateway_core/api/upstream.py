@@ -17,6 +17,8 @@ class UpstreamState(enum.StrEnum):
     """Reachable, but too many calls failed in transport; tried again after the ejection time."""
     DOWN = "down"
     """Not reachable; the gateway reconnects with backoff."""
+    IDLE = "idle"
+    """Its process does not run; the next call starts it."""
     NEEDS_LOGIN = "needs_login"
     """Reachable, but a person has to log in first (`rad mcp proxy login`)."""
     DRAINING = "draining"

@@ -17,12 +17,13 @@ from gateway_core.config.loader import (
     read_file,
     text_of,
 )
-from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.models import Config, ProxyConfig, UpstreamConfig
 from gateway_core.config.profiles import OverrideConfig, ProfileConfig
 from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
+    PluginEntry,
     SecurityConfig,
     TrustedProxiesConfig,
 )

@@ -14,10 +14,11 @@ from pydantic import SecretStr
 
 from gateway_core.concealing import Secret
 from gateway_core.config.auth import AuthConfig
-from gateway_core.config.models import PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.models import ProxyConfig, UpstreamConfig
 from gateway_core.config.placeholders.interpolate import has_placeholder, literal_parts
 from gateway_core.config.profiles import OverrideConfig, ProfileConfig
 from gateway_core.config.secrets import is_plain, secrets_of, secrets_of_upstream
+from gateway_core.config.sections import PluginEntry
 
 
 def literal_secrets(raw: Any) -> Iterator[Secret]:

@@ -18,12 +18,12 @@ from pydantic_core import ErrorDetails
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
-from gateway_core.config.models import Config, FileTable, PluginEntry, ProxyConfig
+from gateway_core.config.models import Config, FileTable, ProxyConfig
 from gateway_core.config.placeholders.conversion import convert
 from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
-from gateway_core.config.sections import SecurityConfig
+from gateway_core.config.sections import PluginEntry, SecurityConfig
 from gateway_core.config.server_tls import server_context_of
 from gateway_core.config.source import Layout, Path, layout_of, line_of, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of

@@ -20,6 +20,7 @@ from gateway_core.errors import (
     MISSING_CLIENT_CAPABILITY,
     UPSTREAM_FAILED,
     UPSTREAM_UNAVAILABLE,
+    Idle,
     NotSent,
     OutcomeUnknown,
     RefusedUpstream,
@@ -46,6 +47,7 @@ _TRUE: Final = Raw(b"true")
 _OK: Final = Outcome.OK
 _TOOL_ERROR: Final = Outcome.TOOL_ERROR
 _HEALTHY: Final = UpstreamState.HEALTHY
+_IDLE: Final = UpstreamState.IDLE
 _ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
 """Methods other than `tools/call` that have side effects."""
 
@@ -93,6 +95,11 @@ class Router:
                 try:
                     reply = await self.input_required.send(upstream, exchange, request)
                 except NotSent as problem:
+                    if isinstance(problem, Idle):
+                        failure = await upstream.connections.start_for(exchange)
+                        if failure is None:
+                            continue
+                        problem = failure
                     failures[upstream.name] = drop_traceback(problem)
                     exchange.mark("failed", upstream.name, problem.reason)
                     candidates.remove(upstream)
@@ -123,6 +130,8 @@ class Router:
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
         exchange.attempt(upstream.name)
+        if upstream.facts.state is _IDLE:
+            await upstream.connections.start_for(exchange)
         try:
             reply = await self.input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
@@ -155,6 +164,8 @@ class Router:
         exchange.attempt(upstream.name)
         self._repeating += 1
         try:
+            if upstream.facts.state is _IDLE:
+                await upstream.connections.start_for(exchange)
             reply = await self.input_required.send(upstream, exchange, request)
         except (NotSent, RefusedUpstream):
             return unknown_outcome(request.method, lost, first.reason)
@@ -212,17 +223,17 @@ def _declared_safe(upstream: Upstream, target: Target) -> bool:
 
 
 def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
-    """The healthy upstreams, without those that are reconnecting if there are others.
+    """The healthy and the idle upstreams, without those that are reconnecting if there are others.
 
     If none is healthy, the ejected one with the earliest retry.
     """
     if len(upstreams) == 1 and upstreams[0].facts.state is _HEALTHY:
         return [upstreams[0]]
-    healthy = [upstream for upstream in upstreams if upstream.facts.state is _HEALTHY]
+    healthy = [one for one in upstreams if one.facts.state is _HEALTHY or one.facts.state is _IDLE]
     if len(healthy) == 1:
         return healthy
     if healthy:
-        return [upstream for upstream in healthy if upstream.reachable] or healthy
+        return [one for one in healthy if one.reachable or one.facts.state is _IDLE] or healthy
     ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
     return [min(ejected, key=lambda upstream: upstream.status.retry_in() or 0.0)] if ejected else []
 

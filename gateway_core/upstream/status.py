@@ -128,6 +128,11 @@ class UpstreamStatus:
         self._losses += 1
         self._loss = f"{reason}: {self.last_words}" if self.last_words else reason
 
+    def rest(self) -> None:
+        """Record that the server was stopped because it is not used, or is not started yet for that reason."""
+        self._up_since = None
+        self.enter(UpstreamState.IDLE)
+
     @property
     def _steady(self) -> bool:
         return self._up_since is not None and self.clock.now() - self._up_since >= SUSTAINED
