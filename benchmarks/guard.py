@@ -102,6 +102,7 @@ _META = {
 }
 _PARAMS = {"name": "echo", "arguments": {"text": "x" * 100}, "_meta": _META}
 _METRICS = _AUDIT.replace("audit_log", "observe_metrics")
+_TRACES = _AUDIT.replace("audit_log", "observe_traces").replace('"observe_traces"\n', '"observe_traces"\nratio = %s\n')
 _RENAMED = {**_PARAMS, "name": "say"}
 _BODY = jsonrpc.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": _PARAMS})
 _HEAD = (
@@ -264,6 +265,7 @@ async def measured() -> dict[str, Cost]:
         narrow, preset = [await gateway(scratch, _POLICY + _PROFILE + more) for more in ("", _PRESET)]
         clerk = replace(alice, profile="desk")
         audited, counted = await gateway(scratch, _AUDIT), await gateway(scratch, _METRICS)
+        traced = {share: await gateway(scratch, _TRACES % share) for share in ("0.01", "1.0")}
         paths = {
             "request read": reading,
             "usual call of a modern agent": beginning(minimal, "modern", _PARAMS),
@@ -276,6 +278,8 @@ async def measured() -> dict[str, Cost]:
             "the same with an argument that is set": beginning(preset, "modern", _RENAMED, clerk),
             "the same with an audit log instead": beginning(audited, "modern", _PARAMS),
             "the same with metrics instead": beginning(counted, "modern", _PARAMS),
+            "the same with traces of 1 % instead": beginning(traced["0.01"], "modern", _PARAMS),
+            "the same with traces of all instead": beginning(traced["1.0"], "modern", _PARAMS),
             "call of a modern agent": calling(minimal, "modern", "tools/call", _PARAMS),
             "call of a legacy agent": calling(minimal, "legacy", "tools/call", _PARAMS),
             "call with the default plugins": calling(default, "modern", "tools/call", _PARAMS),

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from gateway_core.files import read_private as read_private_file
     from gateway_core.hooks.hookspecs import hookimpl
     from gateway_core.limits.shares import network_of
+    from gateway_core.log.access import shown_name
     from gateway_core.log.output import note
 
 __all__ = [
@@ -123,6 +124,7 @@ __all__ = [
     "note",
     "open_private_file",
     "read_private_file",
+    "shown_name",
     "tier_of",
 ]
 _ELSEWHERE = {
@@ -148,6 +150,7 @@ _ELSEWHERE = {
     "note": "gateway_core.log.output",
     "open_private_file": "gateway_core.files",
     "read_private_file": "gateway_core.files",
+    "shown_name": "gateway_core.log.access",
 }
 _NAMED: Final = {"UnusableFile": "Unusable", "open_private_file": "open_private", "read_private_file": "read_private"}
 """Names that have another one where they come from."""

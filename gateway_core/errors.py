@@ -183,6 +183,21 @@ class ReloadRefused(GatewayError):
     """The gateway takes no other configuration now."""
 
 
+class EditRefused(GatewayError):
+    """The control plane must not write this into the configuration file. `problems` as in `ConfigError`."""
+
+    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.problems = list(problems)
+
+
+class OutdatedEdit(GatewayError):
+    """The configuration file has another version than the one that was to be changed."""
+
+    def __init__(self) -> None:
+        super().__init__("the file was changed meanwhile; read it again and repeat the change")
+
+
 class DeliveryError(Exception):
     """A request got no usable response. `reason` is for people and holds no secrets."""
 
@@ -229,6 +244,10 @@ class UserLoginNeeded(NoIdentity):
 
 class Busy(NotSent):
     """Not sent because the upstream is busy or known to be unavailable; says nothing new about its health."""
+
+
+class Idle(Busy):
+    """Not sent because the server does not run, and is to be started first."""
 
 
 class OutcomeUnknown(DeliveryError):

@@ -56,6 +56,7 @@ ANSWER_GRACE: Final = 1.0
 """Seconds for writing the responses of calls that the gateway ended."""
 CLOSE_GRACE: Final = 5.0
 """Seconds of `drain_timeout` that are reserved for ending streams and child processes."""
+_SERVING: Final = (UpstreamState.HEALTHY, UpstreamState.IDLE)
 
 
 class Gateway(Reloadable):
@@ -160,11 +161,11 @@ class Gateway(Reloadable):
 
     @property
     def ready(self) -> bool:
-        """Whether agents are served: not draining, and at least one upstream is healthy (or none is configured)."""
+        """Whether agents are served: not draining, and an upstream is healthy or idle (or none is configured)."""
         if self.draining and not self.downstream.gate.deferring:
             return False
         upstreams = self.pool.upstreams
-        return not upstreams or any(upstream.facts.state is UpstreamState.HEALTHY for upstream in upstreams)
+        return not upstreams or any(it.facts.state in _SERVING for it in upstreams)
 
     @property
     def address(self) -> str:

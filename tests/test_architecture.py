@@ -87,6 +87,7 @@ TESTED_IN = {
     "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
+        "cli/commands/upstreams.py",
         "cli/status.py",
     ),
     "hooks/test_pages.py": ("api/page.py",),
@@ -117,9 +118,8 @@ TESTED_IN = {
     "upstream/connections/test_limiter.py": ("exchange/unanswered.py",),
     "control/test_app.py": (
         *("control/plugin_pages.py", "control/report.py", "control/responses.py"),
-        *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/configuration.py"),
-        *("control/endpoints/health.py", "control/endpoints/sessions.py", "control/endpoints/state.py"),
-        *("control/endpoints/upstreams.py", "control/shapes.py", "control/table.py"),
+        *("control/endpoints/calls.py", "control/endpoints/catalog.py", "control/endpoints/health.py"),
+        *("control/endpoints/sessions.py", "control/endpoints/state.py", "control/shapes.py", "control/table.py"),
     ),
     "control/test_serving.py": ("control/endpoint.py",),
     "cli/live/test_following.py": (
@@ -144,7 +144,7 @@ TESTED_IN = {
         "pipeline/targets.py",
     ),
     "testing/test_fakes.py": ("testing/users.py",),
-    "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/upstream.py"),
+    "upstream/test_watch.py": ("upstream/connection_manager.py", "upstream/life/checks.py", "upstream/upstream.py"),
     "upstream/user_logins/test_attempts.py": ("upstream/user_logins/attempt.py",),
     "upstream/auth/test_login_tokens.py": ("upstream/auth/login_state.py",),
     "acceptance/test_user_logins.py": ("pipeline/input_required/login_questions.py",),
@@ -187,6 +187,7 @@ TESTED_IN = {
         *("upstream/lists/published_lists.py", "upstream/pool.py"),
         "upstream/connections/coalescer.py",
     ),
+    "generations/editing/test_keyed.py": ("generations/editing/blocks.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
     "upstream/connections/test_sessions.py": (
@@ -220,6 +221,7 @@ def test_these_are_the_plugins() -> None:
         "conflict_priority",
         "conflict_reject",
         "observe_metrics",
+        "observe_traces",
         "routing_priority",
         "routing_roundrobin",
         "security_approval",

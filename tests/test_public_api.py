@@ -69,6 +69,7 @@ EXPORTED = {
     "note",
     "open_private_file",
     "read_private_file",
+    "shown_name",
     "tier_of",
 }
 

@@ -131,7 +131,7 @@ class CallBegun(msgspec.Struct, frozen=True):
 class CallTrace:
     """Follows one call; the hook `trace_call` returns an object of a subclass."""
 
-    def hop(self, upstream: UpstreamView) -> Mapping[str, str]:
+    def hop(self, upstream: UpstreamView) -> dict[str, str]:
         """Called just before each request to an upstream. Returns the trace context that goes along with it.
 
         `traceparent` and, with it, `tracestate`: they are sent in `_meta`, and in the headers of Streamable HTTP, in

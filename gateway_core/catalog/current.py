@@ -61,6 +61,10 @@ class CurrentCatalog:
         """See `Catalog.tasks`."""
         return self._catalog.tasks
 
+    def check_profile(self, profile: str) -> None:
+        """Raise `UnknownProfile` unless there is such a profile, or it is empty."""
+        self._catalog.profiles.check(profile)
+
     def changed_in(self, profile: str, kinds: frozenset[str]) -> frozenset[str]:
         """See `Catalog.changed_in`."""
         return self._catalog.changed_in(profile, kinds)

@@ -26,6 +26,8 @@ from gateway_core.upstream.upstream import Upstream
 
 MAX_TASK_ID: Final = 2048
 """Bytes of an upstream's id; the agent's id, which is a third longer, is sent in a header."""
+MAX_LIFETIME: Final = 3600.0
+"""Seconds for which a server is kept running for a task that no request asks for."""
 _PURPOSE: Final = "task"
 
 
@@ -90,6 +92,8 @@ class Tasks:
         own = _text(members.get(TASK_ID))
         if not own or len(own.encode()) > MAX_TASK_ID:
             raise _invalid(upstream, f"its task has no id, or one of more than {MAX_TASK_ID} bytes")
+        if (server := self._upstreams.get(upstream)) is not None:
+            server.connections.demand.hold(_lifetime(members.get("ttlMs")))
         return _with_id(result, members, self.id_for(call.principal, upstream, own, call.name))
 
     def _told(self, call: Call, own: str, upstream: str, result: CallResult) -> CallResult:
@@ -104,6 +108,14 @@ class Tasks:
 def _binding(principal: Principal) -> tuple[str, ...]:
     """Whose task it is. Agents of another profile may not see the tool that created it."""
     return (_PURPOSE, principal.id, principal.profile)
+
+
+def _lifetime(raw: Raw | None) -> float:
+    """Seconds for which a server that is not used otherwise goes on for a task."""
+    try:
+        return min(msgspec.json.decode(raw or Raw(b""), type=int) / 1000, MAX_LIFETIME)
+    except msgspec.DecodeError:
+        return MAX_LIFETIME
 
 
 def _text(raw: Raw | None) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway_core.api import UpstreamState
 from gateway_core.catalog.assemble import Assembler
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.limits.accounts import Account, Holding
@@ -128,7 +129,11 @@ class Views:
     ) -> Slices[Snapshot]:
         """The snapshot of one principal; `base` if its private lists equal those of the gateway."""
         known = base.all_fetched
-        private = {one: own.get(one) or FetchedLists() for one, fetched in known.items() if fetched.private}
+        private = {
+            one: own.get(one) or (fetched if one.facts.state is UpstreamState.IDLE else FetchedLists())
+            for one, fetched in known.items()
+            if fetched.private
+        }
         kinds = frozenset(kind for one, part in private.items() for kind in part.other_than(known[one]))
         if not kinds:
             return base

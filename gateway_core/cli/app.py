@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway_core.cli.commands import files, live, logins, serving, tools
+from gateway_core.cli.commands import files, live, logins, serving, tools, upstreams
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.options import Command, Group
@@ -76,6 +76,10 @@ _COMMANDS: Final = (
     live.logs,
     live.events,
     live.questions,
+    upstreams.drain,
+    upstreams.resume,
+    upstreams.disable,
+    upstreams.enable,
     live.ui,
     live.token,
     logins.login,

@@ -29,6 +29,10 @@ RELOAD_TIMEOUT: Final = 150.0
 SILENCE: Final = 45.0
 """Seconds without a byte after which an event stream counts as lost: it sends a comment every 15 s."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
+_REFUSED: Final = frozenset(
+    {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}
+)
+"""Statuses of requests that the gateway refuses with a reason."""
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
@@ -44,16 +48,16 @@ def fetch(instance: Instance, page: str) -> dict[str, Any]:
     return _object(instance, body)
 
 
-def of_file(instance: Instance, verb: str, page: str) -> dict[str, Any]:
-    """The answer of `/admin/reload` or `/admin/diff`, for which the gateway reads its file.
+def of_file(instance: Instance, verb: str, page: str, value: Any = None) -> dict[str, Any]:
+    """The answer of `/admin/{page}`, for which the gateway reads or writes its file. `value`: the JSON body, if any.
 
     Raises `ConfigError` with the problems of the file, `Failed` if the gateway refuses, `NotAnswering` as `fetch`.
     """
-    status, body = _answer(instance, verb, page, RELOAD_TIMEOUT)
+    status, body = _answer(instance, verb, page, RELOAD_TIMEOUT, None if value is None else json.dumps(value).encode())
     found = _object(instance, body)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and "problems" in found:
         raise ConfigError([str(one["text"]) for one in found["problems"]])
-    if status == HTTPStatus.CONFLICT:
+    if status in _REFUSED and "error" in found:
         raise Failed(str(found["error"]))
     if status != HTTPStatus.OK:
         raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")

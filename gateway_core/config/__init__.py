@@ -8,13 +8,22 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
 from gateway_core.config.exposure import exposure, is_local, passes_credentials_on, unprotected
-from gateway_core.config.loader import RELATIVE_PATH, load, loads, plugin_entries, profile_names
-from gateway_core.config.models import Config, PluginEntry, ProxyConfig, UpstreamConfig
+from gateway_core.config.loader import (
+    RELATIVE_PATH,
+    load,
+    loads,
+    plugin_entries,
+    profile_names,
+    read_file,
+    text_of,
+)
+from gateway_core.config.models import Config, ProxyConfig, UpstreamConfig
 from gateway_core.config.profiles import OverrideConfig, ProfileConfig
 from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
+    PluginEntry,
     SecurityConfig,
     TrustedProxiesConfig,
 )
@@ -43,5 +52,7 @@ __all__ = [
     "passes_credentials_on",
     "plugin_entries",
     "profile_names",
+    "read_file",
+    "text_of",
     "unprotected",
 ]

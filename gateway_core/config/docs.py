@@ -33,6 +33,7 @@ BUNDLED_PLUGINS: Final = (
     "conflict_priority",
     "conflict_reject",
     "observe_metrics",
+    "observe_traces",
     "security_approval",
     "security_policy",
     "security_ratelimit",

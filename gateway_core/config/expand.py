@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway_core.config.models import PluginEntry, ProxyConfig
-from gateway_core.config.sections import SecurityConfig
+from gateway_core.config.models import ProxyConfig
+from gateway_core.config.sections import PluginEntry, SecurityConfig
 from gateway_core.config.source import Path
 
 SECURITY: Final[Path] = ("mcp", "proxy", "security")

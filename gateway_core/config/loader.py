@@ -18,14 +18,14 @@ from pydantic_core import ErrorDetails
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
-from gateway_core.config.models import Config, FileTable, PluginEntry, ProxyConfig
+from gateway_core.config.models import Config, FileTable, ProxyConfig
 from gateway_core.config.placeholders.conversion import convert
 from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
-from gateway_core.config.sections import SecurityConfig
+from gateway_core.config.sections import PluginEntry, SecurityConfig
 from gateway_core.config.server_tls import server_context_of
-from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.source import Layout, Path, layout_of, line_of, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
 from gateway_core.errors import ConfigError, FileProblem
 from gateway_core.files import TRUST_VARIABLE
@@ -62,7 +62,7 @@ def load(
     neither root nor the running user owns, even if root runs it. With `TRUST_VARIABLE` in `env`, refuses neither.
     `state`, `options`: see `loads`.
     """
-    return loads(_read(path, trusted=env.get(TRUST_VARIABLE) == "1"), path, env, state=state, options=options)
+    return loads(text_of(path, read_file(path, env)), path, env, state=state, options=options)
 
 
 def loads(
@@ -78,14 +78,8 @@ def loads(
     Relative paths start at the folder of `path`, the log's at `state`, if given. `options`: values from
     the command line for keys of `[mcp.proxy]`; they replace those of the file.
     """
-    try:
-        raw = tomllib.loads(text)
-        lines = scan(text)
-    except RecursionError:
-        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
-    except ValueError as error:
-        raise ConfigError([_syntax(path, text, str(error))]) from None
-
+    raw, layout = parse(text, path)
+    lines = layout.lines
     folder = path.absolute().parent
     filled = fill(_with_options(raw, options), env, folder)
     proxy, problems = _validate(filled, lines)
@@ -100,13 +94,25 @@ def loads(
     return Config(path.absolute(), proxy, disabled)
 
 
-def plugin_entries(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple[tuple[PluginEntry, bool], ...]:
+def parse(text: str, path: FilePath) -> tuple[dict[str, Any], Layout]:
+    """Decode `text` as the content of `path`, and find what stands where. Raises `ConfigError` if it is no TOML."""
+    try:
+        return tomllib.loads(text), layout_of(text)
+    except RecursionError:
+        raise ConfigError([_of_file(path, "is nested too deeply")]) from None
+    except ValueError as error:
+        raise ConfigError([_syntax(path, text, str(error))]) from None
+
+
+def plugin_entries(
+    path: FilePath, env: Mapping[str, str] = os.environ, *, text: str | None = None
+) -> tuple[tuple[PluginEntry, bool], ...]:
     """The plugins of a file that `load` may refuse, each with whether all its values are known.
 
     An entry that is wrong is replaced by one that is switched off, so that the others keep their index. Empty if the
-    file cannot be trusted or read.
+    file cannot be trusted or read. `text`: take this as the content of the file.
     """
-    known = _proxy_of(path, env)
+    known = _proxy_of(path, env, text)
     if known is None:
         return ()
     proxy, filled, lines = known
@@ -128,13 +134,15 @@ def profile_names(path: FilePath, env: Mapping[str, str] = os.environ) -> tuple[
     return tuple(name for name in names if isinstance(name, str))
 
 
-def _proxy_of(path: FilePath, env: Mapping[str, str]) -> tuple[dict[str, Any], Interpolated, dict[Path, int]] | None:
+def _proxy_of(
+    path: FilePath, env: Mapping[str, str], text: str | None = None
+) -> tuple[dict[str, Any], Interpolated, dict[Path, int]] | None:
     """The table `[mcp.proxy]` of a file, with placeholders filled in; None if the file cannot be trusted or read."""
     try:
-        text = _read(path, trusted=env.get(TRUST_VARIABLE) == "1")
-        raw, lines = tomllib.loads(text), scan(text)
-    except (ConfigError, ValueError, RecursionError):
+        raw, layout = parse(text_of(path, read_file(path, env)) if text is None else text, path)
+    except ConfigError:
         return None
+    lines = layout.lines
     filled = fill(raw, env, path.absolute().parent)
     mcp = filled.data.get("mcp")
     proxy = mcp.get("proxy") if isinstance(mcp, dict) else None
@@ -156,10 +164,11 @@ def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str,
     return {**data, "mcp": {**mcp, "proxy": {**proxy, **options}}}
 
 
-def _read(path: FilePath, *, trusted: bool) -> str:
+def read_file(path: FilePath, env: Mapping[str, str] = os.environ) -> bytes:
+    """The content of the file. Raises `ConfigError` for a file that cannot be read, or that `load` does not trust."""
     try:
         with path.open("rb") as file:
-            if not trusted:
+            if env.get(TRUST_VARIABLE) != "1":
                 _refuse_writable_by_others(path, os.fstat(file.fileno()))
             content = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
@@ -168,6 +177,11 @@ def _read(path: FilePath, *, trusted: bool) -> str:
         raise ConfigError([_of_file(path, f"cannot be read: {error.strerror}")]) from None
     if len(content) > FILE_LIMIT:
         raise ConfigError([_of_file(path, f"is larger than {FILE_LIMIT // 1024} KiB")])
+    return content
+
+
+def text_of(path: FilePath, content: bytes) -> str:
+    """The content of the file as text. Raises `ConfigError` if it is not UTF-8."""
     try:
         return content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
@@ -40,6 +40,7 @@ from gateway_core.config.sections import (
     LimitsConfig,
     LogConfig,
     NamesConfig,
+    PluginEntry,
     Section,
     SecurityConfig,
     TrustedProxiesConfig,
@@ -49,10 +50,14 @@ from gateway_core.config.tls import TlsConfig
 from gateway_core.mcp.literals import Transport
 
 OnMissing = Literal["error", "skip"]
+LAZY_IDLE_STOP: Final = 600.0
+"""Seconds without use after which a lazy server is stopped, unless `idle_stop` says otherwise."""
 
 
 class UpstreamConfig(Section):
     """One MCP server behind the gateway."""
+
+    file_names = ("cwd",)
 
     name: Name = Field(
         description="Unique name, in logs, in prefixed names and in `upstream:tool`.", examples=["github"]
@@ -115,6 +120,18 @@ class UpstreamConfig(Section):
     start_timeout: float = Field(
         default=30, gt=0, description="Seconds to start and answer the handshake; again for each list.", examples=[120]
     )
+    start: Literal["eager", "lazy"] = Field(
+        default="eager",
+        description="`eager`: it starts with the gateway; `lazy`: with its first call. Until then, agents see its last "
+        "known lists; the first time, it is started once for them (stdio).",
+    )
+    idle_stop: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds without use after which it is stopped until the next call; `0`: never. Without it, 600 "
+        "for `lazy`, and never for `eager` (stdio).",
+        examples=[300.0],
+    )
     tools: Strings | None = Field(
         default=None, description="When given, only these of its tools are used.", examples=[["search", "fetch"]]
     )
@@ -176,6 +193,13 @@ class UpstreamConfig(Section):
         return bool(self.forward) or self.of_users or of_agents
 
     @property
+    def idle_limit(self) -> float | None:
+        """Seconds without use after which its process is stopped; None for never."""
+        if self.idle_stop is not None:
+            return self.idle_stop or None
+        return LAZY_IDLE_STOP if self.start == "lazy" else None
+
+    @property
     def forward_sources(self) -> dict[str, ForwardSource]:
         """The headers of `forward` with the sources of their values."""
         found = ((name, ForwardSource.parse(source)) for name, source in self.forward.items())
@@ -196,35 +220,10 @@ class UpstreamConfig(Section):
         self._misconfigured = reason
 
 
-class PluginEntry(Section):
-    """One plugin to load. All keys but `name`, `enabled` and `on_error` are the plugin's own settings."""
-
-    not_in_file: ClassVar[frozenset[str]] = frozenset({"settings", "line", "key_lines", "sources"})
-
-    name: Name = Field(
-        description="The plugin's name, as `rad mcp proxy plugins` shows it.", examples=["security_redact"]
-    )
-    enabled: bool = Field(default=True, description="`false` keeps the entry and does not load the plugin.")
-    on_error: Literal["reject", "ignore"] = Field(
-        default="reject",
-        description="Whether a call in which the plugin fails is refused, or continues without the plugin.",
-    )
-    settings: dict[str, Any] = Field(default_factory=dict, description="The plugin's own keys.", repr=False)
-    line: int | None = Field(default=None, description="Line of the entry's header.", repr=False)
-    key_lines: dict[str, int] = Field(
-        default_factory=dict,
-        description="Lines of its settings, by dotted path inside the entry (`patterns`, `patterns[1]`, `a.b`).",
-        repr=False,
-    )
-    sources: dict[str, str] = Field(
-        default_factory=dict,
-        description="Where settings with `${…}` came from, in words, by dotted path inside the entry.",
-        repr=False,
-    )
-
-
 class ProxyConfig(Section):
     """The gateway: where it listens, its limits, and what stands behind it."""
+
+    file_names = ("state_dir",)
 
     enable: bool = Field(
         default=False, description="`start` refuses to run a file that does not say `true`.", examples=[True]

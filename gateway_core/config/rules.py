@@ -23,7 +23,7 @@ from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.mcp.profile_address import split_address
 
 _PROXY: Path = ("mcp", "proxy")
-_STDIO_ONLY = ("command", "args", "env", "cwd")
+_STDIO_ONLY = ("command", "args", "env", "cwd", "start", "idle_stop")
 _HTTP_ONLY = ("url", "headers", "forward", "proxy", "tls")
 _PROOFS = {
     "client_secret_basic": "client_secret",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway_core.config.fields import Filled, Host, IdentityHeader, Networks, Patterns
+from gateway_core.config.fields import Filled, Host, IdentityHeader, Name, Networks, Patterns
 
 MIB = 1024 * 1024
 
@@ -20,6 +20,8 @@ class Section(BaseModel):
 
     not_in_file: ClassVar[frozenset[str]] = frozenset()
     """Fields that `load` sets and that are not keys of the file."""
+    file_names: ClassVar[tuple[str, ...]] = ()
+    """The keys that name files or folders."""
 
     @classmethod
     def file_keys(cls) -> list[str]:
@@ -39,6 +41,11 @@ class ControlConfig(Section):
         ge=0,
         le=65535,
         description="TCP port to listen on; 0 takes a free one, which the commands find through the pid file.",
+    )
+    allow_commands: bool = Field(
+        default=False,
+        description="Whether the control plane may write into this file what runs programs, names files, reads "
+        "variables, or sends a secret of the file elsewhere. It cannot set this key itself.",
     )
 
 
@@ -81,6 +88,8 @@ class LimitsConfig(Section):
 
 class LogConfig(Section):
     """What the gateway says about itself, and where."""
+
+    file_names = ("file",)
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level written."
@@ -135,4 +144,31 @@ class TrustedProxiesConfig(Section):
         description="The header in which they name the person whom they have authenticated. They must remove it from "
         "the requests of their clients.",
         examples=["X-Forwarded-User"],
+    )
+
+
+class PluginEntry(Section):
+    """One plugin to load. All keys but `name`, `enabled` and `on_error` are the plugin's own settings."""
+
+    not_in_file: ClassVar[frozenset[str]] = frozenset({"settings", "line", "key_lines", "sources"})
+
+    name: Name = Field(
+        description="The plugin's name, as `rad mcp proxy plugins` shows it.", examples=["security_redact"]
+    )
+    enabled: bool = Field(default=True, description="`false` keeps the entry and does not load the plugin.")
+    on_error: Literal["reject", "ignore"] = Field(
+        default="reject",
+        description="Whether a call in which the plugin fails is refused, or continues without the plugin.",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="The plugin's own keys.", repr=False)
+    line: int | None = Field(default=None, description="Line of the entry's header.", repr=False)
+    key_lines: dict[str, int] = Field(
+        default_factory=dict,
+        description="Lines of its settings, by dotted path inside the entry (`patterns`, `patterns[1]`, `a.b`).",
+        repr=False,
+    )
+    sources: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where settings with `${…}` came from, in words, by dotted path inside the entry.",
+        repr=False,
     )

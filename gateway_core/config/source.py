@@ -1,4 +1,4 @@
-"""A scanner that maps every key of a TOML file to its line, for error messages only.
+"""A scanner that finds every key of a TOML file: its line for error messages, its value for changes in place.
 
 `tomllib` does not report positions. The scanner runs on texts that `tomllib` accepted, so it follows TOML's structure
 and validates nothing. A **path** is a tuple of keys and, inside arrays, indexes:
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 Path = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_COMMENT = re.compile(r"#[^\r\n]*")
 _SPACE = re.compile(r"[ \t]*")
 _BARE_VALUE = re.compile(r"[^,\]}#\n]*")
 _BASIC = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -22,6 +25,23 @@ _LITERAL = re.compile(r"'[^']*'")
 # The closing quotes of a multi-line string may be preceded by one or two quotes that belong to it.
 _LONG_BASIC = re.compile(r'"""(?:[^\\]|\\.)*?"{3,5}(?!")', re.DOTALL)
 _LONG_LITERAL = re.compile(r"'''.*?'{3,5}(?!')", re.DOTALL)
+
+Span: TypeAlias = tuple[int, int]
+"""Where something begins and ends in a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a TOML text are."""
+
+    lines: dict[Path, int] = field(default_factory=dict)
+    """See `scan`."""
+    strings: dict[Path, Span] = field(default_factory=dict)
+    """The strings that are values, with their quotes."""
+    headers: dict[Path, int] = field(default_factory=dict)
+    """Where the headers of tables begin, in the order of the text; `[[a]]` is the header of an element of `a`."""
+    comments: list[Span] = field(default_factory=list)
+    """The comments, each from its `#` to the end of its line."""
 
 
 def show(path: Path) -> str:
@@ -52,32 +72,39 @@ def scan(text: str) -> dict[Path, int]:
     line of its first character. A table without a header has the line of the first dotted key or deeper header that
     makes it.
     """
-    return _Scanner(text.replace("\r\n", "\n")).run()
+    return layout_of(text).lines
+
+
+def layout_of(text: str) -> Layout:
+    """Find the parts of a valid TOML text."""
+    return _Scanner(text).run()
 
 
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
-        self.lines: dict[Path, int] = {}
+        self.layout = Layout()
+        self.lines = self.layout.lines
         self._counted = 0  # everything before this position is counted in _line
         self._line = 1
 
-    def run(self) -> dict[Path, int]:
+    def run(self) -> Layout:
         table: Path = ()
         lengths: dict[Path, int] = {}  # arrays of tables -> elements so far
-        self.take(_BLANK)
+        self.blank()
         while self.position < len(self.text):
             line = self.line()
             if self.text.startswith("[", self.position):
-                is_array = self.text.startswith("[[", self.position)
+                start, is_array = self.position, self.text.startswith("[[", self.position)
                 self.position += 2 if is_array else 1
                 table = self.header(self.keys(), is_array, lengths, line)
+                self.layout.headers[table] = start
                 self.position += 2 if is_array else 1
             else:
                 self.pair(table)
-            self.take(_BLANK)
-        return self.lines
+            self.blank()
+        return self.layout
 
     def header(self, keys: list[str], is_array: bool, lengths: dict[Path, int], line: int) -> Path:
         """The path of a `[table]` or `[[table]]` header. `[a.b]` below `[[a]]` means the last element of `a`."""
@@ -120,25 +147,34 @@ class _Scanner:
             while not self.closed("}"):
                 self.pair(path)
         else:
-            self.scalar()
+            self.scalar(path)
 
     def closed(self, bracket: str) -> bool:
         """Skip separators; at the end of the array or table, also skip the bracket and return True."""
-        self.take(_BLANK)
+        self.blank()
         if self.text.startswith(",", self.position):
             self.position += 1
-            self.take(_BLANK)
+            self.blank()
         if self.text.startswith(bracket, self.position) or self.position >= len(self.text):
             self.position += 1
             return True
         return False
 
-    def scalar(self) -> None:
+    def scalar(self, path: Path) -> None:
         for opening, pattern in (('"""', _LONG_BASIC), ("'''", _LONG_LITERAL), ('"', _BASIC), ("'", _LITERAL)):
             if self.text.startswith(opening, self.position):
+                start = self.position
                 self.take(pattern)
+                self.layout.strings[path] = (start, self.position)
                 return
         self.take(_BARE_VALUE)
+
+    def blank(self) -> None:
+        """Skip white space and comments."""
+        start = self.position
+        if "#" in self.take(_BLANK):
+            found = _COMMENT.finditer(self.text, start, self.position)
+            self.layout.comments.extend(match.span() for match in found)
 
     def keys(self) -> list[str]:
         """Read the parts of a dotted key, unquoted; stops before `=` or `]`."""

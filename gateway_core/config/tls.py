@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
@@ -34,9 +34,6 @@ class TlsFileError(Exception):
 
 class TlsFiles(Section):
     """The files of a table `tls`."""
-
-    file_names: ClassVar[tuple[str, ...]] = ()
-    """The keys that name files."""
 
     @property
     def files(self) -> Iterator[tuple[str, str]]:

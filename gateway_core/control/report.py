@@ -53,6 +53,7 @@ def upstream(of: Upstream) -> shapes.UpstreamState:
         "last_error": f"{error}: {words}" if error and words else error,
         "next_retry_in": None if retry is None else round(retry, 1),
         "identities": None if of.identities is None else len(of.identities),
+        "drained": status.drained,
         "login": None if of.connections.login is None else cast("shapes.LoginState", of.connections.login.report()),
     }
 
@@ -100,6 +101,7 @@ def disabled(config: UpstreamConfig) -> shapes.UpstreamState:
         "prompts": 0,
         "lists": "none",
         "warnings": [],
+        "drained": False,
         "lists_age": None,
         "in_flight": 0,
         "queued": 0,

@@ -19,8 +19,8 @@ T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Clean = Callable[[bytes], bytes]
 
-MAX_BODY: Final = 1024 * 1024
-"""Bytes of the body of a request."""
+MAX_BODY: Final = 2 * 1024 * 1024
+"""Bytes of the body of a request. A configuration file of the largest size fits, written as JSON."""
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which an event stream gets a comment, so that proxies keep it."""
 STALL: Final = 10.0

@@ -31,7 +31,7 @@ class UpstreamState(TypedDict):
     target: Annotated[str, Meta(description="The command without arguments, or the URL without path")]
     priority: int | None
     group: str | None
-    state: Annotated[str, Meta(description="healthy, connecting, backoff, ejected, disabled …")]
+    state: Annotated[str, Meta(description="healthy, connecting, down, ejected, draining, disabled …")]
     era: Literal["legacy", "modern"] | None
     protocol_version: str | None
     server: Annotated[str | None, Meta(description="Name and version, as the server says")]
@@ -51,6 +51,7 @@ class UpstreamState(TypedDict):
     last_error: str | None
     next_retry_in: Seconds | None
     identities: Annotated[int | None, Meta(description="Identities that are connected; null if it has none")]
+    drained: Annotated[bool, Meta(description="Whether an operator keeps new calls from it")]
     login: LoginState | None
 
 

@@ -17,6 +17,7 @@ from gateway_core.control.endpoints import (
     health,
     sessions,
     state,
+    trials,
     upstreams,
 )
 
@@ -31,6 +32,7 @@ class Operations(
     plugin_pages.Operations,
     sessions.Operations,
     state.Operations,
+    trials.Operations,
     upstreams.Operations,
     Protocol,
 ):
@@ -39,7 +41,7 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, activity, calls, sessions, upstreams, configuration)
+    parts = (health, browsers, state, catalog, activity, calls, sessions, upstreams, configuration, trials)
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
     everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
     return everything

@@ -31,6 +31,7 @@ from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
+from gateway_core.downstream.trials import Trials
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.inline.deadlines import Deadline
 from gateway_core.limits.budget import MemoryBudget
@@ -96,6 +97,8 @@ class Downstream:
         timeout = config.question_timeout
         self.sessions = Sessions(store, current, events, check_open, timeout, call=call, budget=budget, kept=kept)
         self.subscriptions = Subscriptions(current, self._calls.call, self.gate.check_open)
+        self.trials = Trials(current, self._calls)
+        """The requests of operators."""
         self._legacy = Legacy(current, self._calls, self.sessions)
         self._authentication = self._authentication_for(config, authenticators, pipeline.generation)
         self._app: App | None = None

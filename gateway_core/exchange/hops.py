@@ -1,56 +1,35 @@
-"""The requests of one exchange to upstreams: what goes along with them, and who follows them."""
+"""The requests of one exchange to upstreams: the trace context that goes along with them, and who follows them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from msgspec import Raw
 
 from gateway_core.api import UpstreamView
 from gateway_core.mcp import jsonrpc
 
 CONTEXT_KEYS: Final = ("traceparent", "tracestate")
 """The keys of trace context, in `_meta` without a prefix (SEP-414) as in HTTP headers (W3C Trace Context)."""
+MAX_CONTEXT: Final = 8192
+"""Maximum characters of each value of trace context."""
+_PLAIN: Final = re.compile(r"[0-9A-Za-z-]{1,256}")
+_TEXT: Final = re.compile(rf"[ -~]{{1,{MAX_CONTEXT}}}")
 
 
-class Carried(msgspec.Struct, frozen=True, eq=False):
-    """The trace context that goes along with a request to an upstream, in each form in which it is sent."""
+class WrongContext(ValueError):
+    """Trace context that cannot be sent."""
 
-    headers: Mapping[str, str]
-    lines: bytes = b""
-    """The headers as lines of a head."""
-    members: bytes = b""
-    """The members of `_meta`, each with a comma after it."""
-
-    @classmethod
-    def of(cls, context: Mapping[str, str]) -> Carried:
-        """`context`: printable ASCII by key, with a `traceparent`."""
-        lines = members = ""
-        for key, value in context.items():
-            lines += f"{key}: {value}\r\n"
-            members += f'"{key}":{jsonrpc.encode(value).decode()},'
-        return cls(context, lines.encode(), members.encode())
-
-    def replacing(self, meta: Mapping[str, Raw] | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """`_meta` without what this replaces: the context of another hop."""
-        if meta is None or not self.headers or not any(key in meta for key in CONTEXT_KEYS):
-            return meta
-        return {key: value for key, value in meta.items() if key not in CONTEXT_KEYS}
+    def __init__(self) -> None:
+        super().__init__(
+            "returned no dict of a traceparent and perhaps a tracestate, which are printable ASCII of at most "
+            f"{MAX_CONTEXT} characters"
+        )
 
 
-NOTHING: Final = Carried({})
-
-
-class Carrier(Protocol):
-    """A request to an upstream."""
-
-    def carry(self, carried: Carried) -> None:
-        """Send this trace context along."""
-
-
-RequestT = TypeVar("RequestT", bound=Carrier)
+RequestT = TypeVar("RequestT", bound="Carrier")
 ReplyT = TypeVar("ReplyT")
 
 
@@ -63,14 +42,49 @@ class Hops(Protocol):
         """Send one request; raises what `send` raises."""
 
 
-class Passing(msgspec.Struct, frozen=True, eq=False):
-    """Sends the same trace context along with each request, and measures nothing."""
+class Carried(msgspec.Struct, frozen=True, eq=False):
+    """Trace context that goes along with requests to upstreams, in each form in which it is sent.
 
-    carried: Carried
+    Implements `Hops`: it is the same for all requests of an exchange, and nothing is measured.
+    """
+
+    headers: Mapping[str, str]
+    lines: bytes = b""
+    """The headers as lines of a head."""
+    members: bytes = b""
+    """The members of `_meta`, each with a comma after it."""
+
+    @classmethod
+    def of(cls, context: Mapping[str, str]) -> Carried:
+        """`context`: printable ASCII by key, with a `traceparent`. Raises `WrongContext`."""
+        try:
+            if _PLAIN.fullmatch(parent := context["traceparent"]) is None:
+                raise WrongContext
+        except (KeyError, TypeError):
+            raise WrongContext from None
+        data = parent.encode()
+        lines, members = b"traceparent: %b\r\n" % data, b'"traceparent":"%b",' % data
+        if len(context) > 1:
+            state: Any = context.get("tracestate")
+            if len(context) > 2 or not isinstance(state, str) or _TEXT.fullmatch(state) is None:
+                raise WrongContext
+            lines += b"tracestate: %b\r\n" % state.encode()
+            members += b'"tracestate":%b,' % jsonrpc.encode(state)
+        return cls(context, lines, members)
 
     def hop(
         self, upstream: UpstreamView, request: RequestT, send: Callable[[RequestT], Coroutine[Any, Any, ReplyT]]
     ) -> Coroutine[Any, Any, ReplyT]:
         """See `Hops`."""
-        request.carry(self.carried)
+        request.carry(self)
         return send(request)
+
+
+NOTHING: Final = Carried({})
+
+
+class Carrier(Protocol):
+    """A request to an upstream."""
+
+    def carry(self, carried: Carried) -> None:
+        """Send this trace context along."""

@@ -28,7 +28,18 @@ LIVE: Final = frozenset(
     {
         *("transport", "max_connections", "separator", "replicas", "anonymous", "allowed_hosts", "allowed_origins"),
         *("drain_timeout", "timeout", "max_timeout", "question_timeout", "state_keys", "on_missing"),
-        *("names", "public_url", "trusted_proxies", "limits", "log", "tls", "upstreams", "profiles", "plugins"),
+        *(
+            "control",
+            "names",
+            "public_url",
+            "trusted_proxies",
+            "limits",
+            "log",
+            "tls",
+            "upstreams",
+            "profiles",
+            "plugins",
+        ),
     }
 )
 """Keys and tables of `[mcp.proxy]` that a reload applies, except for those in `RESTART`."""

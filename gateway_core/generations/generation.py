@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
-from gateway_core.config import Config
+from gateway_core.config import Config, passes_credentials_on, unprotected
+from gateway_core.errors import ConfigError
 from gateway_core.hooks import Chain
+from gateway_core.hooks import loader as plugins
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.observed import NO_RECORDER, Recorder
@@ -56,6 +58,20 @@ class Common:
     """Keeps records of calls for operators."""
     serve: Callable[[Pipeline], None] = lambda pipeline: None
     """Called with each new pipeline."""
+
+
+def chain_for(before: Generation, config: Config, *, listening: bool) -> Chain:
+    """The plugins of a configuration that is to replace `before`, not entered yet.
+
+    `listening`: whether agents connect over the network. Raises `ConfigError`, `PluginError`.
+    """
+    path = str(config.path) if config.path is not None else "configuration"
+    chain = Chain(plugins.load(config.proxy.plugins, path, running=before.chain.plugins))
+    if reason := passes_credentials_on(config.proxy, chain.authenticators.headers):
+        raise ConfigError([reason])
+    if listening and (reason := unprotected(config.proxy, authenticates=bool(chain.authenticators))):
+        raise ConfigError([reason])
+    return chain
 
 
 def generation(

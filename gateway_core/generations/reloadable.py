@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 from loguru import logger
@@ -14,6 +14,7 @@ from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.generations.editing.edits import Edits
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
@@ -37,6 +38,8 @@ class Reloadable(ABC):
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
         self._source = source
+        self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
+        """Changes of the file."""
 
     @property
     @abstractmethod
@@ -94,8 +97,16 @@ class Reloadable(ABC):
 
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
         """
+        return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
+
+    async def compare(self) -> Report:
+        """What `reload` would change. Raises as `reload`."""
+        return await self._reloads.compare(self._file(), listening=self.listens)
+
+    async def _reported(self, reload: Awaitable[Report]) -> Report:
+        """Wait for a reload, and log what came of it."""
         try:
-            report = await self._reloads.reload(self._file(), listening=self.listens)
+            report = await reload
         except (ConfigError, PluginError) as error:
             problems = error.problems or [str(error)]
             logger.error("the configuration was not reloaded, because of {}", count(len(problems), "problem"))
@@ -110,10 +121,6 @@ class Reloadable(ABC):
             (logger.warning if change.restart else logger.info)("{}", change)
         self.activity.reloaded(report.generation, len(report.changes), 0)
         return report
-
-    async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`."""
-        return await self._reloads.compare(self._file())
 
     async def restart(self) -> None:
         """Begin to make room for a new process, which reads the file and takes over sockets and sessions.

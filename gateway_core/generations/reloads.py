@@ -15,16 +15,17 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.concealing import HeldSecrets, Secret
-from gateway_core.config import Config, UpstreamConfig, passes_credentials_on, unprotected
+from gateway_core.config import Config, UpstreamConfig
 from gateway_core.config.secrets import secrets_of
 from gateway_core.config.server_tls import ServerCertificate
 from gateway_core.control import ControlPlane
 from gateway_core.downstream.downstream import Downstream, InForce
 from gateway_core.downstream.sessions.store import InMemorySessions
-from gateway_core.errors import ConfigError, ReloadRefused
+from gateway_core.errors import ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
-from gateway_core.generations.generation import Common, Generation, generation
-from gateway_core.generations.source import Prepared, Source
+from gateway_core.generations.draft import Draft
+from gateway_core.generations.generation import Common, Generation, chain_for, generation
+from gateway_core.generations.source import Content, Prepared
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.hooks import loader as plugins
 from gateway_core.http1.hosts import HostGuard
@@ -94,6 +95,11 @@ class Reloads:
         """The reload in progress."""
 
     @property
+    def held(self) -> HeldSecrets:
+        """The secrets of all generations."""
+        return self._parts.held
+
+    @property
     def calls(self) -> int:
         """Number of calls since the start."""
         return self._earlier_calls + self.current.pipeline.calls
@@ -113,19 +119,20 @@ class Reloads:
         """The generations that serve requests, the current one last."""
         return (*self._retiring, self.current)
 
-    async def compare(self, source: Source) -> Report:
+    async def compare(self, source: Content, *, listening: bool) -> Report:
         """What a reload would change. Raises `ConfigError` or `PluginError` if it would be refused for the file."""
         before = self.current
         config = await self._read(source)
         changes, config = compare(before.config, config), applicable(before.config, config)
-        Chain(plugins.load(config.proxy.plugins, _path(config), running=before.chain.plugins))
+        chain_for(before, config, listening=listening)
         return Report(before.number, changes)
 
-    async def reload(self, source: Source, *, listening: bool) -> Report:
+    async def reload(self, source: Content, *, listening: bool, draft: Callable[[], Draft] | None = None) -> Report:
         """Put the configuration of `source` in force. Concurrent calls follow each other.
 
-        `listening`: whether agents connect over the network. Raises `ConfigError` or `PluginError` with all problems,
-        and `ReloadRefused` while the gateway stops; the present configuration then stays in force as it was.
+        `listening`: whether agents connect over the network. `draft`: writes what takes the place of the file right
+        before the switch; may block. Raises `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while
+        the gateway stops, and as `draft`; the present configuration and the file then stay as they were.
         """
         async with self._turn:
             if self.closed:
@@ -136,11 +143,13 @@ class Reloads:
                 raise _stopping()
             changes, config = compare(before.config, config), applicable(before.config, config)
             if all(change.restart for change in changes):
+                if draft is not None:
+                    await (await asyncio.to_thread(draft)).save()
                 return Report(before.number, changes)
             secrets = _secrets(self.live)
             self._hide((*secrets, *secrets_of(config.proxy)))
             work = asyncio.get_running_loop().create_task(
-                self._apply(before, config, source, listening=listening), name="reload"
+                self._apply(before, config, source, draft, listening=listening), name="reload"
             )
             self._work = work
             try:
@@ -154,7 +163,7 @@ class Reloads:
                 self._work = None
             return Report(self.current.number, changes)
 
-    async def _read(self, source: Source) -> Config:
+    async def _read(self, source: Content) -> Config:
         config = await asyncio.to_thread(source.read)
         await asyncio.to_thread(plugins.preload, config.proxy.plugins)  # imports would block the loop
         return config
@@ -162,14 +171,18 @@ class Reloads:
     def _hide(self, secrets: Iterable[Secret]) -> None:
         self._parts.held.hold((*secrets, *self._parts.control_secrets))
 
-    async def _apply(self, before: Generation, config: Config, source: Source, *, listening: bool) -> None:
+    async def _apply(
+        self,
+        before: Generation,
+        config: Config,
+        source: Content,
+        draft: Callable[[], Draft] | None,
+        *,
+        listening: bool,
+    ) -> None:
         """Build the next generation and put it in force."""
         proxy = config.proxy
-        chain = Chain(plugins.load(proxy.plugins, _path(config), running=before.chain.plugins))
-        if reason := passes_credentials_on(proxy, chain.authenticators.headers):
-            raise ConfigError([reason])
-        if listening and (reason := unprotected(proxy, authenticates=bool(chain.authenticators))):
-            raise ConfigError([reason])
+        chain = chain_for(before, config, listening=listening)
         certificate = None
         if proxy.tls is not None and proxy.tls != before.config.proxy.tls:
             certificate = ServerCertificate(proxy.tls)
@@ -184,6 +197,8 @@ class Reloads:
             await self._connect(fresh)
             after = generation(config, chain, upstreams, self._parts.common, before=before)
             await after.catalog.settled()
+            if draft is not None:
+                await (await asyncio.to_thread(draft)).save()
         except BaseException:
             prepared.discard()
             await self._parts.health.forget(fresh)
@@ -310,10 +325,6 @@ def _stopping() -> ReloadRefused:
 def packages(chain: Chain) -> dict[str, str]:
     """The top-level package of each plugin -> its name."""
     return {type(it.instance).__module__.partition(".")[0]: it.name for it in chain.plugins}
-
-
-def _path(config: Config) -> str:
-    return str(config.path) if config.path is not None else "configuration"
 
 
 def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:

@@ -9,12 +9,10 @@ from types import TracebackType
 from typing import Final, Self, TypeGuard
 
 import msgspec
-from msgspec import Raw
 
 from gateway_core.api import (
     Ask,
     Call,
-    CallEnded,
     CallResult,
     Claim,
     Health,
@@ -24,7 +22,6 @@ from gateway_core.api import (
     UpstreamView,
 )
 from gateway_core.errors import RpcError
-from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
@@ -97,7 +94,7 @@ class Chain:
         self.timelines: Final[dict[str, Timeline]] = {}
         """The timelines of the calls that are followed, by the ids of their exchanges."""
         self._router = timed_by(next(iter(hooks["route_tool"].values()), None), self.timelines)
-        self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None))
+        self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None), self.timelines)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
         self._keeps_decisions: Final = keeps_decisions or bool(hooks["observe"]) or bool(hooks["trace_call"])
@@ -147,22 +144,6 @@ class Chain:
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""
         self._observed = keep or self._keeps_decisions
-
-    def follow(self, exchange: Exchange, params: Mapping[str, Raw]) -> Timeline | None:
-        """Ask the plugin with `trace_call` about a call. Returns the timeline of one that it follows.
-
-        The caller runs the hooks of such a call with `followed`, and calls `leave_off` at its end.
-        """
-        timeline = self.tracing.begin(exchange, params)
-        if timeline is not None:
-            self.timelines[exchange.id] = timeline
-        return timeline
-
-    def leave_off(self, timeline: Timeline, ended: CallEnded) -> None:
-        """Tell the plugin that follows a call that the call has ended."""
-        self.timelines.pop(ended.exchange_id, None)
-        if timeline.trace is not None:
-            self.tracing.ended(timeline.trace, ended)
 
     @property
     def asked(self) -> bool:

@@ -127,7 +127,7 @@ def observe(event: Event) -> Awaitable[None] | None:
 
 
 @hookspec(firstresult=True)
-def trace_call(begun: CallBegun) -> CallTrace | Mapping[str, str] | None:
+def trace_call(begun: CallBegun) -> CallTrace | dict[str, str] | None:
     """Decide whether to follow a call, before anything else happens to it.
 
     :param begun: what is known of the request of the agent: its method, and the trace context that came with it.

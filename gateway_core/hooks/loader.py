@@ -179,6 +179,23 @@ def _bundled() -> Iterator[tuple[str, str]]:
             yield distribution[0].removeprefix("gateway-").replace("-", "_"), distribution[0]
 
 
+def is_bundled(name: str) -> bool:
+    """Whether every distribution that provides a plugin of this name is released with the gateway."""
+    ours = {distribution for _, distribution in _bundled()}
+    found = {_distribution(point)[0] for point in entry_points(group=GROUP, name=name)}
+    return bool(found) and found <= ours
+
+
+def settings_model(name: str) -> type[PluginConfig]:
+    """The model of the settings of an installed plugin, which is imported; of no settings if there is none."""
+    for point in entry_points(group=GROUP, name=name):
+        with contextlib.suppress(BaseException):
+            model = getattr(point.load(), "Config", PluginConfig)
+            if inspect.isclass(model) and issubclass(model, PluginConfig):
+                return model
+    return PluginConfig
+
+
 def _distribution(point: EntryPoint) -> tuple[str, str]:
     return ("unknown", "") if point.dist is None else (point.dist.name, point.dist.version)
 

@@ -311,7 +311,7 @@ class ObservedDelivery(Delivery, eq=False):
         seconds, timeline = time.monotonic() - self.started, self.timeline
         ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, by=self.pipeline)
         if timeline is not None:
-            self.chain.leave_off(timeline, ended)
+            self.chain.tracing.ended(timeline, ended)
         await self.chain.observers.call_ended(ended)
 
 
@@ -329,7 +329,7 @@ def followed(
     pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
 ) -> Delivery:
     """The delivery of a call that a plugin may follow."""
-    timeline = chain.follow(exchange, members)
+    timeline = chain.tracing.begin(exchange, members)
     if timeline is not None:
         return pipeline.observed(pipeline, exchange, members, answer, chain.followed, timeline=timeline)
     return (pipeline.observed if chain.observers else pipeline.plain)(pipeline, exchange, members, answer, chain)

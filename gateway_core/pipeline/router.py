@@ -20,6 +20,7 @@ from gateway_core.errors import (
     MISSING_CLIENT_CAPABILITY,
     UPSTREAM_FAILED,
     UPSTREAM_UNAVAILABLE,
+    Idle,
     NotSent,
     OutcomeUnknown,
     RefusedUpstream,
@@ -31,7 +32,7 @@ from gateway_core.errors import (
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Chain
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TOOLS_CALL
+from gateway_core.mcp.names import OUTCOME_KEY, RESPONSES, STATE, TASKS, TOOLS_CALL
 from gateway_core.pipeline.input_required import InputRequired, Round, State
 from gateway_core.upstream.bridge import bridge_error, foreign_error
 from gateway_core.upstream.requests import Reply, Request
@@ -46,6 +47,7 @@ _TRUE: Final = Raw(b"true")
 _OK: Final = Outcome.OK
 _TOOL_ERROR: Final = Outcome.TOOL_ERROR
 _HEALTHY: Final = UpstreamState.HEALTHY
+_IDLE: Final = UpstreamState.IDLE
 _ONCE: Final = frozenset({"tasks/update", "tasks/cancel"})
 """Methods other than `tools/call` that have side effects."""
 
@@ -85,7 +87,7 @@ class Router:
             state = None if round_ is None else round_.upstream_state
             if state is not None:
                 return await self._later_round(exchange, target, request, state), None
-            candidates = available(target.upstreams)
+            candidates = available(target.upstreams) or _with_task(request, target.upstreams)
             failures: dict[str, NotSent] = {}
             while candidates:
                 upstream = candidates[0] if len(candidates) == 1 else self.choose(call, candidates)
@@ -93,6 +95,11 @@ class Router:
                 try:
                     reply = await self.input_required.send(upstream, exchange, request)
                 except NotSent as problem:
+                    if isinstance(problem, Idle):
+                        failure = await upstream.connections.start_for(exchange)
+                        if failure is None:
+                            continue
+                        problem = failure
                     failures[upstream.name] = drop_traceback(problem)
                     exchange.mark("failed", upstream.name, problem.reason)
                     candidates.remove(upstream)
@@ -123,6 +130,8 @@ class Router:
                 UPSTREAM_UNAVAILABLE, f"upstream {state.upstream}, which asked, does not serve this call any more"
             )
         exchange.attempt(upstream.name)
+        if upstream.facts.state is _IDLE:
+            await upstream.connections.start_for(exchange)
         try:
             reply = await self.input_required.resume(upstream, exchange, request, state)
         except NotSent as problem:
@@ -155,6 +164,8 @@ class Router:
         exchange.attempt(upstream.name)
         self._repeating += 1
         try:
+            if upstream.facts.state is _IDLE:
+                await upstream.connections.start_for(exchange)
             reply = await self.input_required.send(upstream, exchange, request)
         except (NotSent, RefusedUpstream):
             return unknown_outcome(request.method, lost, first.reason)
@@ -212,19 +223,26 @@ def _declared_safe(upstream: Upstream, target: Target) -> bool:
 
 
 def available(upstreams: Sequence[Upstream]) -> list[Upstream]:
-    """The healthy upstreams, without those that are reconnecting if there are others.
+    """The healthy and the idle upstreams, without those that are reconnecting if there are others.
 
     If none is healthy, the ejected one with the earliest retry.
     """
     if len(upstreams) == 1 and upstreams[0].facts.state is _HEALTHY:
         return [upstreams[0]]
-    healthy = [upstream for upstream in upstreams if upstream.facts.state is _HEALTHY]
+    healthy = [one for one in upstreams if one.facts.state is _HEALTHY or one.facts.state is _IDLE]
     if len(healthy) == 1:
         return healthy
     if healthy:
-        return [upstream for upstream in healthy if upstream.reachable] or healthy
+        return [one for one in healthy if one.reachable or one.facts.state is _IDLE] or healthy
     ejected = [upstream for upstream in upstreams if upstream.facts.state is UpstreamState.EJECTED]
     return [min(ejected, key=lambda upstream: upstream.status.retry_in() or 0.0)] if ejected else []
+
+
+def _with_task(request: Request, upstreams: Sequence[Upstream]) -> list[Upstream]:
+    """The drained upstreams that still serve the task which the request is about."""
+    if request.method not in TASKS:
+        return []
+    return [upstream for upstream in upstreams if upstream.status.drained and upstream.status.state is _HEALTHY]
 
 
 def is_untried(target: Target) -> bool:
@@ -273,7 +291,7 @@ def _unavailable(target: Target, failures: Mapping[str, NotSent]) -> CallResult:
         wait = upstream.status.retry_in() if failure is None else failure.retry_after
         if wait is not None:
             waits.append(wait)
-        state = f"{upstream.facts.state} ({upstream.status.last_error or 'not reached yet'})"
+        state = f"{upstream.facts.state} ({upstream.status.reason})"
         reasons.append(f"{upstream.name}: {state if failure is None else failure.reason}")
     data: dict[str, Any] = {"upstreams": [upstream.name for upstream in target.upstreams]}
     if waits:

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from gateway_core.api import Era, UpstreamState
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import Busy, NotSent
+from gateway_core.errors import Busy, Idle, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.upstream.auth import LoginTokens
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import EVERYTHING
+from gateway_core.upstream.connections.demand import Demand
 from gateway_core.upstream.connections.isolation import each_call, has_own
 from gateway_core.upstream.connections.sessions import SessionConnections
 from gateway_core.upstream.notifications.announcements import Announcements
@@ -32,6 +33,8 @@ from gateway_core.upstream.transports.opening import connection_to, open_session
 
 RECONNECT_WAIT: Final = 2.0
 """Seconds that a call waits for a lost connection to be reopened."""
+CLOSING: Final = 10.0
+"""Seconds for the end of an earlier process of the server, which a new one waits for."""
 
 
 class ConnectionManager:
@@ -62,6 +65,8 @@ class ConnectionManager:
         self.main: Connection | None = None
         """The main connection, if there is one. It may be closed."""
         self.sessions: Final = SessionConnections(self._open_session, status.clock, backoff=self.http is None)
+        self.demand: Final = Demand(status.clock)
+        """What waits for a server that does not run, or needs one that does."""
         self.died = False
         """Whether the process of the last closed connection had exited on its own."""
         self._deaths = 0
@@ -123,19 +128,71 @@ class ConnectionManager:
             self.sessions.retire_all()
 
     async def usable_main(self) -> Connection:
-        """The main connection, or its replacement within `RECONNECT_WAIT` if it was just lost. Raises `Busy`."""
+        """The main connection, or its replacement within `RECONNECT_WAIT` if it was just lost. Raises `Busy`.
+
+        Starts a server that is idle.
+        """
         lost = self.main
         if lost is not None and not lost.closed:
             return lost
-        if self._status.facts.state is UpstreamState.HEALTHY:
+        if self._status.state is UpstreamState.HEALTHY:
             await in_task()
             self._opened.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_WAIT):
                     await self._opened.wait()
+        if self._status.facts.state is UpstreamState.IDLE:
+            await in_task()
+            await self.demand.attempt()
         if self.main is None or self.main.closed:
             raise Busy("not connected", retry_after=self._status.retry_in())
         return self.main
+
+    @property
+    def start_limit(self) -> float:
+        """Seconds that the start of an idle server takes at most; 0 if it is not idle."""
+        is_idle = self._status.facts.state is UpstreamState.IDLE
+        return 2 * self._config.start_timeout + CLOSING if is_idle else 0.0
+
+    async def start_for(self, exchange: Exchange) -> NotSent | None:
+        """Start an idle server for a call. Returns why it does not run; None if the call may be sent now.
+
+        The time counts against neither the deadline nor the hard limit of the call: `start_timeout` bounds it.
+        """
+        if not self.start_limit:
+            return self._not_running()
+        await in_task()
+        deadline, started = exchange.deadline, self._status.clock.now()
+        if deadline is not None:
+            deadline.suspend(self.start_limit)
+        try:
+            await self.demand.attempt()
+        finally:
+            if deadline is not None:
+                deadline.resume(self._status.clock.now() - started)
+        return self._not_running()
+
+    def _require_running(self) -> None:
+        """Raise `Idle` if the server does not run: it may speak another era when it does, so the call begins again."""
+        if self._status.facts.state is UpstreamState.IDLE:
+            raise Idle("the server does not run")
+
+    def _not_running(self) -> NotSent | None:
+        status = self._status
+        if status.facts.state in {UpstreamState.HEALTHY, UpstreamState.IDLE}:
+            return None
+        return NotSent(f"{status.facts.state} ({status.last_error or 'not started'})", retry_after=status.retry_in())
+
+    def rest(self) -> None:
+        """Close all connections in the background: the server is not used. The next call starts it again."""
+        self.abandon()
+        self._status.rest()
+        self._opened.set()  # what waits for the connection must not wait for a call of its own
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the server must go on, although it has no call: for subscriptions, tasks, or sessions of agents."""
+        return self.announced.active or self.sessions.kept or self.demand.exists
 
     def give_up(self, connection: Connection) -> None:
         """Close a connection in the background, and keep how its server ended."""
@@ -164,9 +221,14 @@ class ConnectionManager:
         """Send a request on an isolated or reopened connection, after setting the agent's log level."""
         agent, era = exchange.agent, self._status.facts.era
         if era == "legacy" and each_call(self._config, era, agent):
+            if self.main is None:
+                self._require_running()
             async with self.sessions.borrow(exchange) as connection:
                 return await self._on(connection, exchange, request, headers)
-        main = await self.usable_main()
+        main = self.main
+        if main is None or main.closed:
+            self._require_running()
+            main = await self.usable_main()
         if not has_own(self._config, self._status.facts.era, agent, main):
             return await self._on(main, exchange, request, headers)
         lease = await self.sessions.lease_of(agent)
@@ -229,6 +291,7 @@ class ConnectionManager:
 
     async def close(self) -> None:
         """`disconnect`, and close the HTTP client."""
+        self.demand.close()
         await self.disconnect()
         if self.http is not None:
             await self.http.close()

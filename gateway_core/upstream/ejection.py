@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, DeliveryError, Permanent, RefusedUpstream, RpcError
+
 BACKOFF_FIRST: Final = 1.0
 BACKOFF_MAX: Final = 60.0
 BACKOFF_RESET: Final = 60.0
@@ -134,3 +136,17 @@ class PassiveChecks:
     def clear(self) -> None:
         self.seen.clear()
         self.consecutive = 0
+
+
+def is_refusal(problem: DeliveryError | RpcError | None) -> bool:
+    """Whether the server answered that it does not serve the gateway, without or with its own credentials."""
+    return isinstance(problem, RefusedUpstream) and problem.status in {401, 403}
+
+
+def is_lasting(problem: DeliveryError | RpcError) -> bool:
+    """Whether a failure to connect is permanent: only an operator can fix it."""
+    if is_refusal(problem):
+        return True
+    if isinstance(problem, RpcError):
+        return problem.code == UNSUPPORTED_PROTOCOL_VERSION
+    return isinstance(problem, Permanent)

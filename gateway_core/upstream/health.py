@@ -89,6 +89,7 @@ class HealthMonitor:
         except Exception as error:  # noqa: BLE001 - after a bug, the upstream is watched again
             logger.error("{} while {} is reconnected\n{}", type(error).__name__, upstream.name, where(error))
         del self._reconnecting[upstream]
+        upstream.connections.demand.ask()
         self.watch([upstream])
 
     def use(self, upstreams: Sequence[Upstream], chain: Chain) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from loguru import logger
+
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.limits.budget import MemoryBudget
@@ -51,6 +53,8 @@ class UpstreamPool:
         self.upstreams = tuple(
             self._make(upstream, config, order, early) for order, upstream in enumerate(config.upstreams)
         )
+        self._drained: set[str] = set()
+        """The names of upstreams that an operator keeps new calls from."""
         self._replaced: tuple[Upstream, ...] = ()
         """Upstreams of earlier configurations, which may still serve requests."""
 
@@ -78,6 +82,20 @@ class UpstreamPool:
         self.attempts.serve(config.upstreams)
         for order, upstream in enumerate(upstreams):
             upstream.facts.place(order)
+            upstream.status.drain(upstream.name in self._drained)
+
+    def drain(self, name: str, drained: bool) -> bool:
+        """Keep new calls from an upstream, or let them come again. Returns whether there is one with this name.
+
+        That stays so when a reload replaces the upstream.
+        """
+        found = [upstream for upstream in self.upstreams if upstream.name == name]
+        if found:
+            (self._drained.add if drained else self._drained.discard)(name)
+            logger.info("an operator {} upstream {}", "drains" if drained else "resumes", name)
+        for upstream in found:
+            upstream.status.drain(drained)
+        return bool(found)
 
     async def keep_lists_of(self, disabled: Iterable[UpstreamConfig]) -> None:
         """Drop the kept lists of all upstreams but the present ones and those that the file switches off."""

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.errors import RpcError
-from gateway_core.exchange.hops import NOTHING, Carried
+from gateway_core.exchange.hops import CONTEXT_KEYS, NOTHING, Carried
 
 ARGUMENTS = "arguments"
 
@@ -38,7 +38,9 @@ class Request(msgspec.Struct, eq=False):
 
     def carry(self, carried: Carried) -> None:
         """Send this trace context along, in place of the agent's or that of an earlier attempt."""
-        self.meta, self.carried = carried.replacing(self.meta), carried
+        self.carried, meta = carried, self.meta
+        if meta and ("traceparent" in meta or "tracestate" in meta):
+            self.meta = {key: value for key, value in meta.items() if key not in CONTEXT_KEYS}
 
     @property
     def members(self) -> Mapping[str, Any]:

@@ -55,7 +55,7 @@ class Signals:
         if reason == TIMED_OUT:
             self._liveness.overdue(now)
         self._unreachable = not sent
-        if self._passive.failed(now) and self._status.facts.state is UpstreamState.HEALTHY:
+        if self._passive.failed(now) and self._status.state is UpstreamState.HEALTHY:
             self._eject(now)
         self.doubt()
 
@@ -98,7 +98,7 @@ class Signals:
     @property
     def rising(self) -> bool:
         """Whether the upstream is ejected and was unreachable: then checks alone can prove its recovery."""
-        return self._unreachable and self._status.facts.state is UpstreamState.EJECTED
+        return self._unreachable and self._status.state is UpstreamState.EJECTED
 
     def refreshing(self) -> None:
         """Record that a fetch of the lists begins."""
@@ -119,7 +119,7 @@ class Signals:
         """
         self._doubt = False
         status = self._status
-        if status.facts.state is not UpstreamState.EJECTED:
+        if status.state is not UpstreamState.EJECTED:
             return False
         self._rises += 1
         due = status.retry_at is None or status.retry_at <= self._clock.now()

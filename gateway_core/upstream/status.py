@@ -16,6 +16,9 @@ SUSTAINED: Final = 60.0
 UNSTEADY: Final = 3
 """Losses without sustained health between them from which on an upstream is reported as unsteady."""
 
+_SERVING: Final = frozenset({UpstreamState.HEALTHY, UpstreamState.EJECTED})
+"""The states in which an upstream may get calls."""
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -64,20 +67,42 @@ class UpstreamStatus:
         """How often the main connection was opened."""
         self.ejections = 0
         """How often the upstream was ejected."""
+        self.state = UpstreamState.CONNECTING
+        """The state as observed. While it is drained, `facts` show another one, and so it gets no new calls."""
+        self.drained = False
+        """Whether an operator keeps new calls from it."""
         self._up_since: float | None = None
         self._losses = 0
         self._loss = ""
 
     def enter(self, state: UpstreamState, *, reason: str | None = None, retry_at: float | None = None) -> None:
         """Set the state, its reason, and the time of the next attempt."""
-        before = self.facts.state
-        self.facts.enter(state)
+        self.state = state
         self.ejections += state is UpstreamState.EJECTED
         self.retry_at = retry_at
         if reason is not None or state is UpstreamState.HEALTHY:
             self.last_error = reason
-        if state is not before:
-            self._events.state_changed(self.facts.name, state, before, self.last_error)
+        self._show()
+
+    def drain(self, drained: bool) -> None:
+        """Keep new calls from it, or let them come again."""
+        self.drained = drained
+        self._show()
+
+    def _show(self) -> None:
+        before = self.facts.state
+        shown = UpstreamState.DRAINING if self.drained and self.state in _SERVING else self.state
+        self.facts.enter(shown)
+        if shown is not before:
+            reason = self.reason if shown is UpstreamState.DRAINING else self.last_error
+            self._events.state_changed(self.facts.name, shown, before, reason)
+
+    @property
+    def reason(self) -> str:
+        """Why it gets no calls, in a form that agents may see."""
+        if self.facts.state is UpstreamState.DRAINING:
+            return "an operator keeps new calls from it"
+        return self.last_error or "not reached yet"
 
     def failed(self, reason: str) -> None:
         """Record why a request failed."""
@@ -102,6 +127,11 @@ class UpstreamStatus:
         self._up_since = None
         self._losses += 1
         self._loss = f"{reason}: {self.last_words}" if self.last_words else reason
+
+    def rest(self) -> None:
+        """Record that the server was stopped because it is not used, or is not started yet for that reason."""
+        self._up_since = None
+        self.enter(UpstreamState.IDLE)
 
     @property
     def _steady(self) -> bool:

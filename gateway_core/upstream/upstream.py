@@ -19,6 +19,7 @@ from gateway_core.errors import (
     METHOD_NOT_FOUND,
     Busy,
     DeliveryError,
+    Idle,
     NoIdentity,
     NotSent,
     RpcError,
@@ -67,11 +68,9 @@ class Upstream:
         logins: Logins | None = None,
         kept: KeptLists = NOTHING_KEPT,
     ) -> None:
-        """`order`: the position in the configuration. `early` may hold its first child process.
-
-        `held`: the secrets to hide in what the server sends. `budget` counts its large messages and its lists.
-        `logins`: the operator's logins at upstreams. `kept`: the last known lists.
-        """
+        """`order`: the position in the configuration. `early` may hold its first child process. `held`: the secrets to
+        hide in what the server sends. `budget` counts its large messages and its lists. `logins`: the operator's logins
+        at upstreams. `kept`: the last known lists."""
         account = Account(budget, f"upstream {config.name}")
         self.config = config
         self.name: Final = config.name
@@ -87,8 +86,7 @@ class Upstream:
         """What the server said about itself at the last handshake, which an earlier process may have completed."""
         if self.info is not None:
             self.facts.negotiated(self.info.era)
-        self.calls = 0
-        self.errors = 0
+        self.calls, self.errors = 0, 0
         self.private_lists: Final = PrivateLists(
             config,
             self.published,
@@ -265,6 +263,7 @@ class Upstream:
             finally:
                 exchange.let_go(limiter)
         except DeliveryError as problem:
+            self.calls -= isinstance(problem, Idle) and method not in LISTS  # it is sent again once the server runs
             if not isinstance(problem, Busy | NoIdentity):
                 answered, sent = isinstance(problem, ANSWERED), not isinstance(problem, NotSent)
                 self._failed(problem.reason, transport=not answered, sent=sent)
@@ -335,7 +334,7 @@ class Upstream:
         """Serve the agents, although the server refuses the gateway itself: all lists are those of principals."""
         self.published.per_principal()
         self.without_own = True
-        if self.facts.state is not UpstreamState.HEALTHY:
+        if self.status.state is not UpstreamState.HEALTHY:
             self.status.connected()
 
     def login_changed(self, principal: str) -> None:

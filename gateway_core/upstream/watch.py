@@ -1,4 +1,4 @@
-"""Watches one upstream: connects, checks, ejects, reconnects, and refreshes its lists.
+"""Watches one upstream: connects, checks, ejects, reconnects, refreshes its lists, and stops a server without use.
 
 The task connects (with backoff until it succeeds), supervises until the connection is lost, and starts again.
 *Active* checks run every `health_check_interval`, and more often after a failure or a signal of `signals.py`.
@@ -10,29 +10,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.api import UpstreamState
-from gateway_core.errors import (
-    UNSUPPORTED_PROTOCOL_VERSION,
-    DeliveryError,
-    LoginNeeded,
-    NotSent,
-    Permanent,
-    RefusedUpstream,
-    RpcError,
-)
+from gateway_core.errors import DeliveryError, LoginNeeded, NotSent, RefusedUpstream, RpcError
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
 from gateway_core.log.wording import count
 from gateway_core.upstream.auth.login_tokens import NO_LOGIN
-from gateway_core.upstream.base import Connection
 from gateway_core.upstream.concealing import Concealer
-from gateway_core.upstream.ejection import BACKOFF_FIRST, Loss, ReconnectPolicy
-from gateway_core.upstream.liveness import PING_TIMEOUT
+from gateway_core.upstream.ejection import BACKOFF_FIRST, Loss, ReconnectPolicy, is_lasting, is_refusal
+from gateway_core.upstream.life.checks import Problem, check
+from gateway_core.upstream.life.idleness import Idleness
 from gateway_core.upstream.upstream import Upstream
 
 FALL: Final = 3
@@ -42,18 +33,6 @@ DOUBT_INTERVAL: Final = 2.0
 JITTER: Final = 0.1
 REFRESH_SPACING: Final = 1.0
 """Minimum seconds between two fetches of one upstream's lists, however many `list_changed` arrive."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """The failure that one check found."""
-
-    text: str
-    silent: bool = False
-    """Whether the server gave no answer at all."""
-    by_plugin: bool = False
-    final: bool = False
-    """Whether further checks would find the same."""
 
 
 class Watch:
@@ -76,6 +55,9 @@ class Watch:
         self._login = upstream.connections.login
         self._seen = NO_LOGIN
         """The stamp of the login with which the gateway connected last."""
+        self._demand = upstream.connections.demand
+        self._rests = upstream.config.start == "lazy"
+        """Whether the server is started only for calls, once its lists are known."""
 
     async def run(self) -> None:
         """Connect and supervise in a loop until cancelled. A misconfigured upstream is only reported."""
@@ -98,7 +80,9 @@ class Watch:
     async def _round(self) -> None:
         """Connect and supervise until a failure, then wait for the next attempt."""
         upstream, liveness, now = self._upstream, self._upstream.liveness, self._clock.now
-        started = now()
+        if self._rests and upstream.published.known:
+            await self._rest()
+        started, asked_for = now(), self._demand.waiting
         self._seen = NO_LOGIN if self._login is None else self._login.stamp
         problem = await self._connect()
         needs_login = isinstance(problem, LoginNeeded)
@@ -114,7 +98,12 @@ class Watch:
         connected = now()
         liveness.connected(connected)
         connection = upstream.connections.main
-        failure, lost = await self._supervise()
+        ended = await self._supervise(Idleness(upstream, asked_for=asked_for))
+        if ended is None:
+            self._retries.lived(now() - connected)
+            await self._stop_unused()
+            return
+        failure, lost = ended
         noisy = connection is not None and connection.noisy
         healthy = (now() if lost else liveness.last_sign) - connected
         self._retries.lived(healthy)
@@ -135,6 +124,7 @@ class Watch:
             return error
         finally:
             self.attempted.set()
+            self._demand.attempted()
         upstream.signals.connected()
         assert upstream.info is not None
         tools = len(upstream.fetched.of("tool")) if upstream.fetched is not None else 0
@@ -143,6 +133,25 @@ class Watch:
         )
         self._on_change()
         return None
+
+    async def _rest(self) -> None:
+        """Enter the state idle, and wait until something asks for the server."""
+        if self._demand.waiting:
+            return
+        self._upstream.connections.rest()
+        self.attempted.set()
+        self._on_change()
+        await self._demand.wait()
+
+    async def _stop_unused(self) -> None:
+        """Stop the server until something asks for it."""
+        upstream = self._upstream
+        upstream.connections.rest()
+        self._rests = True
+        logger.bind(upstream=upstream.name).info("upstream {} is not used and was stopped", upstream.name)
+        self._on_change()
+        # A server may lock files: its next process starts after the end of this one.
+        await upstream.connections.disconnect()
 
     def _loss(self, problem: DeliveryError | RpcError) -> Loss:
         """The loss that a failed attempt to connect is."""
@@ -186,7 +195,7 @@ class Watch:
         self._recovered()
         self._on_change()
         await self._clock.sleep(REFRESH_SPACING)
-        await self._idle(asyncio.get_running_loop().create_future(), self._interval)
+        await self._wait_for_check(asyncio.get_running_loop().create_future(), self._interval)
 
     async def _wait_for_login(self, problem: LoginNeeded) -> None:
         """Enter the state that asks for a login, and wait for one. Nothing is retried until then."""
@@ -219,8 +228,11 @@ class Watch:
             await self._login.changed(self._seen)
             self._seen = self._login.stamp
 
-    async def _supervise(self) -> tuple[str, bool]:
-        """Check and refresh until a failure. Returns its reason, and whether the connection was lost."""
+    async def _supervise(self, idleness: Idleness) -> tuple[str, bool] | None:
+        """Check and refresh until a failure. Returns its reason, and whether the connection was lost.
+
+        None: nothing failed, but the server was not used for so long that it is to be stopped.
+        """
         upstream, signals, now = self._upstream, self._upstream.signals, self._clock.now
         connection = upstream.connections.main
         assert connection is not None
@@ -228,12 +240,16 @@ class Watch:
         failures, wait, checked = 0, self._interval, now()
         try:
             while True:
-                if await self._idle(lost, DOUBT_INTERVAL if signals.rising else wait):
+                unused = idleness.left() / (1 - JITTER)
+                if await self._wait_for_check(lost, min(DOUBT_INTERVAL if signals.rising else wait, unused)):
                     return lost.result(), True
+                if idleness.left() <= 0:
+                    return None
                 if signals.stale or upstream.published.retry_due:
                     await self._refresh()
                 wait, before, checked = self._interval, checked, now()
-                problem = await self._check(connection, confirm=failures in {0, FALL - 1})
+                confirm = failures in {0, FALL - 1}
+                problem = await check(upstream, connection, self._chain(), self._concealer, confirm=confirm)
                 if problem is None or self._is_answered(problem, checked):
                     failures = 0
                     self._recovered()
@@ -254,7 +270,7 @@ class Watch:
         finally:
             lost.cancel()
 
-    def _is_answered(self, problem: _Problem, since: float) -> bool:
+    def _is_answered(self, problem: Problem, since: float) -> bool:
         """Whether an answered call since then overrides the failed check. Never overrides a plugin's check."""
         return not problem.by_plugin and self._upstream.liveness.last_sign >= since
 
@@ -267,12 +283,12 @@ class Watch:
     def _interval(self) -> float:
         return self._upstream.config.health_check_interval
 
-    async def _idle(self, lost: asyncio.Future[str], interval: float) -> bool:
+    async def _wait_for_check(self, lost: asyncio.Future[str], interval: float) -> bool:
         """Wait for the next check or a reason to check earlier. Returns whether the connection is lost."""
         upstream = self._upstream
         wait = interval * (1 + self._rng.uniform(-JITTER, JITTER))
         due = upstream.status.retry_in()
-        if upstream.facts.state is UpstreamState.EJECTED and due is not None:
+        if upstream.status.state is UpstreamState.EJECTED and due is not None:
             wait = min(wait, due)
         waits = (self._new_login(), upstream.signals.wait(), self._clock.sleep(wait))
         others: list[asyncio.Future[Any]] = [asyncio.ensure_future(it) for it in waits]
@@ -300,44 +316,9 @@ class Watch:
             self._on_change()
         await self._clock.sleep(REFRESH_SPACING)
 
-    async def _check(self, connection: Connection, *, confirm: bool) -> _Problem | None:
-        """Run one active check. Returns the problem; None if it is healthy. `confirm`: see `Liveness.check`."""
-        silence = f"no answer within {PING_TIMEOUT:g} s"
-        chain = self._chain()
-        if chain.has_health_check:
-            try:
-                async with asyncio.timeout(PING_TIMEOUT):
-                    health = await chain.check_health(self._upstream.view)
-            except TimeoutError:
-                return _Problem(f"a plugin gave {silence}", by_plugin=True)
-            if health is not None:
-                return None if health.healthy else _Problem(health.reason or "a plugin says so", by_plugin=True)
-        try:
-            await self._upstream.liveness.check(connection, confirm=confirm)
-        except TimeoutError:
-            return _Problem(silence, silent=True)
-        except DeliveryError as error:
-            return _Problem(self._concealer.hide(str(error)), final=isinstance(error, LoginNeeded))
-        self._upstream.liveness.checked(self._clock.now())
-        return None
-
     def _recovered(self) -> None:
         """Record a successful check."""
         upstream = self._upstream
         if upstream.signals.check_succeeded():
             logger.bind(upstream=upstream.name).info("upstream {} is back after its ejection", upstream.name)
             self._on_change()
-
-
-def is_refusal(problem: DeliveryError | RpcError | None) -> bool:
-    """Whether the server answered that it does not serve the gateway, without or with its own credentials."""
-    return isinstance(problem, RefusedUpstream) and problem.status in {401, 403}
-
-
-def is_lasting(problem: DeliveryError | RpcError) -> bool:
-    """Whether a failure to connect is permanent: only an operator can fix it."""
-    if is_refusal(problem):
-        return True
-    if isinstance(problem, RpcError):
-        return problem.code == UNSUPPORTED_PROTOCOL_VERSION
-    return isinstance(problem, Permanent)

@@ -101,10 +101,12 @@ def test_the_lines_of_the_page_about_the_control_plane_work(shell, with_server, 
     scripts = [text for language, text in blocks("control-plane.md") if language == "sh"]
     done = shell(f"cd {shlex.quote(str(with_server))}\n" + "\necho; echo =====\n".join(scripts))
     assert done.returncode == 0, done.stderr
-    status, tool, reloaded, browser, refused = [part.strip() for part in done.stdout.split("=====")]
+    status, tool, reloaded, edited, tried, browser, refused = [part.strip() for part in done.stdout.split("=====")]
     assert json.loads(status)["upstreams"][0]["name"] == "calculator"
     assert json.loads(tool)["definition"]["description"] == "Add two numbers."
     assert reloaded.count('"changes":[]') == 2
+    assert json.loads(edited)["changes"][0]["details"] == ["60.0 -> 20.0"]
+    assert json.loads(tried)["response"]["result"]["structuredContent"] == {"result": 5}
     assert "/ui/enter?code=" in json.loads(browser)["url"]
     page = (ROOT / "docs" / "control-plane.md").read_text(encoding="utf-8")
     assert f"prints `{refused}`" in page

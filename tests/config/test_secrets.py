@@ -3,8 +3,9 @@
 import pytest
 
 from gateway_core.config import ProxyConfig, UpstreamConfig
-from gateway_core.config.models import AuthConfig, PluginEntry
+from gateway_core.config.models import AuthConfig
 from gateway_core.config.secrets import is_plain, private_values_of, secrets_of, secrets_of_upstream, without_secrets
+from gateway_core.config.sections import PluginEntry
 
 
 def found(**settings: object) -> set[str]:

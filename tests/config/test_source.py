@@ -10,7 +10,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.config.source import Path, line_of, scan, show
+from gateway_core.config.source import Path, layout_of, line_of, scan, show
 
 EVERYTHING = '''\
 # a comment with [a.table] and key = 1
@@ -174,6 +174,30 @@ def test_every_key_stands_on_the_line_that_the_scanner_names(
         if isinstance(path[-1], str):
             assert f"k{mark}k" in rows[line - 1]
         assert line >= (line_of(lines, path[:-1]) or 1)
+
+
+def value_at(data: Any, path: Path) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+@given(documents(), st.booleans(), st.booleans())
+def test_every_string_header_and_comment_is_found_where_it_stands(
+    data: dict[str, Any], multiline: bool, windows: bool
+) -> None:
+    text = "# first # one\n\n" + tomli_w.dumps(data, multiline_strings=multiline) + "# last"
+    if windows:
+        text = text.replace("\n", "\r\n")
+    raw, layout = tomllib.loads(text), layout_of(text)
+    strings = {path for path in paths(raw) if isinstance(value_at(raw, path), str)}
+    assert set(layout.strings) == strings
+    for path, (start, end) in layout.strings.items():
+        assert tomllib.loads(f"v = {text[start:end]}")["v"] == value_at(raw, path)
+    assert [text[start:end] for start, end in layout.comments] == ["# first # one", "# last"]
+    for path, start in layout.headers.items():
+        assert text[start] == "["
+        assert isinstance(value_at(raw, path), dict)
 
 
 def test_a_path_without_a_line_gets_that_of_the_table_around_it() -> None:

@@ -35,6 +35,14 @@ async def test_clause_57_two_upstreams_that_mint_one_id_keep_their_tasks_apart(s
     assert [len(lab.of(*METHODS)) for lab in stand.labs] == [1, 2]
 
 
+async def test_a_server_goes_on_for_its_task(start: Start) -> None:
+    stand = await start(Lab("lab"))
+    (upstream,) = stand.gateway.pool.upstreams
+    assert not upstream.connections.wanted
+    await stand.agent.begin()
+    assert upstream.connections.wanted
+
+
 @pytest.mark.parametrize("method", METHODS)
 async def test_clause_57_the_upstream_gets_its_own_id_in_body_and_header(start: Start, method: str) -> None:
     stand = await start(Lab("lab"))

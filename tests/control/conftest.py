@@ -48,6 +48,9 @@ class FakeOperations:
     """What is wrong with the file."""
     shown: dict[str, Any] = field(default_factory=lambda: {"pid": 1})
 
+    edits: Any = None
+    pool: Any = None
+    downstream: Any = None
     pages: dict[str, PluginPage] = field(default_factory=dict)
     done: list[tuple[str, str]] = field(default_factory=list)
     """What was asked of it."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gateway_core.exchange.hops import NOTHING, Carried, Passing
+from gateway_core.exchange.hops import Carried
 from gateway_core.testing import make_upstream
 from gateway_core.upstream.requests import Request
 
@@ -30,8 +30,9 @@ def test_the_context_is_made_once_in_each_form() -> None:
     ],
 )
 def test_the_context_of_the_agent_is_replaced_and_other_keys_stay(meta: Any, left: Any) -> None:
-    assert Carried.of({"traceparent": PARENT}).replacing(meta) == left
-    assert NOTHING.replacing(meta) is meta
+    request = Request("tools/call", {}, meta)
+    request.carry(Carried.of({"traceparent": PARENT}))
+    assert request.meta == left
 
 
 def test_each_attempt_of_a_request_carries_the_context_of_its_own() -> None:
@@ -47,4 +48,4 @@ async def test_what_passes_is_sent_and_nothing_is_measured() -> None:
     async def send(given: Request) -> str:
         return str(given.carried.headers["traceparent"])
 
-    assert await Passing(carried).hop(make_upstream(), request, send) == PARENT
+    assert await carried.hop(make_upstream(), request, send) == PARENT

@@ -13,7 +13,7 @@ import pytest
 import tomli_w
 from mcp import Client
 
-from gateway_core.config import Config, load
+from gateway_core.config import Config, loads
 from gateway_core.errors import ConfigError
 from gateway_core.gateway import Gateway
 from gateway_core.generations.reloads import Report
@@ -66,7 +66,13 @@ class Stand:
         self.path.chmod(0o600)
 
     def read(self) -> Config:
-        config = load(self.path)
+        return self.check(self.path.read_text())
+
+    def replaced(self, by: Path) -> None:
+        self.notes.append("written")
+
+    def check(self, text: str) -> Config:
+        config = loads(text, self.path)
         return Config(config.path, config.proxy.model_copy(update={"port": 0}), config.disabled)
 
     def prepare(self, config: Config) -> Prepared:

@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from gateway_core.pipeline.router import Router
 from gateway_core.sealing import Seal
 from gateway_core.upstream.health import HealthMonitor
 from gateway_core.upstream.pool import UpstreamPool
+from gateway_core.upstream.upstream import Upstream
 
 REFLECTOR = Path(__file__).parents[1].joinpath("servers") / "reflector.py"
 
@@ -143,7 +144,14 @@ async def test_only_who_waited_for_upstreams_after_the_start_looks_again(
     async def prepare(exchange: Exchange) -> None:
         prepared.append(exchange.method)
 
+    waits = [False, True]
+
+    async def wait(target: Sequence[Upstream], *, listing: bool) -> bool:
+        assert (list(target), listing) == ([], method == "tools/list")
+        return waits.pop()
+
     monkeypatch.setattr(world.catalog, "prepare", prepare)
+    monkeypatch.setattr(world.pipeline, "wait_first_lists", wait)
     await world.ask(method, {"name": "unknown"})
     assert prepared == [method] * 2
     await world.ask(method, {"name": "unknown"})

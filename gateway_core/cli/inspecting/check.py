@@ -37,7 +37,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
             put_json({"ok": False, "config": str(path), "problems": parts_of(error.problems, path), "upstreams": []})
         raise
     found, notes, tools = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings), [])
-    failed = [one["name"] for one in found if one["state"] not in {"healthy", "disabled"}]
+    failed = [one["name"] for one in found if one["state"] not in {"healthy", "idle", "disabled"}]
     known = Known(_names(settings), tools if connect and not failed else None, groups_of(loaded))
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
@@ -126,7 +126,7 @@ def _line(one: Mapping[str, Any]) -> str:
         return f"  {painted('misconfigured', RED)}  {name}  {escape(one['last_error'])}"
     target = escape(one["target"])
     login = "" if one["login"] is None else escape(login_note(one))
-    if one["state"] == "healthy":
+    if one["state"] in {"healthy", "idle"}:
         server, tools = escape(one["server"] or "unnamed server"), count(one["tools"], "tool")
         said = painted("ok    ", STATE_COLOURS["healthy"])
         words = f"{server}, {one['era']} {one['protocol_version']}, {tools}"

@@ -21,10 +21,14 @@ def load_with_plugins(path: Path) -> tuple[Config, tuple[loader.LoadedPlugin, ..
     return config, loader.load(config.proxy.plugins, str(path))
 
 
-def with_plugins(error: ConfigError, path: Path) -> list[str]:
-    """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known."""
+def with_plugins(error: ConfigError, path: Path, text: str | None = None) -> list[str]:
+    """The problems of a file that cannot be loaded, and those of its plugins as far as their values are known.
+
+    `text`: take this as the content of the file.
+    """
     entries = [
-        entry if complete else entry.model_copy(update={"enabled": False}) for entry, complete in plugin_entries(path)
+        entry if complete else entry.model_copy(update={"enabled": False})
+        for entry, complete in plugin_entries(path, text=text)
     ]
     try:
         loader.load(entries, str(path))

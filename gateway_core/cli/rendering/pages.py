@@ -16,6 +16,7 @@ from gateway_core.log.wording import count
 
 STATE_COLOURS: Final = {
     "healthy": GREEN,
+    "idle": GREEN,
     "connecting": YELLOW,
     "ejected": YELLOW,
     "needs_login": YELLOW,

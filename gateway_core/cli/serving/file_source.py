@@ -70,9 +70,22 @@ class FileSource:
         self._log = log
         self._applied = applied
         self._restart = restart
+        self.version: Version = launch.version
+        """The version of the file that was read or written last."""
+
+    @property
+    def path(self) -> Path:
+        return self._launch.path
 
     def read(self) -> Config:
+        self.version = version_of(self.path)
         return read(self._launch)
+
+    def check(self, text: str) -> Config:
+        return read(self._launch, text)
+
+    def replaced(self, by: Path) -> None:
+        self.version = version_of(by)
 
     def prepare(self, config: Config) -> PreparedProcess:
         targets = None
@@ -139,17 +152,18 @@ class PreparedProcess:
             self._targets.discard()
 
 
-async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
-    """Yield whenever the file has changed and is complete, however it is replaced, until cancelled.
+async def changes_of(source: FileSource) -> AsyncIterator[None]:
+    """Yield whenever the file has a version that the gateway has not read, and is complete, until cancelled.
 
-    `read`: the version that the gateway has. Without notice from the system, a look each second finds a change.
+    Without notice from the system, a look each second finds a change.
     """
     from watchfiles import awatch  # noqa: PLC0415 - only a watched file needs it
 
     def is_of_file(_change: object, changed: str) -> bool:
         return Path(changed).name in {path.name, LINK}
 
-    ended, last = asyncio.Event(), read
+    path, ended = source.path, asyncio.Event()
+    told = last = source.version
     watching = awatch(
         path.parent,
         watch_filter=is_of_file,
@@ -163,8 +177,9 @@ async def changes_of(path: Path, read: Version) -> AsyncIterator[None]:
     try:
         async for noticed in watching:
             version = version_of(path)
-            if version is not None and version != read and (noticed or version == last):
-                read = version
+            is_new = version is not None and version not in (told, source.version)
+            if is_new and (noticed or version == last):
+                told = version
                 yield
             last = version
     finally:

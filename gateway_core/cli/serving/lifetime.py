@@ -151,7 +151,7 @@ async def serve(
             if not await _unless_stopped(gateway.start(), signals):
                 return None
         _announce(gateway, starter, log.file(config))
-        async with _reloading(gateway, launch, signals):
+        async with _reloading(gateway, source, signals, watch=launch.watch):
             await _race(_forever(), signals.stop, signals.restart)
         if signals.stop.is_set():
             await _unless_now(gateway.drain(), signals)
@@ -190,7 +190,7 @@ async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> N
             serving = asyncio.ensure_future(gateway.serve_stdio(launch.profile))
             stopped = asyncio.ensure_future(signals.stop.wait())
             # In both cases, requests that were already received are still answered.
-            async with _reloading(gateway, launch, signals):
+            async with _reloading(gateway, source, signals, watch=launch.watch):
                 await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             await _unless_now(gateway.drain(), signals)
@@ -201,7 +201,7 @@ async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> N
 
 
 @asynccontextmanager
-async def _reloading(gateway: Gateway, launch: Launch, signals: Signals) -> AsyncIterator[None]:
+async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, watch: bool) -> AsyncIterator[None]:
     """Reload the file on SIGHUP, and if it is watched also when it changes. The gateway logs how that ended."""
 
     async def on_signals() -> None:
@@ -212,11 +212,11 @@ async def _reloading(gateway: Gateway, launch: Launch, signals: Signals) -> Asyn
                 await gateway.reload()
 
     async def on_changes() -> None:
-        async for _ in changes_of(launch.path, launch.version):
+        async for _ in changes_of(source):
             signals.reload.set()
 
     tasks = [asyncio.ensure_future(on_signals())]
-    if launch.watch:
+    if watch:
         tasks.append(asyncio.ensure_future(on_changes()))
     try:
         yield

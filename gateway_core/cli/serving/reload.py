@@ -27,10 +27,16 @@ def diff(config: Path | None, *, as_json: bool) -> None:
     _show(found, f"`{command('reload')}` would apply {{changes}}:", same, as_json=as_json)
 
 
-def _asked(config: Path | None, verb: str, page: str, *, as_json: bool) -> dict[str, Any]:
+def applied(config: Path | None, verb: str, page: str, value: Any = None, *, as_json: bool) -> None:
+    """Let the running gateway change its file, and print what changed. Raises as `reload`."""
+    found = _asked(config, verb, page, value, as_json=as_json)
+    _show(found, "applied: {changes}, generation {generation}", "nothing changed", as_json=as_json)
+
+
+def _asked(config: Path | None, verb: str, page: str, value: Any = None, *, as_json: bool) -> dict[str, Any]:
     running = instance(config)
     try:
-        return of_file(running, verb, page)
+        return of_file(running, verb, page, value)
     except ConfigError as error:
         if as_json:
             put_json({"ok": False, "problems": error.problems})

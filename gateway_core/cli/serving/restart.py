@@ -26,7 +26,7 @@ from gateway_core.cli.instance import Hold, Inherited, Instance, read_instance
 from gateway_core.cli.report import Failed, describe, put_json, say, say_error
 from gateway_core.cli.running import NotAnswering, holder, instance
 from gateway_core.cli.serving.launch import Launch
-from gateway_core.config import Config, load, unprotected
+from gateway_core.config import Config, loads, read_file, text_of, unprotected
 from gateway_core.errors import ConfigError, FileProblem, GatewayError, PluginError, ReloadRefused, parts_of
 from gateway_core.generations.handover import Handover
 from gateway_core.log import output
@@ -151,13 +151,17 @@ async def _problems(launch: Launch) -> Sequence[str]:
     return []
 
 
-def read(launch: Launch) -> Config:
-    """The configuration of the file, for a gateway that serves. Raises `ConfigError` with every problem."""
+def read(launch: Launch, text: str | None = None) -> Config:
+    """The configuration of the file, for a gateway that serves. Raises `ConfigError` with every problem.
+
+    `text`: take this as the content of the file.
+    """
     path = launch.path
     try:
-        config = load(path, state=launch.folder, options=launch.overrides)
+        text = text_of(path, read_file(path)) if text is None else text
+        config = loads(text, path, state=launch.folder, options=launch.overrides)
     except ConfigError as error:
-        raise ConfigError(with_plugins(error, path)) from None
+        raise ConfigError(with_plugins(error, path, text)) from None
     if not config.proxy.enable:
         what = "is false; to stop the gateway: rad mcp proxy stop"
         raise ConfigError([FileProblem(str(path), None, "mcp.proxy.enable", what)])

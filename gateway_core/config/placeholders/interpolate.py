@@ -55,6 +55,21 @@ def fill(data: Any, env: Mapping[str, str], folder: FilePath) -> Interpolated:
     return replace(found, data=_fill(data, (), env, folder, found))
 
 
+def has_placeholder(text: str) -> bool:
+    """Whether a text names a variable or a file, or tries to."""
+    return any(mark.group() != "$${" for mark in _MARK.finditer(text))
+
+
+def literal_parts(text: str) -> tuple[str, str]:
+    """What stands in the file itself: `text` without its placeholders, and with the default of each in its place."""
+
+    def default(mark: re.Match[str]) -> str:
+        named = _NAME.fullmatch(mark.group(1) or "")
+        return "${" if mark.group() == "$${" else (named.group(2) or "") if named is not None else ""
+
+    return _MARK.sub(lambda mark: "${" if mark.group() == "$${" else "", text), _MARK.sub(default, text)
+
+
 def _fill(value: Any, path: Path, env: Mapping[str, str], folder: FilePath, found: Interpolated) -> Any:
     if isinstance(value, dict):
         return {key: _fill(item, (*path, key), env, folder, found) for key, item in value.items()}

@@ -45,6 +45,6 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             Readiness,
             readiness,
             status=lambda found: 200 if found["ready"] else 503,
-            statuses={200: "Agents are served", 503: "No upstream is healthy, or the gateway stops"},
+            statuses={200: "Agents are served", 503: "No upstream is healthy or idle, or the gateway stops"},
         ),
     )

@@ -164,8 +164,9 @@ class Watched:
             names = ", ".join(upstream.name for upstream in target.upstreams)
             raise RpcError.of_gateway(METHOD_NOT_FOUND, f"upstream {names} announces no changes of resources")
         problem: DeliveryError = NotSent("not tried")
+        patience = WATCH_TIMEOUT + max(upstream.connections.start_limit for upstream in able)
         try:
-            async with asyncio.timeout(WATCH_TIMEOUT):
+            async with asyncio.timeout(patience):
                 for upstream in sorted(able, key=lambda upstream: not upstream.reachable):
                     on_update = self._teller(uri, upstream, target.original)
                     try:
@@ -175,7 +176,7 @@ class Watched:
                     except DeliveryError as failure:
                         problem = failure
         except TimeoutError:
-            problem = NotSent(f"no answer within {WATCH_TIMEOUT:g} s")
+            problem = NotSent(f"no answer within {patience:g} s")
         raise RpcError.of_gateway(
             UPSTREAM_UNAVAILABLE,
             f"upstream {upstream.name} cannot be asked for changes of this resource: {problem.reason}",

@@ -21,9 +21,7 @@ class Timeline:
 
     __slots__ = ("_along", "_epoch", "_open", "_started", "_steps", "trace")
 
-    def __init__(
-        self, trace: CallTrace | None = None, along: Callable[[UpstreamView], Carried | None] | None = None
-    ) -> None:
+    def __init__(self, trace: CallTrace, along: Callable[[UpstreamView], Carried | None] | None = None) -> None:
         """`trace`: what the plugin follows the call with. `along`: the trace context of the next request."""
         self.trace: Final = trace
         self._along = along

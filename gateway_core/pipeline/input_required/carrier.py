@@ -49,6 +49,7 @@ class InputRequired:
         `attempts`: the logins of principals in progress.
         """
         limits, wait = config.limits, config.question_timeout
+        self._wait = wait
         self.parking: Final[Parking] = (
             Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
         )
@@ -129,6 +130,7 @@ class InputRequired:
         if asked is None:
             return reply
         check_questions(exchange.agent, asked)
+        upstream.connections.demand.hold(self._wait)
         members: dict[str, Any] = dict(asked.members)
         if asked.questions:
             members[REQUESTS] = {
@@ -160,6 +162,7 @@ class InputRequired:
                 check(exchange.agent, ELICIT, bytes(question["params"]))
         except RpcError:
             return reply
+        upstream.connections.demand.hold(self._wait)
         return _asking(asked, self._states.seal(_origin(exchange), State("again", upstream.name)))
 
 

@@ -153,6 +153,11 @@ class SessionConnections:
         leases = [lease for task in self._sessions.values() if (lease := _opened(task)) is not None]
         return [lease.connection for lease in (*leases, *self._pooled)]
 
+    @property
+    def kept(self) -> bool:
+        """Whether agent sessions have connections, whose servers may keep something for them."""
+        return bool(self._sessions)
+
     def left(self, lease: Lease) -> None:
         """Record the end of a call on this connection."""
         lease.users -= 1

@@ -32,7 +32,7 @@ VERSION: Final = 1
 NOT_IDENTIFYING: Final = frozenset(
     {
         *("name", "enabled", "priority", "group", "isolation", "retry", "trust_annotations", "max_in_flight"),
-        *("health_check_interval", "start_timeout", "timeout", "on_missing"),
+        *("health_check_interval", "start", "start_timeout", "idle_stop", "timeout", "on_missing"),
     }
 )
 """Keys of an upstream that say how it is used. All others identify the server: after a change its lists are dropped."""

@@ -81,6 +81,11 @@ class PublishedLists:
         return time.monotonic() - self._fetched_at if self._fetched_at else None
 
     @property
+    def known(self) -> bool:
+        """Whether every list was fetched once, in this process or an earlier one, or has failed in this one."""
+        return self.fetched is not None and not (self.fetched.last_known and self.fetched.failures)
+
+    @property
     def private(self) -> frozenset[Kind]:
         """The lists that are fetched separately for each principal."""
         return frozenset() if self.fetched is None else self.fetched.private

@@ -17,7 +17,8 @@ class EarlyChildren:
     """The first children of stdio upstreams. One that cannot be started is dropped; its upstream starts it later."""
 
     def __init__(self, upstreams: Iterable[UpstreamConfig]) -> None:
-        stdio = [upstream for upstream in upstreams if upstream.transport == "stdio" and not upstream.misconfigured]
+        eager = [upstream for upstream in upstreams if upstream.transport == "stdio" and upstream.start == "eager"]
+        stdio = [upstream for upstream in eager if not upstream.misconfigured]
         self._children = {upstream.name: Child(upstream) for upstream in stdio[:MAX_EARLY]}
 
     async def start(self) -> None:

@@ -15,7 +15,9 @@ from prometheus_client.registry import Collector
 
 from gateway_observe_metrics.counts import Calls, Counter
 
-STATES: Final = ("connecting", "healthy", "ejected", "down", "needs_login", "misconfigured", "stopped", "disabled")
+STATES: Final = (
+    *("connecting", "healthy", "idle", "ejected", "down", "needs_login", "misconfigured", "stopped", "disabled"),
+)
 """The states of an upstream, each of which is a series."""
 Status: TypeAlias = Mapping[str, Any]
 

@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -134,6 +135,21 @@ def test_a_watched_file_is_reloaded_whenever_it_is_replaced(started, rad, change
         wait_for(lambda number=number: json.loads(rad("status", "--json").stdout)["generation"] == number, SLOW)
     change(timeout="x")
     wait_for(lambda: "was not reloaded" in log_of(config), SLOW)
+
+
+def test_a_watched_file_is_not_reloaded_again_for_what_the_gateway_wrote_or_read(
+    with_server, started, rad, change, config, wait_for
+):
+    def number() -> int:
+        return json.loads(rad("status", "--json").stdout)["generation"]
+
+    started("--watch")
+    assert rad("disable", "calculator").returncode == 0
+    wait_for(lambda: number() == 2, SLOW)
+    time.sleep(2.5)  # more than two looks at the file
+    change(timeout=7.0)
+    wait_for(lambda: number() == 3, SLOW)
+    assert log_of(config).count("the configuration was reloaded") == 2
 
 
 def test_values_of_the_command_line_stay(started, rad, change, config, free_port):

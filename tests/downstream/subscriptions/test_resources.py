@@ -33,6 +33,7 @@ class Source:
         self.let = asyncio.Event()
         self.let.set()
         self.status = SimpleNamespace(retry_in=lambda: None)
+        self.connections = SimpleNamespace(start_limit=0.0)
 
     async def watch(self, agent: Agent, uri: str, told: Callable[[str], None]) -> Callable[[], None]:
         await self.let.wait()
@@ -220,6 +221,19 @@ async def test_all_replicas_together_are_waited_for_only_so_long(monkeypatch: py
     assert caught.value.code == -31001
     silent.let.set()
     await mine.add("seen:a")
+
+
+async def test_a_server_that_has_to_start_first_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "WATCH_TIMEOUT", 0.05)
+    starting = Source()
+    starting.connections.start_limit = 60.0
+    starting.let.clear()
+    mine, _ = watched(starting)
+    adding = asyncio.ensure_future(mine.add("seen:a"))
+    await asyncio.sleep(0.3)
+    assert not adding.done()
+    starting.let.set()
+    await adding
 
 
 async def test_an_agent_watches_a_bounded_number_of_bounded_uris(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core import Decision, HookStep, HopStep
+from gateway_core import CallTrace, Decision, HookStep, HopStep
 from gateway_core.errors import Busy, NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange.hops import Carried
 from gateway_core.hooks.tracing import Timeline
@@ -40,7 +40,7 @@ async def hop(timeline: Timeline, end: Any, *, upstream: str = "files") -> Any:
     ids=lambda it: type(it).__name__ if isinstance(it, Exception) else str(it),
 )
 async def test_each_request_is_recorded_with_its_end(end: Any, ended: str, code: int | None) -> None:
-    timeline, before = Timeline(), time.time()
+    timeline, before = Timeline(CallTrace()), time.time()
     if isinstance(end, BaseException):
         with pytest.raises(type(end)):
             await hop(timeline, end)
@@ -54,7 +54,7 @@ async def test_each_request_is_recorded_with_its_end(end: Any, ended: str, code:
 
 
 async def test_requests_are_numbered_as_they_begin_and_kept_as_they_end() -> None:
-    timeline, go = Timeline(), asyncio.Event()
+    timeline, go = Timeline(CallTrace()), asyncio.Event()
 
     async def slow(request: Request) -> Reply:
         await go.wait()
@@ -70,7 +70,7 @@ async def test_requests_are_numbered_as_they_begin_and_kept_as_they_end() -> Non
 
 
 async def test_a_request_that_outlives_its_call_is_recorded_once_as_open() -> None:
-    timeline, go = Timeline(), asyncio.Event()
+    timeline, go = Timeline(CallTrace()), asyncio.Event()
 
     async def slow(request: Request) -> Reply:
         await go.wait()
@@ -87,7 +87,7 @@ async def test_a_request_that_outlives_its_call_is_recorded_once_as_open() -> No
 async def test_the_context_of_each_request_goes_along_with_it() -> None:
     contexts = [Carried.of({"traceparent": f"00-{number}"}) for number in range(2)]
     left = iter([*contexts, None])
-    timeline, sent = Timeline(along=lambda upstream: next(left)), []
+    timeline, sent = Timeline(CallTrace(), lambda upstream: next(left)), []
 
     async def send(request: Request) -> Reply:
         sent.append(request.complete_meta)
@@ -99,7 +99,7 @@ async def test_the_context_of_each_request_goes_along_with_it() -> None:
 
 
 def test_the_number_of_steps_is_bounded() -> None:
-    timeline = Timeline()
+    timeline = Timeline(CallTrace())
     for _ in range(MAX_STEPS + 5):
         timeline.hook_ran("p", "before_call", time.perf_counter(), Decision("p", "pass"))
     steps = timeline.finish()

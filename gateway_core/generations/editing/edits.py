@@ -1,0 +1,193 @@
+"""Shows the configuration file without its secrets, and changes it together with the configuration in force.
+
+An edit is checked whole, its new content is ready beside the file, and the file is replaced right before the switch to
+the new configuration. If anything fails, both stay as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from gateway_core.concealing import Secret
+from gateway_core.config import Config, read_file, text_of
+from gateway_core.config.loader import FILE_LIMIT
+from gateway_core.errors import ConfigError, EditRefused, FileProblem, OutdatedEdit, PluginError
+from gateway_core.generations.draft import Draft, unwritable, version_of
+from gateway_core.generations.editing import powers
+from gateway_core.generations.editing.concealed import FileText
+from gateway_core.generations.editing.keyed import Change, KeyChange, changed
+from gateway_core.generations.reloads import Reloads, Report
+from gateway_core.generations.source import Prepared, Source
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """The configuration file for operators."""
+
+    path: str
+    writable: bool
+    reason: str
+    """Why it is not writable; empty if it is."""
+    text: str
+    """Its content without secrets."""
+    version: str
+    """A digest of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OnDisk:
+    """The file as it is now."""
+
+    version: str
+    text: FileText
+
+
+@dataclass(frozen=True, slots=True)
+class _Edited:
+    """Implements `Content`: another text in place of the content of the file."""
+
+    base: Source
+    text: str
+
+    def read(self) -> Config:
+        return self.base.check(self.text)
+
+    def prepare(self, config: Config) -> Prepared:
+        return self.base.prepare(config)
+
+
+class Edits:
+    """The edits of one gateway, which follow each other."""
+
+    def __init__(
+        self,
+        reloads: Reloads,
+        file: Callable[[], Source],
+        reported: Callable[[Awaitable[Report]], Awaitable[Report]],
+        listening: Callable[[], bool],
+    ) -> None:
+        """`file`: the file of the gateway; raises `ReloadRefused` if there is none, or not now. `reported` logs what
+        came of a reload. `listening`: whether agents connect over the network."""
+        self._reloads = reloads
+        self._file = file
+        self._reported = reported
+        self._listening = listening
+        self._turn = asyncio.Lock()
+
+    async def show(self) -> ShownFile:
+        """The file as it is now. Raises `ConfigError` for one that cannot be read or is no TOML."""
+        return await asyncio.to_thread(self._show, self._file().path)
+
+    def _show(self, path: Path) -> ShownFile:
+        reason, now = unwritable(path), self._on_disk(path)
+        return ShownFile(str(path), not reason, reason, now.text.hidden, now.version)
+
+    async def problems(self, text: str) -> Sequence[str]:
+        """What is wrong with a text as the content of the file; empty if a reload would accept it."""
+        try:
+            await self.compare(text)
+        except (ConfigError, PluginError, EditRefused) as error:
+            return error.problems or [str(error)]
+        return ()
+
+    async def compare(self, text: str) -> Report:
+        """What a text as the content of the file would change. Raises `ConfigError`, `PluginError`, `EditRefused`."""
+        source = self._file()
+        _, after = await asyncio.to_thread(self._judged, source.path, lambda before: before.restored(self._given(text)))
+        return await self._reloads.compare(_Edited(source, after.text), listening=self._listening())
+
+    async def replace(self, text: str, version: str) -> tuple[Report, str]:
+        """Make a text the content of the file, in which `MARKER` stands for what the file has, and put it in force.
+
+        `version`: the one that the text was made of. Returns what changed, and the new version. Raises `OutdatedEdit`,
+        `EditRefused`, `OSError`, and as a reload.
+        """
+        return await self._apply(lambda before: before.restored(self._given(text)), version)
+
+    async def change(self, changes: Sequence[Change], version: str | None = None) -> tuple[Report, str]:
+        """Change single keys of the file, and put it in force; returns and raises as `replace`."""
+
+        def edited(before: FileText) -> FileText:
+            text = changed(before.text, changes, str(self._file().path))
+            return before.restored(before.with_text(text))
+
+        return await self._apply(edited, version)
+
+    async def enable(self, upstream: str, enabled: bool) -> tuple[Report, str] | None:
+        """Write `enabled` into the table of an upstream, and put it in force.
+
+        Returns None if the file has no such upstream; else returns and raises as `replace`.
+        """
+        now = await asyncio.to_thread(self._on_disk, self._file().path)
+        if ("mcp", "proxy", "upstreams", ("named", upstream), "name") not in now.text.strings:
+            return None
+        return await self.change([KeyChange(f'upstreams."{upstream}".enabled', enabled)])
+
+    async def _apply(self, edit: Callable[[FileText], FileText], version: str | None) -> tuple[Report, str]:
+        async with self._turn:
+            source = self._file()
+            now, after = await asyncio.to_thread(self._judged, source.path, edit, version)
+            content = after.text.encode()
+            if len(content) > FILE_LIMIT:
+                raise ConfigError([FileProblem(str(source.path), None, None, _TOO_LARGE)])
+            made: list[Draft] = []
+
+            def draft() -> Draft:
+                made.append(Draft(source.path, content, now.version, source.replaced))
+                return made[0]
+
+            edited = _Edited(source, after.text)
+            report = await self._reported(self._reloads.reload(edited, listening=self._listening(), draft=draft))
+            return report, made[0].version
+
+    def _judged(
+        self, path: Path, edit: Callable[[FileText], FileText], version: str | None = None
+    ) -> tuple[_OnDisk, FileText]:
+        """The file, and an edit of it that the control plane may write."""
+        now = self._on_disk(path)
+        if version is not None and version != now.version:
+            raise OutdatedEdit()
+        after = edit(now.text)
+        allowed = self._reloads.current.config.proxy.control.allow_commands
+        if found := powers.forbidden(now.text, after, allowed=allowed):
+            raise EditRefused("\n".join(found), found)
+        return now, after
+
+    def _on_disk(self, path: Path) -> _OnDisk:
+        content = read_file(path)
+        return _OnDisk(version_of(content), self._text(path, text_of(path, content)))
+
+    def _given(self, text: str) -> FileText:
+        path = self._file().path
+        if len(text.encode(errors="replace")) > FILE_LIMIT:
+            raise ConfigError([FileProblem(str(path), None, None, _TOO_LARGE)])
+        return self._text(path, text)
+
+    def _text(self, path: Path, text: str) -> FileText:
+        known = tuple(
+            Secret(f"a setting of plugin {plugin.name}", value)
+            for plugin in self._reloads.current.chain.plugins
+            for value in _secrets_in(plugin.config)
+        )
+        return FileText(text, path, known, self._reloads.held.clean_line)
+
+
+_TOO_LARGE = f"would be larger than {FILE_LIMIT // 1024} KiB"
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    """The secrets in the settings of a plugin, as its model marks them."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for key in type(value).model_fields:
+            yield from _secrets_in(getattr(value, key))
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _secrets_in(part)

@@ -1,0 +1,1 @@
+"""The life of one server: when it is needed, checked and stopped."""

@@ -1,0 +1,1 @@
+"""Gateway plugin `observe_traces`: traces for OpenTelemetry."""
