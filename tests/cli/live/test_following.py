@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)  # several processes start, one after the 
 def running(spawn: Any, with_server: Any, wait_for: Any, rad: Any) -> Any:
     """A gateway with one server."""
     gateway = spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
+    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
     return gateway
 
 
@@ -74,7 +74,7 @@ def test_events_and_the_log_go_on_after_a_restart(running: Any, rad: Any, spawn:
     assert rad("stop").returncode == 0
     running.wait(60)
     spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
+    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
     assert lines_of(events, lambda one: one["type"] == "upstream" and one["state"] == "healthy")
     wait_for(call, 60)
     lines_of(log, lambda one: one["text"] == "tools/call add")
