@@ -1,6 +1,6 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults floods fuzz check fix docs vendor e2e soak crowd conformance compatibility bench peers guard clean
+.PHONY: help install demo test faults floods fuzz check fix docs vendor pictures e2e soak crowd conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -52,6 +52,9 @@ docs: install  ## write the pages that are made from the code
 
 vendor: e2e/.venv/.installed  ## copy the libraries of the dashboard from npm, with their versions and hashes
 	e2e/.venv/bin/python e2e/dashboard/vendor.py
+
+pictures: install e2e/.venv/.installed e2e/node_modules/.installed  ## make the pictures of the dashboard in docs/img
+	.venv/bin/pytest e2e/dashboard/pictures.py $(ARGS)
 
 e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/promtool/.installed  ## run the gateway with third-party servers and clients
 	.venv/bin/pytest e2e $(ARGS)

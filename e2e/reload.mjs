@@ -1,23 +1,19 @@
-// An agent on the official TypeScript SDK that calls without a pause until its stdin ends: `node reload.mjs URL
-// legacy|modern`. It prints the number of calls, and every failure, as one JSON object.
+// Agents on the official TypeScript SDK that call without a pause until stdin ends: `node reload.mjs URL legacy|modern
+// CLIENTS`. It prints the number of calls and of changed lists that each agent heard of, and every failure, as JSON.
 import { Client as LegacyClient } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport as LegacyTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 
-const [url, era] = process.argv.slice(2);
+const [url, era, clients = "1"] = process.argv.slice(2);
 const me = { name: `reload-${era}`, version: "1.0.0" };
-const client =
-  era === "modern"
-    ? new Client(me, { versionNegotiation: { mode: { pin: "2026-07-28" } } })
-    : new LegacyClient(me);
-const transport = era === "modern" ? new StreamableHTTPClientTransport(new URL(url)) : new LegacyTransport(new URL(url));
 let over = false;
-process.stdin.on("end", () => (over = true)).resume();
-await client.connect(transport);
-
 let calls = 0;
 const failures = [];
-async function callOn() {
+const changed = [];
+process.stdin.on("end", () => (over = true)).resume();
+
+async function callOn(client) {
   while (!over) {
     try {
       const result = await client.callTool({ name: "get-sum", arguments: { a: 2, b: 3 } });
@@ -29,6 +25,15 @@ async function callOn() {
   }
 }
 
-await Promise.all([callOn(), callOn(), callOn(), callOn()]);
-console.log(JSON.stringify({ calls, failures }));
-await client.close();
+async function agent(number) {
+  changed[number] = 0;
+  const modern = era === "modern";
+  const client = modern ? new Client(me, { versionNegotiation: { mode: { pin: "2026-07-28" } } }) : new LegacyClient(me);
+  if (!modern) client.setNotificationHandler(ToolListChangedNotificationSchema, () => void changed[number]++);
+  await client.connect(modern ? new StreamableHTTPClientTransport(new URL(url)) : new LegacyTransport(new URL(url)));
+  await Promise.all([callOn(client), callOn(client), callOn(client), callOn(client)]);
+  await client.close();
+}
+
+await Promise.all(Array.from({ length: Number(clients) }, (_, number) => agent(number)));
+console.log(JSON.stringify({ calls, changed, failures }));

@@ -27,7 +27,9 @@ HERE = Path(__file__).parent
 E2E = HERE.parent
 sys.path += [str(path) for path in (E2E / ".venv").glob("lib/python3*/site-packages")]  # Playwright is installed there
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright  # noqa: E402
+
+expect.set_options(timeout=20_000)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RAD = Path(sys.executable).parent / "rad"
@@ -47,6 +49,7 @@ CALLS: list[tuple[str, dict[str, Any], int]] = [
     ("word_count", {"text": "one two three"}, 8),
     ("add", {"a": 1, "b": 2}, 8),
     ("now", {}, 5),
+    ("get-sum", {"a": 1, "b": 2}, 2),
     ("wait", {"seconds": 0.05}, 3),
     ("weather", {"city": "atlantis"}, 1),
 ]

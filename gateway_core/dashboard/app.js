@@ -139,12 +139,12 @@ function Offline() {
 }
 
 function Shell() {
-  const state = useStore();
+  const signedOut = useStore((it) => it.connection === "signed out");
   const route = useRoute();
   const [open, setOpen] = useState(false);
   useEffect(() => keyboard.start(PAGES), []);
   useEffect(() => setOpen(false), [route.page]);
-  if (state.connection === "signed out") return html`<${SignedOut} />`;
+  if (signedOut) return html`<${SignedOut} />`;
   const page = PAGES.find((one) => one.id === route.page);
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the content</a>

@@ -1,4 +1,4 @@
-// Sets the chosen theme before the page is painted; a script of its own, because the page allows no inline ones.
+// Sets the chosen theme before the page is painted; a separate file, because the page allows no inline script.
 {
   let chosen = null;
   try {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -163,13 +164,16 @@ class LegacyHttp:
     def _session(self, head: RequestHead, caller: Caller) -> LiveSession:
         """The session of a request.
 
-        Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this caller has no such session.
+        Raises `HttpError`: 400 without an id or with an unsupported version, 404 if this caller has no such session;
+        and `Deferred` in place of 404 amid a restart, because the next process continues sessions that ended here.
         """
         session_id, version_known = session_of(head)
         if session_id is None:
             raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
         session = self._sessions.get(caller, session_id)
         if session is None:
+            with contextlib.suppress(RpcError):
+                self._sessions.check_open()  # raises `Deferred`
             raise HttpError(404, "no such session; begin a new one with initialize")
         if not version_known:
             raise HttpError(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")

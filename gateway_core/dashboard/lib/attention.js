@@ -1,4 +1,4 @@
-// What needs somebody: made from the status, the lists, the recent calls and the open questions.
+// What needs attention: made from the status, the lists, the recent calls and the open questions.
 import { address } from "./router.js";
 import { isFailure } from "./figures.js";
 import { count, duration } from "./text.js";
@@ -47,8 +47,9 @@ function ofServer(one) {
   if (one.state === "down") found.push(entry("bad", "Server down", one.last_error ?? "no reason is known", { key: `down ${one.name}`, more: retry }));
   else if (one.state === "misconfigured") found.push(entry("bad", "Server misconfigured", one.last_error ?? one.warnings?.[0] ?? "", { key: `misconfigured ${one.name}` }));
   else if (one.state === "ejected") found.push(entry("warn", "Server ejected", "Its calls failed, so others are preferred for a while.", { key: `ejected ${one.name}` }));
+  if (one.drained) found.push(entry("info", "Server drained", "New calls go elsewhere until it is resumed.", { key: `drained ${one.name}` }));
   if (one.state === "needs_login" || one.login?.needed) {
-    const why = one.login?.reason ?? "Somebody must log in.";
+    const why = one.login?.reason ?? "A person must log in.";
     found.push(entry("warn", "Login due", why, { key: `login ${one.name}`, command: `rad mcp proxy login ${one.name}` }));
   }
   if (one.lists === "incomplete") found.push(entry("warn", "Lists incomplete", "A list of this server could not be fetched.", { key: `lists ${one.name}` }));
@@ -60,7 +61,7 @@ const ofPlugin = (one) =>
   (one.warnings ?? []).map((text) => ({ key: `plugin ${one.name} ${text}`, kind: "warn", what: "Plugin warns", about: one.name, why: text, href: address("plugins") }));
 
 const OF_OUTCOME = {
-  unknown: ["bad", "Unknown outcome", "may have run; look before anybody repeats it"],
+  unknown: ["bad", "Unknown outcome", "may have run; check before repeating it"],
   unavailable: ["bad", "Not served", "no server could take it"],
   error: ["bad", "Failed", ""],
   refused: ["warn", "Refused", ""],

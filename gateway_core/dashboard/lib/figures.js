@@ -4,6 +4,7 @@ const STEP = 2; // seconds of one bucket
 const BUCKETS = 150; // five minutes
 const CELLS = 96; // of a histogram of latencies: from 0.1 ms, each a fifth larger
 const BASE = Math.log(1.2);
+const SMOOTH = 5; // buckets that one value of a plot of latencies covers
 
 export const OUTCOMES = {
   ok: { label: "ok", kind: "ok" },
@@ -133,6 +134,13 @@ export class Figures {
     const buckets = this.#buckets.slice(0, -1);
     const began = buckets.findIndex((one) => one.live || one.counted !== null);
     const of = (value) => buckets.map((one, at) => (began < 0 || at < began ? null : value(one)));
+    const latency = (part) =>
+      buckets.map((one, at) => {
+        const cells = new Uint32Array(CELLS);
+        for (const { cells: found } of buckets.slice(Math.max(0, at - SMOOTH + 1), at + 1)) found?.forEach((value, cell) => (cells[cell] += value));
+        return quantile(cells, part);
+      });
+    const [median, p95] = [latency(0.5), latency(0.95)];
     const rate = (live, counted) => of((one) => (one.live ? live(one) : (counted(one) ?? 0)) / STEP);
     return {
       at: buckets.map((one) => one.at),
@@ -140,8 +148,8 @@ export class Figures {
       failed: rate((one) => one.failed, (one) => one.countedErrors),
       toolErrors: rate((one) => one.toolErrors, () => 0),
       refused: rate((one) => one.refused, () => 0),
-      median: of((one) => (one.cells ? quantile(one.cells, 0.5) : one.live ? null : one.latency)),
-      p95: of((one) => (one.cells ? quantile(one.cells, 0.95) : null)),
+      median: buckets.map((one, at) => median[at] ?? (one.live ? null : one.latency)),
+      p95,
       span: [(buckets.at(-1)?.at ?? Date.now() / 1000) - (BUCKETS - 2) * STEP, buckets.at(-1)?.at ?? Date.now() / 1000],
     };
   }

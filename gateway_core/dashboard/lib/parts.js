@@ -17,7 +17,7 @@ export function Heading({ title, children, note }) {
   </header>`;
 }
 
-/** A part of a page with a heading of its own. */
+/** A part of a page with its own heading. */
 export function Panel({ title, children, actions, class: name, flush = false }) {
   const id = useId();
   return html`<section class=${cls("panel", flush && "flush", name)} aria-labelledby=${title ? id : undefined}>
@@ -33,7 +33,7 @@ export function Panel({ title, children, actions, class: name, flush = false }) 
  */
 export function Action({ run, children, changes = false, why = "", kind = "", small = false, ...rest }) {
   const [busy, setBusy] = useState(false);
-  const { canChange } = useStore();
+  const canChange = useStore((it) => it.canChange);
   const reason = why || (changes && !canChange ? "this browser may only read; `rad mcp proxy ui` opens one that may change" : "");
   const alive = useRef(true);
   useEffect(() => () => void (alive.current = false), []);
@@ -67,7 +67,7 @@ export const Empty = ({ title, children, icon }) =>
 
 /** What went wrong while the content was fetched. */
 export function Failure({ error, what, retry }) {
-  const absent = error.status === 404 && !error.body?.known;
+  const absent = error.status === 404;
   return html`<div class="state failure" role="alert">
     <p><${Status} kind="bad">${what ? `${what}: ` : ""}<${Text} value=${error.message} limit=${400} /><//></p>
     ${absent && html`<p class="hint">This gateway does not offer it. The rest of the dashboard works.</p>`}

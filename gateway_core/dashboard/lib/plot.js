@@ -18,7 +18,7 @@ function options(series, unit, height, width) {
     cursor: { sync: { key: sync.key }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 20, gap: 4, space: 80, values: (_, ticks) => ticks.map((at) => clock.format(new Date(at * 1000)).slice(0, at % 60 ? 8 : 5)) },
+      { ...axis, grid: { show: false }, size: 20, gap: 4, space: 64, values: (_, ticks) => ticks.map((at) => clock.format(new Date(at * 1000)).slice(0, at % 60 ? 8 : 5)) },
       { ...axis, size: 48, space: 32, values: (_, ticks) => ticks.map((value) => unit(value)) },
     ],
     series: [

@@ -6,6 +6,7 @@ const STATES = {
   healthy: ["ok", "healthy"],
   connecting: ["busy", "connecting"],
   ejected: ["warn", "ejected"],
+  draining: ["warn", "draining"],
   needs_login: ["warn", "login due"],
   down: ["bad", "down"],
   misconfigured: ["bad", "misconfigured"],
@@ -13,15 +14,19 @@ const STATES = {
   idle: ["idle", "idle"],
   stopped: ["idle", "stopped"],
 };
-const ORDER = ["misconfigured", "down", "needs_login", "ejected", "connecting", "healthy", "idle", "stopped", "disabled"];
+const ORDER = ["misconfigured", "down", "needs_login", "ejected", "draining", "connecting", "healthy", "idle", "stopped", "disabled"];
 
 export const stateKind = (state) => STATES[state]?.[0] ?? "info";
 export const stateWord = (state) => STATES[state]?.[1] ?? String(state);
-/** For sorting: what needs somebody comes first. */
+/** For sorting: what needs attention comes first. */
 export const stateRank = (state) => (ORDER.indexOf(state) + ORDER.length) % ORDER.length;
 
 /** Whether an operator has kept new calls from it. */
-export const isDraining = (of) => Boolean(of.draining);
+export const isDraining = (of) => Boolean(of.drained);
 
-export const ServerState = ({ of }) =>
-  html`<${Status} kind=${isDraining(of) ? "warn" : stateKind(of.state)}>${stateWord(of.state)}${isDraining(of) ? ", draining" : ""}<//>`;
+function words(of) {
+  if (of.state === "draining") return of.in_flight ? "draining" : "drained";
+  return stateWord(of.state) + (isDraining(of) ? ", drained" : "");
+}
+
+export const ServerState = ({ of }) => html`<${Status} kind=${stateKind(of.state)}>${words(of)}<//>`;

@@ -1,7 +1,7 @@
 // What all pages share: rights, the state of the connection, the status of the gateway, recent calls.
 //
 // A change reaches the pages at most ten times a second, however many events arrive.
-import { useEffect, useReducer } from "../vendor/preact-hooks.js";
+import { useEffect, useReducer, useRef } from "../vendor/preact-hooks.js";
 import * as api from "./api.js";
 import { Figures } from "./figures.js";
 import { events, Refused } from "./stream.js";
@@ -118,7 +118,7 @@ class Store {
       this.statusAt = Date.now() / 1000;
       this.statusError = null;
       this.figures.counted(found, this.statusAt);
-      if (this.connection === "offline" || this.connection === "connecting") this.connection = "polling";
+      this.connection = this.figures.live ? "live" : "polling";
       this.version += 1;
     } catch (error) {
       this.statusError = error;
@@ -246,11 +246,16 @@ function endedCall(event) {
 /** The one store of the page. */
 export const store = new Store();
 
-/** Render this component again when the store has changed. Returns the store. */
-export function useStore() {
+/**
+ * Render this component again when the store has changed. Returns the store; with `select`, the value that it returns,
+ * and the component is rendered when that differs.
+ */
+export function useStore(select = null) {
   const [, render] = useReducer((turn) => turn + 1, 0);
-  useEffect(() => store.subscribe(render), []);
-  return store;
+  const seen = useRef();
+  useEffect(() => store.subscribe(() => (!select || !Object.is(select(store), seen.current)) && render()), []);
+  seen.current = select ? select(store) : store;
+  return seen.current;
 }
 
 const cache = new Map(); // path -> last answer, so that a page shows something at once when it is opened again

@@ -13,7 +13,7 @@ const INVISIBLE = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u0
 let draft = null; // {version, base, text}: an edit that another page must not lose
 
 export default function Configuration() {
-  const { canChange } = useStore();
+  const canChange = useStore((it) => it.canChange);
   const [file, setFile] = useState(null);
   const [error, setError] = useState(null);
   const load = async () => {
@@ -31,7 +31,7 @@ export default function Configuration() {
 }
 
 function File({ file, load, mayEdit }) {
-  const { canChange } = useStore();
+  const canChange = useStore((it) => it.canChange);
   const kept = draft?.version === file.version ? draft.text : null;
   const [text, setText] = useState(kept ?? file.text);
   const [check, setCheck] = useState({ state: "idle", problems: [] });
@@ -139,17 +139,17 @@ function Checked({ check, dirty, problems, show }) {
     html`<ul class="problems">
       ${problems.slice(0, 50).map((one, at) => html`<li key=${at}>
         ${one.line ? html`<button type="button" class="link" onClick=${() => show(one.line)}>Line ${one.line}</button>` : html`<span class="hint">File</span>`}
-        <span><${Text} value=${one.text} limit=${500} /></span>
+        <span><${Text} value=${[one.key, one.message ?? one.text].filter(Boolean).join(": ")} limit=${500} /></span>
       </li>`)}
     </ul>`}`;
 }
 
-/** What stands in the file and is not in force, if somebody has edited it elsewhere. */
+/** What stands in the file and is not in force, after an edit elsewhere. */
 function Pending({ load }) {
-  const { canChange, status } = useStore();
+  const canChange = useStore((it) => it.canChange);
   const [report, setReport] = useState(null);
   const [error, setError] = useState(null);
-  const generation = status?.generation;
+  const generation = useStore((it) => it.status?.generation);
   const look = async () => {
     try {
       setReport(await api.get("/admin/diff"));

@@ -1,4 +1,4 @@
-// Overview: traffic, errors, latency, what needs somebody, and the servers at a glance.
+// Overview: traffic, errors, latency, what needs attention, and the servers at a glance.
 import { attention } from "../lib/attention.js";
 import { Empty, Failure, Figure, Heading, Loading, Panel, Status } from "../lib/parts.js";
 import { Plot, Sparkline } from "../lib/plot.js";
@@ -98,7 +98,7 @@ function Queue({ status }) {
 
 function Entry({ kind, what, about, why, more = "", at, href, command, there }) {
   const leads = href && there.has(href.slice(2).split(/[/?]/, 1)[0]);
-  const title = html`${what}${about && html`<span class="about"><${Text} value=${about} limit=${60} /></span>`}`;
+  const title = html`${what}${about && html` <span class="about"><${Text} value=${about} limit=${60} /></span>`}`;
   return html`<li>
     <span class="what"><${Status} kind=${kind}>${leads ? html`<a href=${href}>${title}</a>` : html`<span>${title}</span>`}<//></span>
     ${at ? html`<span class="kind">${ago(at)}</span>` : html`<span></span>`}

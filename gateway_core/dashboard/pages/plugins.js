@@ -1,12 +1,10 @@
 // Plugins: their order, their settings, and what their hooks cost.
 import { Drawer, Empty, Facts, Heading, Loaded, Panel, Status } from "../lib/parts.js";
 import { go } from "../lib/router.js";
-import { useResource, useStore } from "../lib/store.js";
+import { useResource } from "../lib/store.js";
 import { Table } from "../lib/table.js";
 import { Block, Text, compact, count, number, percent, visible } from "../lib/text.js";
 import { html, useMemo } from "../lib/ui.js";
-
-const ENDPOINT = "/admin/plugins";
 
 /** Seconds and calls of all hooks of a plugin. */
 function spent(plugin) {
@@ -36,10 +34,7 @@ const COLUMNS = [
 const ON_ERROR = { reject: "call refused", ignore: "call goes on" };
 
 export default function Plugins({ parts }) {
-  const { status } = useStore();
-  const answer = useResource(ENDPOINT, { every: 4000, on: ["reload"] });
-  // Without the endpoint, the status says everything but the settings.
-  const of = answer.error?.status === 404 && status ? { data: { plugins: status.plugins } } : answer;
+  const of = useResource("/admin/plugins", { every: 4000, on: ["reload"] });
   return html`<${Heading} title="Plugins" note="In the order in which they see a call. Every decision of the gateway is made by one of them." />
     <${Loaded} of=${of} what="Plugins">${({ plugins }) => html`<${Content} plugins=${plugins} open=${parts[0]} />`}<//>`;
 }
@@ -80,9 +75,9 @@ function Details({ of }) {
     </section>
     <section>
       <h3>Settings</h3>
-      ${of.settings && Object.keys(of.settings).length
+      ${Object.keys(of.settings).length
         ? html`<${Block} value=${JSON.stringify(of.settings, null, 2)} label="Settings" /><p class="hint">Secrets are hidden.</p>`
-        : html`<p class="hint">${of.settings ? "The defaults." : "This gateway does not show them."}</p>`}
+        : html`<p class="hint">It has none.</p>`}
     </section>
   <//>`;
 }

@@ -48,7 +48,8 @@ const matches = (row, filter) =>
   filter === "all" || (filter === "trouble" ? !["healthy", "disabled", "idle"].includes(row.state) || row.warnings?.length > 0 : row.state === filter);
 
 export default function Servers({ parts }) {
-  const { status, statusError } = useStore();
+  const status = useStore((it) => it.status);
+  const statusError = useStore((it) => it.statusError);
   const [filter, setFilter] = useState("all");
   const name = parts[0];
   if (!status) return html`<${Heading} title="Servers" />${statusError ? html`<${Failure} error=${statusError} what="Status" />` : html`<${Loading} />`}`;

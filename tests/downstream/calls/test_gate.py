@@ -83,6 +83,14 @@ async def test_what_helps_calls_in_flight_is_served(world: Any) -> None:
     assert (await in_flight).json["error"]["message"] == "the request was cancelled"
 
 
+async def test_requests_of_sessions_that_ended_here_wait(world: Any) -> None:
+    session = await world.initialize()
+    world.downstream.gate.close(defer=True)
+    world.downstream.sessions.end_all()
+    waiting = [await waits(world.post(each, session)) for each in (CALL, message("ping"))]
+    assert [answer.status for answer in await served_after_all(world, waiting)] == [404, 404]
+
+
 async def test_calls_of_a_batch_are_refused(world: Any) -> None:
     session = await world.initialize(version="2025-03-26")
     world.downstream.gate.close(defer=True)

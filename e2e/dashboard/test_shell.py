@@ -1,0 +1,234 @@
+"""What surrounds all pages: signing in, rights, themes, keyboard, narrow screens, accessibility, lost connections."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+E2E = Path(__file__).resolve().parents[1]
+PAGES = ["overview", "servers", "plugins", "configuration"]
+
+
+def ready(seen: Any) -> None:
+    """Wait until nothing on the page is loading any more."""
+    expect(seen.page.locator(".state.loading")).to_have_count(0)
+
+
+@pytest.mark.parametrize("place", [*PAGES, "servers/toolbox", "plugins/security_policy"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(visit: Callable[..., Any], traffic: Any, place: str, scheme: str) -> None:
+    seen = visit(place, scheme=scheme)
+    ready(seen)
+    assert seen.axe() == []
+
+
+@pytest.mark.parametrize("place", PAGES)
+def test_a_narrow_screen_shows_every_page_without_scrolling_sideways(
+    visit: Callable[..., Any], traffic: Any, place: str
+) -> None:
+    seen = visit(place, size=(360, 740))
+    ready(seen)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert seen.axe() == []
+    seen.page.get_by_role("button", name="Menu").click()
+    seen.page.get_by_role("link", name="Servers", exact=True).click()
+    expect(seen.page.get_by_role("heading", level=1, name="Servers")).to_be_visible()
+    expect(seen.page.get_by_role("button", name="Menu")).to_have_attribute("aria-expanded", "false")
+
+
+def test_without_a_cookie_the_page_names_the_command(visit: Callable[..., Any]) -> None:
+    seen = visit("overview", right="none", expected=("401",))
+    expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
+    expect(seen.page.get_by_text("rad mcp proxy ui", exact=True)).to_be_visible()
+    assert seen.axe() == []
+
+
+def test_a_browser_that_may_only_read_cannot_use_what_changes(visit: Callable[..., Any]) -> None:
+    seen = visit("servers/toolbox", right="read")
+    expect(seen.page.get_by_text("read only", exact=True)).to_be_visible()
+    for name in ("Restart", "Disable"):
+        expect(seen.page.get_by_role("button", name=name)).to_have_attribute("aria-disabled", "true")
+    seen.page.get_by_role("button", name="Disable").click(force=True)
+    expect(seen.page.get_by_role("dialog")).to_have_count(1)
+    seen.go("configuration")
+    expect(seen.page.get_by_role("textbox", name="Configuration file")).not_to_be_editable()
+
+
+def test_the_theme_follows_the_system_until_one_is_chosen(visit: Callable[..., Any]) -> None:
+    seen = visit("overview", scheme="dark")
+
+    def ground() -> str:
+        return str(seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+
+    dark = ground()
+    seen.page.emulate_media(color_scheme="light")
+    light = ground()
+    assert dark != light
+    seen.page.get_by_role("button", name="Theme: system").click()
+    seen.page.get_by_role("button", name="Theme: light").click()
+    assert ground() == dark
+    seen.page.reload()
+    seen.page.get_by_role("button", name="Theme: dark").wait_for()
+    assert ground() == dark
+
+
+def test_the_keyboard_reaches_everything(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("overview")
+    page = seen.page
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    page.keyboard.press("g")
+    page.keyboard.press("s")
+    expect(page.get_by_role("heading", level=1, name="Servers")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox", name="Filter servers")).to_be_focused()
+    page.keyboard.type("weather")
+    expect(page.get_by_role("row")).to_have_count(3)
+    page.keyboard.press("?")  # a character of the field
+    expect(page.get_by_role("searchbox")).to_have_value("weather?")
+    page.keyboard.press("Backspace")
+    first = page.locator("tr[data-at='0']")
+    while not first.evaluate("it => it === document.activeElement"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("tr[data-at='1']")).to_be_focused()
+    page.keyboard.press("Enter")
+    drawer = page.get_by_role("dialog", name="weather-backup")
+    expect(drawer).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(drawer).to_have_count(0)
+    expect(page.locator("tr[data-at='1']")).to_be_focused()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    assert seen.axe() == []
+    page.get_by_label("Shortcuts of single keys are on").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("o")
+    expect(page.get_by_role("heading", level=1, name="Servers")).to_be_visible()
+
+
+def test_a_gateway_that_goes_and_comes_back(visit: Callable[..., Any], launcher: Any, wait_for: Any) -> None:
+    control = launcher.free_port()
+    port = launcher.free_port()
+    config = launcher.write({"port": port, "control": {"port": control}, "upstreams": []})
+    gateway = launcher.start(config, port, ready="/healthz")
+    lost = ("ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET")
+    seen = visit("overview", of=gateway, expected=(*lost, "401", "503"))
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    gateway.process.terminate()
+    gateway.process.wait(20)
+    expect(seen.page.get_by_text("The gateway does not answer")).to_be_visible()
+    launcher.start(config, port, name="again", ready="/healthz")
+    # Cookies end with the gateway that gave them.
+    expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
+
+
+def test_texts_of_servers_are_shown_and_never_obeyed(visit: Callable[..., Any], launcher: Any) -> None:
+    server = {"transport": "stdio", "command": sys.executable, "args": [str(E2E / "servers" / "hostile.py")]}
+    gateway = launcher.gateway({"upstreams": [{"name": "odd", **server}]}, upstreams=1)
+    seen = visit("servers/odd", of=gateway)
+    drawer = seen.page.get_by_role("dialog", name="odd")
+    name = drawer.get_by_role("definition").filter(has_text="<img").inner_text()
+    assert name.startswith("<img src=x onerror=alert(1)>⟨U+202E⟩txt.exe⟨U+200B⟩AAA")
+    assert len(name) < 300
+    written = drawer.get_by_role("region", name="Standard error")
+    expect(written).to_contain_text("<img src=x onerror=alert(1)>")
+    assert len(written.inner_text()) < 3000
+    assert "\u202e" not in seen.page.content()
+    assert seen.page.locator("img[src='x']").count() == 0
+
+
+def test_thousands_of_rows_stay_quick(visit: Callable[..., Any], launcher: Any) -> None:
+    many = [
+        {"name": f"server-{at}", "transport": "http", "url": "http://127.0.0.1:9/mcp", "enabled": False}
+        for at in range(3000)
+    ]
+    port = launcher.free_port()
+    gateway = launcher.start(launcher.write({"port": port, "upstreams": many}), port, ready="/healthz")
+    seen = visit("servers", of=gateway)
+    expect(seen.page.get_by_text("3,000 rows")).to_be_visible()
+    assert seen.page.locator("tbody tr").count() < 100
+    frame = seen.page.get_by_role("region", name="servers, rows")
+    frame.evaluate("it => it.scrollTop = it.scrollHeight")
+    expect(seen.page.get_by_role("cell", name="server-2999", exact=True)).to_be_visible()
+    assert seen.axe() == []
+    seen.page.get_by_role("searchbox").fill("server-1234")
+    expect(seen.page.get_by_text("1 row of 3,000")).to_be_visible()
+    seen.page.get_by_role("searchbox").fill("")
+    seen.page.get_by_role("button", name="Server", exact=True).click()
+    seen.page.get_by_role("button", name="Server", exact=True).click()
+    expect(seen.page.locator("tr[data-at='0']")).to_contain_text("server-2999")
+
+
+def test_the_page_renders_at_most_ten_times_a_second(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("overview")
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    renders = seen.page.evaluate(
+        """async () => {
+          const { store } = await import("/ui/lib/store.js");
+          let renders = 0;
+          const began = performance.now();
+          const leave = store.subscribe(() => (renders += 1));
+          for (let turn = 0; turn < 400; turn += 1) {
+            store.changed();
+            await new Promise((resolve) => setTimeout(resolve, 5));
+          }
+          leave();
+          return (renders * 1000) / (performance.now() - began);
+        }"""
+    )
+    assert 1 <= renders <= 10.5
+
+
+def test_a_lost_stream_of_events_is_resumed_after_the_last_one(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("servers")
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    asked: list[str | None] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.headers.get("last-event-id"))
+        if len(asked) == 1:
+            body = 'id: 7\nevent: changes\ndata: {"events": []}\n\n'
+            route.fulfill(status=200, content_type="text/event-stream", body=body)
+        else:
+            route.continue_()
+
+    seen.page.route("**/admin/events*", answer)
+    seen.page.reload()
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    while len(asked) < 2:
+        seen.page.wait_for_timeout(100)
+    assert asked[:2] == [None, "7"]
+
+
+def test_without_events_the_page_polls(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("overview", expected=("404",))
+    seen.page.route("**/admin/events*", lambda route: route.fulfill(status=404, json={"error": "not found"}))
+    seen.page.reload()
+    expect(seen.page.get_by_text("Polling", exact=True)).to_be_visible()
+    shown = seen.page.locator(".plot", has_text="Calls / s").locator("[data-value]")
+    expect(shown).to_have_text(re.compile(r"^[1-9]"))
+
+
+def test_an_endpoint_that_fails_does_not_take_the_page_with_it(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("plugins", expected=("500",))
+    for place in ("questions", "tools", "calls/recent*"):
+        seen.page.route(f"**/admin/{place}", lambda route: route.fulfill(status=500, json={"error": "it broke"}))
+    seen.go("overview")
+    queue = seen.page.get_by_role("region", name="Needs attention")
+    expect(queue.get_by_role("listitem").filter(has_text="Server down")).to_be_visible()
+    seen.page.route("**/admin/config", lambda route: route.fulfill(status=500, json={"error": "it broke"}))
+    seen.go("configuration")
+    expect(seen.page.get_by_role("alert")).to_contain_text("Configuration: it broke")
+    seen.page.unroute("**/admin/config")
+    seen.page.get_by_role("button", name="Try again").click()
+    expect(seen.page.locator(".editor")).to_be_visible()
