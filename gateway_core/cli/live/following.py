@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from gateway_core.cli.client import fetch, messages
 from gateway_core.cli.instance import Instance, NotRunning
-from gateway_core.cli.report import say
+from gateway_core.cli.report import Failed, say
 from gateway_core.cli.running import NotAnswering, instance
 
 RETRY: Final = 1.0
@@ -53,7 +53,7 @@ class Gateway:
 
     def _instance(self) -> Instance:
         if self._running is None:
-            self._running = instance(self._config)
+            self._running = next_instance(self._config)
             say("the gateway runs again")
         return self._running
 
@@ -61,6 +61,14 @@ class Gateway:
         if self._running is not None:
             self._running = None
             say("the gateway does not answer; waiting for it")
+
+
+def next_instance(config: Path | None) -> Instance:
+    """The gateway that runs after a restart. Raises `NotRunning`, and `NotAnswering` while it starts."""
+    try:
+        return instance(config)
+    except Failed as starting:
+        raise NotAnswering(str(starting)) from None
 
 
 def page_of(page: str, query: Mapping[str, Any] | None) -> str:

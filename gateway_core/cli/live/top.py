@@ -22,6 +22,7 @@ from gateway_core.cli.client import fetch
 from gateway_core.cli.instance import Instance, NotRunning
 from gateway_core.cli.live.calls import FAILURES
 from gateway_core.cli.live.events import call_of
+from gateway_core.cli.live.following import next_instance
 from gateway_core.cli.rendering.pages import duration
 from gateway_core.cli.running import NotAnswering, instance
 from gateway_core.log.escaping import escape
@@ -92,7 +93,7 @@ def top(config: Path | None) -> None:
             if paused:
                 continue
             try:
-                running = instance(config) if running is None else running
+                running = next_instance(config) if running is None else running
                 picture.look(running)
             except (NotRunning, NotAnswering):
                 running, picture.trouble = None, "the gateway does not answer; waiting for it"
