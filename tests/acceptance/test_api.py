@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openapi_schema_validator import OAS31Validator
 
-from tests.acceptance.conftest import Rad, wait_until
+from tests.acceptance.conftest import RAD, Rad, Recorder, wait_until
 
 CONFIG = f"""
 [mcp.proxy]
@@ -29,6 +30,17 @@ transport = "stdio"
 command = {sys.executable!r}
 args = ["-m", "gateway_core.demo.stdio_server"]
 
+[[mcp.proxy.upstreams]]
+name = "gone"
+transport = "http"
+url = "http://127.0.0.1:9/mcp"
+
+[[mcp.proxy.upstreams]]
+name = "off"
+transport = "stdio"
+command = "false"
+enabled = false
+
 [[mcp.proxy.plugins]]
 name = "security_ratelimit"
 rate_limit_per_minute = 7
@@ -42,10 +54,28 @@ token = "scrape-me-please"
 """
 
 
+ENDS = ("/admin/restart",)
+"""Addresses that end the gateway."""
+SETTINGS = """
+[[operations]]
+include-path-regex = "^/admin/(config|upstreams|diff|reload)"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
+
+[[operations]]
+include-path = "/readyz"
+checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
+"""
+"""What is written into a configuration may be wrong although it has the right types; and upstreams get disabled."""
+
+CLOSED = '"additionalProperties": false, "type": "object", "properties"'
+"""So that the answer has no member that the description lacks."""
+
+
 class Api:
     """The control plane of a gateway."""
 
     def __init__(self, gateway: Rad) -> None:
+        self.gateway = gateway
         self.address = str(gateway.status()["control"])
         self.token = gateway.run("token", "--change").stdout.strip()
         self.reading = gateway.run("token").stdout.strip()
@@ -63,6 +93,44 @@ def api(gateway: Callable[..., Rad]) -> Api:
     return Api(running)
 
 
+@pytest.fixture
+def busy(api: Api, recorder: Callable[..., Recorder], gateway: Callable[..., Rad]) -> Iterator[Api]:
+    """The same with a session of a legacy agent and a call in flight."""
+    slow = recorder("slow")
+    with api.gateway.config.open("a") as file:
+        file.write(f'\n[[mcp.proxy.upstreams]]\nname = "slow"\ntransport = "http"\nurl = "{slow.url}"\n')
+    assert api.gateway.run("reload").returncode == 0
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    urllib.request.urlopen(urllib.request.Request(api.gateway.url, json.dumps(body).encode(), headers)).close()
+    command = [str(RAD), "mcp", "proxy", "call", "slow", "--config", str(api.gateway.config)]
+    agent = subprocess.Popen(
+        [*command, "--arg", "call_id=1", "--arg", "seconds=300"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: any(one["sent"] for one in api.get("/admin/calls")["calls"]), 60, "the call")
+        yield api
+    finally:
+        agent.kill()
+        agent.wait(10)
+
+
+@pytest.mark.timeout(400)
+def test_what_a_busy_gateway_answers_agrees_with_the_description(busy: Api) -> None:
+    """A tool that generates requests meets no call and no session by chance."""
+    described = busy.get("/admin/openapi.json")
+    found = {path: busy.get(path) for path in ("/admin/status", "/admin/calls", "/admin/sessions", "/admin/tools")}
+    assert {one["state"] for one in found["/admin/status"]["upstreams"]} > {"healthy", "disabled"}
+    assert found["/admin/calls"]["calls"]
+    assert found["/admin/sessions"]["sessions"]
+    for path, answer in found.items():
+        content = described["paths"][path]["get"]["responses"]["200"]["content"]
+        schema = {**content["application/json"]["schema"], "components": described["components"]}
+        closed = json.loads(json.dumps(schema).replace('"type": "object", "properties"', CLOSED))
+        OAS31Validator(closed).validate(answer)
+
+
 @pytest.mark.timeout(400)
 def test_every_answer_agrees_with_the_description(api: Api, tmp_path: Path) -> None:
     described = api.get("/admin/openapi.json")
@@ -72,13 +140,14 @@ def test_every_answer_agrees_with_the_description(api: Api, tmp_path: Path) -> N
         for path, item in described["paths"].items()
         if "text/event-stream" in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
     ]
+    (tmp_path / "schemathesis.toml").write_text(SETTINGS)
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", "openapi.json", "--url", api.address]
     command += ["--header", f"Authorization: Bearer {api.token}", "--phases", "coverage,fuzzing", "--mode", "all"]
     command += ["--max-examples", "8", "--seed", "1", "--generation-database", "none", "--no-color"]
-    command += [option for path in streams for option in ("--exclude-path", path)]
+    command += [option for path in (*streams, *ENDS) for option in ("--exclude-path", path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=350, check=False)
     assert done.returncode == 0, done.stdout[-20_000:]
-    operations = sum(len(item) for item in described["paths"].values()) - len(streams)
+    operations = sum(len(item) for item in described["paths"].values()) - len(streams) - len(ENDS)
     assert int(done.stdout.partition("Tested: ")[2].split()[0]) == operations
 
 
@@ -94,7 +163,9 @@ def test_the_catalog_says_where_each_entry_comes_from(api: Api) -> None:
     assert first["name"] == first["original_name"]
     assert prompts[f"second__{first['name']}"]["original_name"] == first["name"]
     assert all(one["description"] for one in (*prompts.values(), *resources.values()))
+    assert first["arguments"] == [{"name": "term", "description": "", "required": True}]
     assert {one["kind"] for one in found["conflicts"]} >= {"tool", "prompt"}
+    assert found["profiles"] == []
 
 
 def test_plugins_stand_in_their_order_with_settings_but_without_secrets(api: Api) -> None:

@@ -12,6 +12,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -134,7 +135,7 @@ def encoded(config: UpstreamConfig, known: Known) -> bytes:
         info.hint.public,
     )
     lists = {kind: _list(kind, known.lists) for kind in known.lists.items}
-    record = _Record(VERSION, version("gateway-core"), config.name, salt, _digest(config, salt), server, lists)
+    record = _Record(VERSION, _gateway(), config.name, salt, _digest(config, salt), server, lists)
     body = jsonrpc.encode(record)
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
@@ -149,7 +150,7 @@ def decoded(data: bytes, config: UpstreamConfig, clean: Callable[[bytes], bytes]
         raise Unusable("it is damaged")
     try:
         head = _HEAD.decode(body)
-        if (head.version, head.gateway) != (VERSION, version("gateway-core")):
+        if (head.version, head.gateway) != (VERSION, _gateway()):
             return None
         record = _DECODER.decode(clean(body))
     except (msgspec.DecodeError, RecursionError):
@@ -162,6 +163,12 @@ def decoded(data: bytes, config: UpstreamConfig, clean: Callable[[bytes], bytes]
 def identifying(config: UpstreamConfig) -> str:
     """The settings that identify the server, as JSON. It can hold secrets."""
     return json.dumps(config.model_dump(mode="json", exclude=set(NOT_IDENTIFYING)), sort_keys=True)
+
+
+@cache
+def _gateway() -> str:
+    """The version of the gateway."""
+    return version("gateway-core")
 
 
 def _digest(config: UpstreamConfig, salt: str) -> str:

@@ -106,7 +106,7 @@ def test_a_secret_that_the_gateway_holds_now_is_hidden_in_kept_lists() -> None:
 def test_lists_that_another_version_of_the_gateway_wrote_are_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     part = kept_part(CONFIG, INFO, LISTS)
     assert part is not None
-    monkeypatch.setattr(kept_record, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(kept_record, "_gateway", lambda: "0.0.1")
     data = encoded(CONFIG, part)
     monkeypatch.undo()
     assert decoded(data, CONFIG, bytes) is None
