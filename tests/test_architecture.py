@@ -87,7 +87,7 @@ TESTED_IN = {
     "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
-        "cli/commands/upstreams.py",
+        *("cli/commands/config.py", "cli/commands/upstreams.py"),
         "cli/status.py",
     ),
     "hooks/test_pages.py": ("api/page.py",),
