@@ -122,6 +122,9 @@ TESTED_IN = {
         *("control/endpoints/sessions.py", "control/endpoints/state.py", "control/shapes.py", "control/table.py"),
     ),
     "control/test_serving.py": ("control/endpoint.py",),
+    "cli/live/test_following.py": (
+        *("cli/live/events.py", "cli/live/logs.py", "cli/live/questions.py", "cli/live/top.py"),
+    ),
     "cli/live/test_calls.py": (
         *("cli/commands/live.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),
