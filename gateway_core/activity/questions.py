@@ -10,7 +10,10 @@ from gateway_core.exchange.exchange import Exchange
 from gateway_core.log.access import shown_name
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.input_required.places import Waiting
+from gateway_core.pipeline.input_required.question_pages import QuestionPage, QuestionPages
 
+Answered = Literal["answered", "too late", "not allowed", "unknown"]
+"""What came of the answer of an operator."""
 Kind = Literal["open", "parked", "approval"]
 
 
@@ -18,6 +21,7 @@ class Question(TypedDict):
     """A call that waits for an answer."""
 
     id: str
+    """Of the page for an `approval`, otherwise that of the exchange."""
     exchange: str
     kind: Kind
     """`open`: the agent is being asked. `parked`: the agent has to come back with the answer. `approval`: a plugin asks
@@ -72,10 +76,22 @@ def of_waiting(waiting: Waiting, seconds: float) -> Question:
     }
 
 
-def listing(in_flight: Iterable[tuple[Exchange, float]], parking: Parking, now: float) -> list[Question]:
+def on_page(question: Question, page: QuestionPage) -> Question:
+    """The question, if it waits for an answer on a page."""
+    found: Question = {**question, "id": page.id, "kind": "approval", "source": page.plugin}
+    if page.is_for_operators:
+        found |= {"text": page.message, "allowed": ["approve", "deny", "cancel"]}
+    return found
+
+
+def listing(
+    in_flight: Iterable[tuple[Exchange, float]], parking: Parking, pages: QuestionPages, now: float
+) -> list[Question]:
     """All of them, those first that have waited longest. `now`: loop time."""
+    page_of = {page.exchange: page for page in pages.unanswered()}
     found = [of_exchange(it, "open", now - it.away_since) for it, _ in in_flight if it.asking]
     known = {one["id"] for one in found}
     found += [of_exchange(it, "parked", seconds) for it, seconds in parking.calls()]
     found += [of_waiting(it, seconds) for it, seconds in parking.waiting() if it.exchange not in known]
+    found = [on_page(one, page_of[one["exchange"]]) if one["exchange"] in page_of else one for one in found]
     return sorted(found, key=lambda one: -one["seconds"])
