@@ -77,6 +77,17 @@ class Signals:
             self._loop.call_soon_threadsafe(self.now.set)
             self.watch(NOW_GRACE + WATCHDOG_GRACE)
 
+    def hand_on(self) -> bool:
+        """Let signals to stop end the process at once from now on, and others do nothing. Returns whether none came.
+
+        For a restart: the old program has nothing left to end, and the new one handles signals only after its start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        return not self._count
+
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         if self._has_terminal and not _has_terminal():
             self._on_signal(number, frame)
@@ -160,7 +171,7 @@ async def serve(
         stopping = asyncio.ensure_future(_stop_instead(gateway, signals))
         await _unless_now(gateway.drain(restart=True), signals)
         stopping.cancel()
-        return None if signals.stop.is_set() else gateway.handover()
+        return gateway.handover() if signals.hand_on() else None
 
 
 async def _stop_instead(gateway: Gateway, signals: Signals) -> None:
