@@ -33,6 +33,7 @@ from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
 from gateway_core.errors import GatewayError
 from gateway_core.generations.handover import Handover
+from gateway_core.internal_errors import where
 from gateway_core.limits.heap import keep_freed_memory
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
@@ -219,12 +220,19 @@ async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, 
         while True:
             await signals.reload.wait()
             signals.reload.clear()
-            with suppress(GatewayError):
+            try:
                 await gateway.reload()
+            except GatewayError:
+                pass  # the gateway has logged it
+            except Exception as error:  # noqa: BLE001 - after a bug, the next signal reloads again
+                logger.error("{} while the configuration was reloaded\n{}", type(error).__name__, where(error))
 
     async def on_changes() -> None:
-        async for _ in changes_of(source):
-            signals.reload.set()
+        try:
+            async for _ in changes_of(source):
+                signals.reload.set()
+        except Exception as error:  # noqa: BLE001 - such as a folder that is gone, or too many watches in the system
+            logger.error("{} is not watched any more, SIGHUP still reloads it: {}", source.path, error)
 
     tasks = [asyncio.ensure_future(on_signals())]
     if watch:
