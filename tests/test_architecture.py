@@ -87,7 +87,7 @@ TESTED_IN = {
     "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
-        "cli/commands/upstreams.py",
+        *("cli/commands/config.py", "cli/commands/upstreams.py"),
         "cli/status.py",
     ),
     "hooks/test_pages.py": ("api/page.py",),
@@ -122,6 +122,9 @@ TESTED_IN = {
         *("control/endpoints/sessions.py", "control/endpoints/state.py", "control/shapes.py", "control/table.py"),
     ),
     "control/test_serving.py": ("control/endpoint.py",),
+    "cli/live/test_following.py": (
+        *("cli/live/events.py", "cli/live/logs.py", "cli/live/questions.py", "cli/live/top.py"),
+    ),
     "cli/live/test_calls.py": (
         *("cli/commands/live.py", "cli/live/sessions.py"),
         *("control/live.py", "downstream/sessions/listing.py"),

@@ -61,6 +61,16 @@ def test_pictures(
     for place, name in [("servers", "servers"), ("servers/everything", "server"), ("plugins", "plugins")]:
         light.go(place)
         save(light, name)
+    light.go("tools/tool/trigger-elicitation-request")
+    light.page.get_by_role("button", name="Call it").click()
+    light.page.get_by_label("name", exact=False).first.fill("Ada")
+    save(light, "tool")
+    for name in ("tools", "calls", "agents", "questions"):
+        light.go(name)
+        save(light, name)
+    dark.go("calls?outcome=refused")
+    dark.page.locator("tr[data-at='0']").click()
+    save(dark, "call-dark")
     light.go("configuration")
     field = light.page.get_by_role("textbox", name="Configuration file")
     text = field.input_value()

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 E2E = Path(__file__).resolve().parents[1]
-PAGES = ["overview", "servers", "plugins", "configuration"]
+PAGES = ["overview", "servers", "tools", "calls", "agents", "questions", "plugins", "configuration"]
 
 
 def ready(seen: Any) -> None:
@@ -20,7 +20,9 @@ def ready(seen: Any) -> None:
     expect(seen.page.locator(".state.loading")).to_have_count(0)
 
 
-@pytest.mark.parametrize("place", [*PAGES, "servers/toolbox", "plugins/security_policy"])
+@pytest.mark.parametrize(
+    "place", [*PAGES, "servers/toolbox", "tools/tool/add", "tools?show=conflicts", "plugins/security_policy"]
+)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(visit: Callable[..., Any], traffic: Any, place: str, scheme: str) -> None:
     seen = visit(place, scheme=scheme)

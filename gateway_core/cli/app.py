@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway_core.cli.commands import files, live, logins, serving, tools, upstreams
+from gateway_core.cli.commands import config, files, live, logins, serving, tools, upstreams
 from gateway_core.cli.exit_codes import ExitCode
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.options import Command, Group
@@ -34,6 +34,7 @@ proxy = typer.Typer(
 )
 app.add_typer(mcp, name="mcp")
 mcp.add_typer(proxy, name="proxy")
+proxy.add_typer(config.app, name="config")
 
 
 def _version(wanted: bool) -> None:
@@ -72,6 +73,10 @@ _COMMANDS: Final = (
     live.calls,
     live.sessions,
     live.reconnect,
+    live.top,
+    live.logs,
+    live.events,
+    live.questions,
     upstreams.drain,
     upstreams.resume,
     upstreams.disable,

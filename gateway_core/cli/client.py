@@ -26,6 +26,8 @@ TIMEOUT: Final = 2.0
 """Seconds from connecting to the last byte of the response."""
 RELOAD_TIMEOUT: Final = 150.0
 """The same for a reload, in which plugins start and upstreams connect."""
+SILENCE: Final = 45.0
+"""Seconds without a byte after which an event stream counts as lost: it sends a comment every 15 s."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 _REFUSED: Final = frozenset(
     {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -92,6 +94,39 @@ def act(instance: Instance, page: str, what: str) -> None:
         raise Failed(f"there is no {what}")
     if status != HTTPStatus.OK:
         raise _not_answering(instance, f"HTTP status {status}")
+
+
+def messages(instance: Instance, page: str, last: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The messages of the event stream `/admin/{page}`, each with its id, until it ends.
+
+    `last`: the id of the last message of an earlier stream. Raises `NotAnswering`, also when the gateway falls silent,
+    and `Failed` if it refuses the query.
+    """
+    host = connectable(instance.control_host)
+    headers = {"Authorization": f"Bearer {instance.token}", **({"Last-Event-ID": last} if last else {})}
+    with closing(http.client.HTTPConnection(host, instance.control_port, timeout=SILENCE)) as connection:
+        try:
+            connection.request("GET", f"/admin/{page}", headers=headers)
+            answer = connection.getresponse()
+            if answer.status != HTTPStatus.OK:
+                body = answer.read(MAX_ANSWER)
+                if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+                    raise Failed(_reason(body))
+                raise _not_answering(instance, f"HTTP status {answer.status}")
+            yield from _messages(answer, instance)
+        except (OSError, http.client.HTTPException) as error:
+            raise _not_answering(instance, str(error) or type(error).__name__) from error
+
+
+def _messages(answer: http.client.HTTPResponse, instance: Instance) -> Iterator[tuple[str, dict[str, Any]]]:
+    found: dict[str, bytes] = {}
+    while line := answer.readline(MAX_ANSWER):
+        key, _, value = line.rstrip(b"\r\n").partition(b": ")
+        if key:
+            found[key.decode(errors="replace")] = value
+        elif "data" in found:
+            yield found.get("id", b"").decode(errors="replace"), _object(instance, found["data"])
+            found = {}
 
 
 def _answer(

@@ -91,6 +91,9 @@ def put(text: str = "") -> None:
     print(text, flush=True)
 
 
-def put_json(value: Any) -> None:
-    """Print the result as JSON on stdout; in ASCII, so that no character can control a terminal."""
-    put(json.dumps(value, indent=2, ensure_ascii=True))
+def put_json(value: Any, *, in_line: bool = False) -> None:
+    """Print the result as JSON on stdout; in ASCII, so that no character can control a terminal.
+
+    `in_line`: in one line, for one of many results.
+    """
+    put(json.dumps(value, indent=None if in_line else 2, ensure_ascii=True))

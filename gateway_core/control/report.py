@@ -6,7 +6,7 @@ They contain no secrets, session ids or payloads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 from gateway_core.catalog import Catalog
@@ -164,7 +164,7 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
             for entry, title, about in map(_described, snapshot.templates.values())
         ],
         "prompts": [
-            {"name": entry.name, "original_name": entry.original, **about}
+            {"name": entry.name, "original_name": entry.original, "arguments": _arguments(entry), **about}
             for entry, _, about in map(_described, snapshot.prompts.values())
         ],
         "conflicts": [
@@ -182,6 +182,7 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
             {"upstreams": list(found.upstreams), "reason": found.reason, "tools": list(found.names.get("tool", ()))}
             for found in snapshot.replicas
         ],
+        "profiles": sorted(catalog.profiles.profiles),
         "notes": notes,
         "warnings": [
             *snapshot.warnings,
@@ -192,13 +193,32 @@ def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") ->
 
 def _described(entry: Entry) -> tuple[Entry, str, _About]:
     """An entry, the name in its definition, and what all kinds of entries have in common."""
+    given = _definition(entry)
+    words = [found if isinstance(found := given.get(key), str) else "" for key in ("name", "description")]
+    return entry, words[0], {"upstreams": [owner.name for owner in entry.upstreams], "description": words[1]}
+
+
+def _arguments(prompt: Entry) -> list[shapes.PromptArgument]:
+    """The arguments of a prompt that have a name."""
+    listed = _definition(prompt).get("arguments")
+    return [
+        {
+            "name": one["name"],
+            "description": text if isinstance(text := one.get("description"), str) else "",
+            "required": one.get("required") is True,
+        }
+        for one in (listed if isinstance(listed, list) else ())
+        if isinstance(one, dict) and isinstance(one.get("name"), str)
+    ]
+
+
+def _definition(entry: Entry) -> dict[str, Any]:
+    """What the upstream says about an entry; empty if that is not an object."""
     try:
         definition = jsonrpc.value(entry.raw)
     except RpcError:
-        definition = None
-    given = definition if isinstance(definition, dict) else {}
-    words = [found if isinstance(found := given.get(key), str) else "" for key in ("name", "description")]
-    return entry, words[0], {"upstreams": [owner.name for owner in entry.upstreams], "description": words[1]}
+        return {}
+    return definition if isinstance(definition, dict) else {}
 
 
 def tool(catalog: Catalog, name: str, profile: str = "") -> shapes.ToolDefinition:

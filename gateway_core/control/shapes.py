@@ -140,6 +140,14 @@ class ToolEntry(TypedDict):
     annotations: dict[str, Any]
 
 
+class PromptArgument(TypedDict):
+    """One argument of a prompt."""
+
+    name: str
+    description: str
+    required: bool
+
+
 class PromptEntry(TypedDict):
     """One prompt that agents see."""
 
@@ -147,6 +155,7 @@ class PromptEntry(TypedDict):
     original_name: str
     upstreams: list[str]
     description: str
+    arguments: list[PromptArgument]
 
 
 class ResourceEntry(TypedDict):
@@ -202,6 +211,7 @@ class CatalogEntries(TypedDict):
     prompts: list[PromptEntry]
     conflicts: list[Conflict]
     replicas: list[Replicas]
+    profiles: Annotated[list[str], Meta(description="The names of all profiles")]
     notes: list[str]
     warnings: list[str]
 
@@ -238,6 +248,8 @@ class OpenSession(TypedDict):
 
     key: str
     agent: str
+    verified: Annotated[bool, Meta(description="Whether credentials prove who the agent is")]
+    profile: Annotated[str, Meta(description="What it sees of the gateway; empty without a profile")]
     client: str | None
     protocol_version: str | None
     streams: int

@@ -16,8 +16,13 @@ SUSTAINED: Final = 60.0
 UNSTEADY: Final = 3
 """Losses without sustained health between them from which on an upstream is reported as unsteady."""
 
-_SERVING: Final = frozenset({UpstreamState.HEALTHY, UpstreamState.EJECTED})
-"""The states in which an upstream may get calls."""
+_WITHOUT_CALLS: Final = frozenset(
+    {
+        *(UpstreamState.CONNECTING, UpstreamState.DOWN, UpstreamState.NEEDS_LOGIN),
+        *(UpstreamState.STOPPED, UpstreamState.MISCONFIGURED),
+    }
+)
+"""The states in which an upstream gets no calls, drained or not."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class UpstreamStatus:
 
     def _show(self) -> None:
         before = self.facts.state
-        shown = UpstreamState.DRAINING if self.drained and self.state in _SERVING else self.state
+        shown = UpstreamState.DRAINING if self.drained and self.state not in _WITHOUT_CALLS else self.state
         self.facts.enter(shown)
         if shown is not before:
             reason = self.reason if shown is UpstreamState.DRAINING else self.last_error

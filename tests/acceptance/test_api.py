@@ -163,7 +163,9 @@ def test_the_catalog_says_where_each_entry_comes_from(api: Api) -> None:
     assert first["name"] == first["original_name"]
     assert prompts[f"second__{first['name']}"]["original_name"] == first["name"]
     assert all(one["description"] for one in (*prompts.values(), *resources.values()))
+    assert first["arguments"] == [{"name": "term", "description": "", "required": True}]
     assert {one["kind"] for one in found["conflicts"]} >= {"tool", "prompt"}
+    assert found["profiles"] == []
 
 
 def test_plugins_stand_in_their_order_with_settings_but_without_secrets(api: Api) -> None:

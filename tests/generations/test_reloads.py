@@ -125,7 +125,10 @@ async def test_profiles_change_for_the_agents_that_use_them(stand: Stand, mode: 
         changes = await stand.reload(
             served("one"), profiles=[profile("few", tools=["one:*"], overrides=[override], default=True)]
         )
-        assert changes == ["profiles: changed"]
+        assert changes == [
+            "profile gone: removed",
+            "profile few: changed (tools; default false -> true; overrides)",
+        ]
         if mode == "legacy":
             async with asyncio.timeout(30):
                 await heard.wait()

@@ -4,6 +4,7 @@ The docstrings are the help texts. Annotations are not postponed here, because t
 start.
 """
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,21 +12,33 @@ import typer
 from gateway_core.cli.options import ConfigOption, JsonOption, StateDirOption
 
 
+class Level(StrEnum):
+    """Levels of the log."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
 def calls(
     cancel: Annotated[str | None, typer.Option("--cancel", metavar="ID", help="Cancel the call with this id.")] = None,
+    recent: Annotated[bool, typer.Option("--recent", help="List the calls that ended lately.")] = False,
     config: ConfigOption = None,
     _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the calls in flight, the oldest first, and those that wait for people. Or cancel one.
 
-    The agent of a cancelled call is told whether it may have been executed.
+    The agent of a cancelled call is told whether it may have been executed. Calls that went wrong are always recorded;
+    of the others, those that begin within ten minutes after a look at recent calls, or while a reader watches.
 
     Example: rad mcp proxy calls
     """
     from gateway_core.cli.live.calls import calls as run  # noqa: PLC0415
 
-    run(config, cancel, as_json=as_json)
+    run(config, cancel, recent=recent, as_json=as_json)
 
 
 def sessions(
@@ -93,3 +106,80 @@ def token(
     from gateway_core.cli.live.token import token as run  # noqa: PLC0415
 
     run(config, change=change)
+
+
+def logs(
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with the lines that come.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=1000, help="How many lines to begin with.")] = 100,
+    level: Annotated[
+        Level, typer.Option("--level", case_sensitive=False, help="The least severe level.")
+    ] = Level.DEBUG,
+    upstream: Annotated[str, typer.Option("--upstream", metavar="NAME", help="Lines about this upstream.")] = "",
+    exchange: Annotated[str, typer.Option("--exchange", metavar="ID", help="Lines about this call.")] = "",
+    outcome: Annotated[str, typer.Option("--outcome", help="Lines of calls that ended like this: refused, …")] = "",
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last lines of the log of the running gateway, wherever it writes them.
+
+    With --follow, it goes on after a restart of the gateway; with --json, it then prints one line as one object.
+
+    Example: rad mcp proxy logs -f --outcome refused
+    """
+    from gateway_core.cli.live.logs import logs as run  # noqa: PLC0415
+
+    wanted = {"level": level.value, "upstream": upstream, "exchange": exchange, "outcome": outcome}
+    run(config, lines, wanted, follow=follow, as_json=as_json)
+
+
+def events(
+    types: Annotated[
+        str, typer.Option("--type", metavar="TYPE,…", help="call, upstream, lists, session, reload, question, log.")
+    ] = "",
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what happens in the running gateway, as it happens; with --json, one event in a line.
+
+    It goes on after a restart of the gateway.
+
+    Example: rad mcp proxy events --type upstream,reload
+    """
+    from gateway_core.cli.live.events import events as run  # noqa: PLC0415
+
+    run(config, types, as_json=as_json)
+
+
+def questions(
+    cancel: Annotated[
+        str | None, typer.Option("--cancel", metavar="ID", help="End the call that waits for this answer.")
+    ] = None,
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the calls that wait for people, those first that have waited longest. Or end one.
+
+    Example: rad mcp proxy questions
+    """
+    from gateway_core.cli.live.questions import questions as run  # noqa: PLC0415
+
+    run(config, cancel, as_json=as_json)
+
+
+def top(
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+) -> None:
+    """Show the traffic of the running gateway, live: calls, errors, latency, upstreams, questions.
+
+    Keys: q ends it, p pauses it. Into a pipe or a file goes one picture of the present.
+
+    Example: rad mcp proxy top
+    """
+    from gateway_core.cli.live.top import top as run  # noqa: PLC0415
+
+    run(config)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from gateway_core.cli.client import act, fetch
+from gateway_core.cli.live.events import call_of
+from gateway_core.cli.live.following import clock
 from gateway_core.cli.rendering.pages import duration
-from gateway_core.cli.rendering.table import YELLOW, show_table
+from gateway_core.cli.rendering.table import RED, YELLOW, show_table
 from gateway_core.cli.report import put_json, say
 from gateway_core.cli.running import instance
 
+FAILURES: Final = ("tool_error", "error", "refused", "unavailable", "unknown")
+"""Outcomes of calls that went wrong."""
 
-def calls(config: Path | None, cancel: str | None, *, as_json: bool) -> None:
-    """Print the calls, or end the one whose id is `cancel`. Raises `NotRunning`, `NotAnswering`, `Failed`."""
+
+def calls(config: Path | None, cancel: str | None, *, recent: bool, as_json: bool) -> None:
+    """Print the calls, or end the one whose id is `cancel`. `recent`: those that have ended.
+
+    Raises `NotRunning`, `NotAnswering`, `Failed`.
+    """
     running = instance(config)
     if cancel is not None:
         act(running, f"calls/{quote(cancel, safe='')}/cancel", f"call {cancel}; it may have ended")
         say(f"cancelled {cancel}")
+        return
+    if recent:
+        _recent(fetch(running, "calls/recent"), as_json=as_json)
         return
     found = fetch(running, "calls")
     if as_json:
@@ -33,8 +44,32 @@ def calls(config: Path | None, cancel: str | None, *, as_json: bool) -> None:
     show_table(names, map(_row, oldest_first), right={"for"}, colours=colours, whole={"id", "call"})
 
 
+def _recent(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        put_json(found)
+        return
+    if not found["calls"]:
+        say("no calls have ended that were recorded; from now on, and for ten minutes, all are")
+        return
+    names = ("ended", "call", "outcome", "upstream", "agent", "ms", "id")
+    rows = (
+        [
+            clock(one["at"]),
+            call_of(one),
+            one["outcome"],
+            one["upstream"] or "-",
+            one["agent"],
+            f"{one['seconds'] * 1000:.1f}",
+            one["id"],
+        ]
+        for one in found["calls"]
+    )
+    colours = {("outcome", it): RED for it in FAILURES}
+    show_table(names, rows, right={"ms"}, colours=colours, whole={"call", "outcome"})
+
+
 def _row(one: dict[str, Any]) -> list[str]:
-    call = one["name"] if one["method"] == "tools/call" else f"{one['method']} {one['name']}"
+    call = call_of(one)
     agent = one["agent"] if one["verified"] else f"{one['agent']} (not verified)"
     return [one["id"], call, one["upstream"] or "-", agent, _state(one), duration(one["seconds"])]
 

@@ -31,6 +31,12 @@ export function Text({ value, limit = 200, mono = false }) {
   return html`<bdi class=${mono ? "mono" : undefined} title=${title}>${visible(shown)}${missing ? "…" : ""}</bdi>`;
 }
 
+/** Text of some lines from outside, in the type of the page; the element around it keeps the lines. */
+export function Prose({ value, limit = 3000 }) {
+  const [shown, missing] = cut(value, limit);
+  return html`<bdi class="prose">${visible(shown, true)}${missing ? "…" : ""}</bdi>`;
+}
+
 /** A block of text from outside. A long one opens in full with a button, up to a bound. */
 export function Block({ value, limit = 4000, label = "text" }) {
   const [open, setOpen] = useState(false);

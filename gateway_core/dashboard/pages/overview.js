@@ -37,7 +37,7 @@ function Figures({ status, figures }) {
   const failed = last.calls ? last.failed / last.calls : null;
   const { used, limit } = status.memory;
   const servers = status.upstreams.filter((one) => one.state !== "disabled");
-  const healthy = servers.filter((one) => one.state === "healthy").length;
+  const healthy = servers.filter((one) => one.state === "healthy" || one.state === "idle").length;
   return html`<dl class="figures">
     <${Figure} name="Calls" value=${decimal(last.rate)} unit="/ s" detail=${`${compact(status.calls)} since the start`}>
       <${Sparkline} values=${series.calls.slice(-60)} width=${56} label="Calls per second over the last two minutes" />
@@ -46,7 +46,7 @@ function Figures({ status, figures }) {
     <${Figure} name="Latency, 95 %" value=${milliseconds(last.p95)} detail=${`median ${milliseconds(last.median)}`} />
     <${Figure} name="In flight" value=${number(status.in_flight)} detail=${`${number(status.parked)} parked`} />
     <${Figure} name="Agents" value=${number(status.sessions)} unit=${status.sessions === 1 ? "session" : "sessions"} detail=${count(status.connections, "connection")} />
-    <${Figure} name="Servers" value=${html`${healthy}<small> of ${servers.length} healthy</small>`} kind=${healthy < servers.length ? "warn" : ""} detail=${`${number(servers.reduce((sum, one) => sum + one.tools, 0))} tools`} />
+    <${Figure} name="Servers" value=${html`${healthy}<small> of ${servers.length} ready</small>`} kind=${healthy < servers.length ? "warn" : ""} detail=${`${number(servers.reduce((sum, one) => sum + one.tools, 0))} tools`} />
     <${Figure} name="Memory" value=${percent(limit ? used / limit : null)} kind=${used > limit * 0.9 ? "bad" : ""} detail=${`${bytes(used)} of ${bytes(limit)}`} />
   </dl>`;
 }

@@ -18,6 +18,8 @@ def session(of: LiveSession, now: float) -> dict[str, Any]:
     return {
         "key": record.key,
         "agent": record.owner,
+        "verified": record.caller.principal is not None and record.caller.principal.verified,
+        "profile": record.caller.profile,
         "client": _client(record.client_info),
         "protocol_version": record.protocol_version or None,
         "streams": record.streams,

@@ -80,6 +80,15 @@ def changed(text: str, changes: Sequence[Change], file: str) -> str:
     return _BARE_BREAK.sub("\r\n", text) if of_windows else text
 
 
+def value_of(text: str, key: str, file: str) -> Any:
+    """The value of a key in a text that is valid TOML; None if it has none. Raises `ConfigError` as `changed`."""
+    raw = tomllib.loads(text)
+    try:
+        return _value(raw, _resolved(raw, _parts(key), None)[0])
+    except _WrongKeyError as error:
+        raise ConfigError([_problem(file, KeyChange(key, None), str(error))]) from None
+
+
 def _problem(file: str, change: Change, what: str) -> FileProblem:
     return FileProblem(file, None, f"mcp.proxy.{one_line(change.key[:_MAX_KEY])}", what)
 

@@ -1,0 +1,62 @@
+"""The page Agents: principals, sessions, limits, and what they see."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+
+def initialize(url: str, client: str) -> None:
+    """Open a session of a legacy agent."""
+    info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": client, "version": "3"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": info}).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=20) as response:
+        assert response.headers["Mcp-Session-Id"]
+
+
+def test_an_agent_of_the_modern_era_shows_its_calls_and_limits(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("agents")
+    row = seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1")
+    expect(row).to_contain_text("unverified")
+    expect(row).to_contain_text("modern")
+    row.click()
+    drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
+    expect(drawer).to_contain_text("of 6,000 that security_ratelimit allows")
+    assert seen.axe() == []
+    drawer.get_by_role("link", name="the tools without a profile").click()
+    expect(seen.page.get_by_role("heading", level=1, name="Tools")).to_be_visible()
+    seen.page.go_back()
+    drawer.get_by_role("link", name="Its calls").click()
+    expect(seen.page.locator("tr[data-at]").first).to_contain_text("claude-code@127.0.0.1")
+
+
+@pytest.mark.parametrize("right", ["change", "read"])
+def test_a_session_is_ended_where_the_browser_may(visit: Callable[..., Any], gateway: Any, right: str) -> None:
+    initialize(gateway.url, f"notebook-{right}")
+    seen = visit("agents", right=right)
+    seen.page.locator("tr[data-at]").filter(has_text=f"notebook-{right} 3").click()
+    session = seen.page.get_by_role("dialog").get_by_role("listitem").filter(has_text=f"notebook-{right} 3")
+    expect(session).to_contain_text("2025-06-18, 0 calls, idle for")
+    end = session.get_by_role("button", name="End")
+    if right == "read":
+        expect(end).to_have_attribute("aria-disabled", "true")
+        return
+    end.click()
+    seen.page.get_by_role("dialog", name="End this session?").get_by_role("button", name="End it").click()
+    expect(session).to_have_count(0)
+    sessions = seen.page.evaluate("fetch('/admin/sessions').then((response) => response.json())")["sessions"]
+    assert f"notebook-{right} 3" not in [one["client"] for one in sessions]
+
+
+def test_a_part_that_fails_leaves_the_others(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("overview", expected=("500",))
+    seen.page.route("**/admin/sessions", lambda route: route.fulfill(status=500, json={"error": "it broke"}))
+    seen.go("agents")
+    expect(seen.page.get_by_role("alert")).to_contain_text("Sessions: it broke")
+    expect(seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1")).to_be_visible()

@@ -1,0 +1,79 @@
+"""The page Questions: what waits for people, and what an operator does about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+E2E = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def parked(launcher: Any) -> Any:
+    """A gateway with a server that asks the user of a call."""
+    server = {"transport": "stdio", "command": sys.executable, "args": [str(E2E / "servers" / "asking.py")]}
+    return launcher.gateway({"upstreams": [{"name": "asking", "isolation": "call", **server}]}, upstreams=1)
+
+
+def ask(seen: Any, subject: str) -> None:
+    """Try a call out that ends with a question, and leave the question open."""
+    seen.go("tools/tool/consent")
+    seen.page.get_by_label("subject").fill(subject)
+    seen.page.get_by_role("button", name="Call it").click()
+    expect(seen.page.get_by_role("region", name="It asks something")).to_contain_text(subject)
+
+
+def test_a_parked_call_is_shown_and_cancelled(visit: Callable[..., Any], parked: Any) -> None:
+    seen = visit("questions", of=parked)
+    expect(seen.page.get_by_text("No question waits")).to_be_visible()
+    ask(seen, "cookies")
+    expect(seen.page.get_by_role("link", name="Questions")).to_contain_text("1")
+    seen.go("questions")
+    question = seen.page.get_by_role("listitem").filter(has_text="consent")
+    expect(question).to_contain_text("Parked")
+    expect(question).to_contain_text("operator|control-plane")
+    assert seen.axe() == []
+    reader = visit("questions", of=parked, scheme="dark", right="read")
+    expect(reader.page.get_by_role("button", name="Cancel the call")).to_have_attribute("aria-disabled", "true")
+    assert reader.axe() == []
+    question.get_by_role("link", name="consent").click()
+    expect(seen.page.get_by_role("dialog", name="consent")).to_contain_text("A person was asked")
+    seen.go("questions")
+    question.get_by_role("button", name="Cancel the call").click()
+    seen.page.get_by_role("dialog").get_by_role("button", name="Cancel the call").click()
+    expect(seen.page.get_by_text("No question waits")).to_be_visible()
+
+
+def test_a_plugin_that_lets_operators_answer_is_answered(visit: Callable[..., Any], parked: Any) -> None:
+    waiting = {"id": "q1", "exchange": "e1", "kind": "approval", "agent": "ann", "method": "tools/call", "name": "wipe"}
+    waiting |= {"upstream": None, "source": "security_policy", "text": "Wipe <b>all</b>\u202e?", "seconds": 5.0}
+    questions = [{**waiting, "allowed": ["approve", "deny", "cancel"]}]
+    answers: list[Any] = []
+    seen = visit("overview", of=parked)
+
+    def answer(route: Any) -> None:
+        answers.append(json.loads(route.request.post_data))
+        questions.clear()
+        route.fulfill(json={"answered": "q1"})
+
+    seen.page.route("**/admin/questions", lambda route: route.fulfill(json={"questions": questions}))
+    seen.page.route("**/admin/questions/q1/answer", answer)
+    seen.go("questions")
+    expect(seen.page.get_by_role("region", name="Question")).to_have_text("Wipe <b>all</b>⟨U+202E⟩?")
+    assert seen.axe() == []
+    seen.page.get_by_role("button", name="Approve").click()
+    expect(seen.page.get_by_text("No question waits")).to_be_visible()
+    assert answers == [{"approve": True}]
+
+
+def test_a_gateway_without_questions_says_so(visit: Callable[..., Any], parked: Any) -> None:
+    seen = visit("servers", of=parked, expected=("404",))
+    seen.page.route("**/admin/questions", lambda route: route.fulfill(status=404, json={"error": "not found"}))
+    seen.go("questions")
+    expect(seen.page.get_by_role("alert")).to_contain_text("Questions: not found")

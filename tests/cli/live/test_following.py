@@ -1,0 +1,150 @@
+"""What a terminal shows of a running gateway: the log, events, ended calls, questions, and all of it live."""
+
+import io
+import json
+import os
+import pty
+import select
+import termios
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gateway_core.cli.live.top import Picture, drawn
+
+pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
+
+
+@pytest.fixture
+def running(spawn: Any, with_server: Any, wait_for: Any, rad: Any) -> Any:
+    """A gateway with one server."""
+    gateway = spawn("start")
+    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
+    return gateway
+
+
+def read(rad: Any, *command: str) -> Any:
+    done = rad(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def lines_of(process: Any, admits: Any) -> Any:
+    """The first JSON line of a process that `admits` accepts."""
+    for line in process.stdout:
+        if admits(found := json.loads(line)):
+            return found
+    raise AssertionError("the process has ended")
+
+
+def test_ended_calls_and_the_log_are_shown_and_filtered(running: Any, rad: Any) -> None:
+    assert "no calls have ended" in rad("calls", "--recent").stderr
+    assert rad("call", "add", "--arg", "a=1", "--arg", "b=2").returncode == 0
+    found = [one for one in read(rad, "calls", "--recent")["calls"] if one["name"] == "add"]
+    assert [(one["outcome"], one["upstream"]) for one in found] == [("ok", "calculator")]
+    shown = rad("calls", "--recent").stdout
+    assert found[0]["id"] in shown
+    logged = read(rad, "logs", "--exchange", found[0]["id"])["lines"]
+    assert logged[-1]["text"] == "tools/call add"
+    assert logged[-1]["fields"]["outcome"] == "ok"
+    assert "tools/call add" in rad("logs", "--outcome", "ok", "-n", "5").stdout
+    assert rad("logs", "--upstream", "nothing").stdout == ""
+    assert rad("logs", "--level", "loud").returncode == 2
+    assert "no questions wait" in rad("questions").stderr
+    assert "there is no question" in rad("questions", "--cancel", "x").stderr
+
+
+def test_events_and_the_log_go_on_after_a_restart(running: Any, rad: Any, spawn: Any, wait_for: Any) -> None:
+    events = spawn("events", "--type", "call,upstream", "--json")
+    log = spawn("logs", "-f", "--json", "-n", "1")
+    json.loads(log.stdout.readline())
+
+    def call() -> bool:
+        return bool(rad("call", "add", "--arg", "a=1", "--arg", "b=2").returncode == 0)
+
+    def is_watched() -> bool:
+        return bool(read(rad, "calls", "--recent")["recording"])
+
+    wait_for(is_watched, 60)
+    assert call()
+    assert lines_of(events, lambda one: one["type"] == "call" and one["name"] == "add")["outcome"] == "ok"
+    lines_of(log, lambda one: one["text"] == "tools/call add")
+    assert rad("stop").returncode == 0
+    running.wait(60)
+    spawn("start")
+    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
+    assert lines_of(events, lambda one: one["type"] == "upstream" and one["state"] == "healthy")
+    wait_for(call, 60)
+    lines_of(log, lambda one: one["text"] == "tools/call add")
+
+
+def test_a_type_of_events_that_does_not_exist_is_an_error(running: Any, rad: Any) -> None:
+    done = rad("events", "--type", "noise")
+    assert (done.returncode, "there is no type of events 'noise'" in done.stderr) == (1, True)
+
+
+def test_top_prints_one_picture_into_a_pipe_and_runs_in_a_terminal_until_q(running: Any, rad: Any) -> None:
+    done = rad("top")
+    assert done.returncode == 0, done.stderr
+    assert "calculator" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["logs"], ["logs", "-f"], ["events"], ["questions"], ["top"], ["calls", "--recent"]]
+)
+def test_without_a_gateway_they_say_so(rad: Any, command: list[str]) -> None:
+    assert rad(*command).returncode == 3
+
+
+def picture() -> Picture:
+    """A gateway with trouble, whose names are hostile."""
+    name = "[red]x\x1b[2J" + "y" * 100
+    upstream = {"name": name, "state": "needs_login", "in_flight": 1, "queued": 0, "last_error": "bad\nnews " * 50}
+    status = {"version": "1", "uptime": 5.0, "generation": 2, "sessions": 1, "in_flight": 1, "parked": 0, "calls": 7}
+    call = {"method": "tools/call", "name": name, "agent": name, "upstream": name, "seconds": 0.25}
+    made = Picture(
+        {**status, "upstreams": [upstream] * 3}, [call] * 30, [{**call, "source": name, "kind": "open"}] * 30
+    )
+    failed = {**call, "at": time.time(), "outcome": "refused", "error": {"code": 1, "text": "[bold]no\nway"}}
+    made.ended.extend([failed, {**failed, "outcome": "ok", "error": None}] * 20)
+    return made
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 10), (80, 24), (200, 60)])
+def test_a_picture_fits_any_terminal_and_shows_hostile_names_as_they_are(width: int, height: int) -> None:
+    console = Console(width=width, height=height, force_terminal=False, record=True, file=io.StringIO())
+    console.print(drawn(picture(), height))
+    lines = console.export_text().splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert len(lines) <= height
+    assert "\x1b" not in "".join(lines)
+    if width == 200:
+        assert "[red]x\\x1b[2J" in "".join(lines)
+        assert "20 wrong" in "".join(lines)
+
+
+def test_the_window_forgets_old_calls() -> None:
+    made = picture()
+    made.ended.extendleft([{**made.ended[0], "at": time.time() - 3600}] * 5)
+    assert len(made.window()) == 40
+    assert len(made.ended) == 40
+
+
+def test_keys_pause_and_end_it_in_a_terminal(running: Any, spawn: Any) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 100))
+    process = spawn("top", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        seen = b""
+        for wanted, key in ((b"q quits", b"p"), (b"paused", b"q")):
+            while wanted not in seen:
+                assert select.select([ours], [], [], 60)[0]
+                seen += os.read(ours, 65536)
+            os.write(ours, key)
+        assert process.wait(60) == 0
+    finally:
+        os.close(ours)
