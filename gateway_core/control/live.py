@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from gateway_core.control.shapes import LiveCall
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.log.access import shown_name
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.pipeline import Pipeline
 
@@ -50,7 +51,7 @@ def _call(exchange: Exchange, seconds: float) -> LiveCall:
     return {
         "id": exchange.id,
         "method": exchange.method,
-        "name": "" if origin is None else origin.name,
+        "name": "" if origin is None else shown_name(exchange.method, origin.name),
         "agent": agent.principal.id,
         "verified": agent.principal.verified,
         "era": agent.era,
