@@ -65,6 +65,10 @@ class Picture:
         self._counted = now, calls
         self.trouble = ""
 
+    def lose(self, why: str) -> None:
+        """The gateway does not answer: keep what is known."""
+        self.trouble = why
+
     def window(self) -> list[dict[str, Any]]:
         """The recorded calls that ended within the window."""
         since = time.time() - WINDOW
@@ -96,7 +100,8 @@ def top(config: Path | None) -> None:
                 running = next_instance(config) if running is None else running
                 picture.look(running)
             except (NotRunning, NotAnswering):
-                running, picture.trouble = None, "the gateway does not answer; waiting for it"
+                running = None
+                picture.lose("the gateway does not answer; waiting for it")
 
 
 @contextlib.contextmanager
