@@ -11,7 +11,8 @@ environment, or a secret of the file. So what gives these must stand in the file
   what its settings do;
 - where an upstream is and how it is reached (`url`, `proxy`, `tls`, `auth`), while its table has a secret of the file;
 - the URLs in the entry of any plugin, while that entry has a secret of the file;
-- the tool that an override sends a secret of the file to, and the place of the upstream that may serve it.
+- the tool that an override sends a secret of the file to, and the place of the upstream that may serve it;
+- an upstream that gets credentials of agents (`header:NAME` in `forward`, `token_exchange`), and its place.
 
 Rules apply to the texts, before any placeholder is filled in: a value that must not be read is not read to judge it.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Final, get_args
 
+from gateway_core.config.forwarding.sources import ForwardSource
 from gateway_core.config.placeholders.interpolate import has_placeholder
 from gateway_core.config.report import field_of, section_in
 from gateway_core.config.source import Path
@@ -39,6 +41,7 @@ _PROFILES: Final = (*_PROXY, "profiles")
 _LAUNCH: Final = ("command", "args", "env", "cwd")
 _DESTINATION: Final = ("transport", "url", "proxy", "tls", "auth")
 _OWN_SECRETS: Final = frozenset({"client_secret", "private_key"})
+_EXCHANGE: Final = "token_exchange"
 _SWITCHES: Final = ("enabled", "on_error")
 _ADVICE: Final = f"; write it into the file yourself and reload, or allow it there with {ALLOW} = true"
 _AGAIN: Final = "; enter the secret again" + _ADVICE.replace("; write", ", or write", 1)
@@ -58,6 +61,7 @@ def forbidden(before: FileText, after: FileText, *, allowed: bool) -> list[FileP
         *_destinations(before, after),
         *_addresses(before, after),
         *_arguments(before, after),
+        *_credentials(before, after),
     ]
 
 
@@ -175,6 +179,28 @@ def _secret_overrides(before: FileText, text: FileText) -> Iterator[tuple[Path, 
         for index, override in enumerate(_entries(text, path)):
             if any(_has_secret(before, override.get(key)) for key in ("fixed", "defaults")):
                 yield (*path, index), _name(profile), override
+
+
+def _credentials(before: FileText, after: FileText) -> Iterator[FileProblem]:
+    """What agents present for one upstream is theirs, and not the token holder's."""
+    known = _by_name(before, _UPSTREAMS)
+    for index, entry in enumerate(_entries(after, _UPSTREAMS)):
+        found, mine = _presented(entry), known.get(_name(entry))
+        if found and (mine is None or _destination(mine) != _destination(entry) or not found <= _presented(mine)):
+            what = "would send credentials of agents to a place that the file does not name for them"
+            yield after.problem((*_UPSTREAMS, index), what + _ADVICE)
+
+
+def _presented(entry: Mapping[str, Any]) -> set[str]:
+    """The headers of agents that an upstream gets, and the grant by which it gets tokens for them."""
+    forward, auth = entry.get("forward"), entry.get("auth")
+    sources = {
+        source.name
+        for text in (_texts(forward) if isinstance(forward, dict) else ())
+        if (source := ForwardSource.parse(text)) is not None and source.kind == "header"
+    }
+    exchanges = isinstance(auth, dict) and auth.get("grant") == _EXCHANGE
+    return sources | {_EXCHANGE} if exchanges else sources
 
 
 def _has_secret(before: FileText, value: Any) -> bool:

@@ -155,6 +155,39 @@ HARMLESS = [
 ]
 
 
+FORWARDING = """\
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "tracker"
+transport = "http"
+url = "https://tracker.example/mcp"
+forward = { X-Api-Key = "header:X-Tracker-Key", X-User = "principal.subject" }
+
+[[mcp.proxy.upstreams]]
+name = "desk"
+transport = "http"
+url = "https://desk.example/mcp"
+auth = { grant = "token_exchange", token_url = "https://login.example/token", client_id = "gateway" }
+
+[[mcp.proxy.upstreams]]
+name = "open"
+transport = "http"
+url = "https://open.example/mcp"
+"""
+"""Upstreams that get what agents present for them."""
+OF_AGENTS = [
+    ("https://tracker.example", "https://attacker.example"),
+    ('name = "tracker"', 'name = "other"'),
+    ("header:X-Tracker-Key", "header:X-Wiki-Key"),
+    ('open.example/mcp"', 'open.example/mcp"\nforward = { X-A = "header:X-Tracker-Key?" }'),
+    ("https://desk.example", "https://attacker.example"),
+    ("https://login.example", "https://attacker.example"),
+    ('open.example/mcp"', 'open.example/mcp"\nauth = { grant = "token_exchange", client_id = "a" }'),
+]
+
+
 def of(text: str) -> FileText:
     return FileText(text, Path("f.toml"))
 
@@ -218,3 +251,26 @@ def test_a_new_upstream_cannot_take_the_tool_that_gets_a_secret() -> None:
     published = SENDING.replace("tracker:search", "tracker__search")
     (problem,) = forbidden(of(published), of(published + new), allowed=False)
     assert problem.key == "mcp.proxy.upstreams[2]"
+
+
+@pytest.mark.parametrize(("present", "wanted"), OF_AGENTS)
+def test_credentials_of_agents_are_sent_nowhere_else(present: str, wanted: str) -> None:
+    assert FORWARDING.count(present) == 1
+    found = forbidden(of(FORWARDING), of(FORWARDING.replace(present, wanted)), allowed=False)
+    assert found
+    assert all(problem.line and problem.key for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted"),
+    [
+        ('X-Api-Key = "header:X-Tracker-Key", ', ""),
+        ('X-Api-Key = "header', 'X-Key = "header'),
+        ("https://open.example", "https://other.example"),
+        ('open.example/mcp"', 'open.example/mcp"\nforward = { X-User = "principal.subject" }'),
+        ('name = "desk"', 'name = "desk"\ntimeout = 5.0'),
+    ],
+)
+def test_what_sends_no_credentials_elsewhere_is_written(present: str, wanted: str) -> None:
+    assert FORWARDING.count(present) == 1
+    assert forbidden(of(FORWARDING), of(FORWARDING.replace(present, wanted)), allowed=False) == []
