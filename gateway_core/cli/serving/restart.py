@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -65,8 +64,6 @@ def execute(launch: Launch, hold: Hold, sockets: Handover) -> NoReturn:
     os.lseek(memory, 0, os.SEEK_SET)
     for descriptor in (memory, left.pid_descriptor, *sockets.descriptors):
         os.set_inheritable(descriptor, True)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # they would end the new program until it handles them
-        signal.signal(number, signal.SIG_IGN)
     output.flush()
     command = _command([*_options(launch), "--restart-fd", str(memory)])
     try:

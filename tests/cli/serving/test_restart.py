@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -220,6 +221,29 @@ def test_a_signal_during_the_restart_stops_the_gateway(
         done = restarting.result(SLOW)
     assert done.returncode == 1
     assert "ended when it should restart" in done.stderr
+
+
+SIGNALLED = """
+import asyncio, os, signal, sys
+from gateway_core.cli.serving.lifetime import Signals
+
+async def main():
+    signals = Signals(30.0, lambda: None)
+    if "early" in sys.argv:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return signals.hand_on()
+
+print(asyncio.run(main()), flush=True)
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+"""
+
+
+@pytest.mark.parametrize(("when", "goes_on"), [("early", "False"), ("late", "True")])
+def test_a_signal_to_stop_is_not_lost_between_the_two_programs(when: str, goes_on: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, when]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SLOW)
+    assert (done.stdout, done.returncode) == (f"{goes_on}\n", -signal.SIGTERM), done.stderr
 
 
 def test_a_detached_gateway_stays_so(with_server, rad, config, running, free_port, agent_at):
