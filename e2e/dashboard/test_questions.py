@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,28 +47,6 @@ def test_a_parked_call_is_shown_and_cancelled(visit: Callable[..., Any], parked:
     question.get_by_role("button", name="Cancel the call").click()
     seen.page.get_by_role("dialog").get_by_role("button", name="Cancel the call").click()
     expect(seen.page.get_by_text("No question waits")).to_be_visible()
-
-
-def test_a_plugin_that_lets_operators_answer_is_answered(visit: Callable[..., Any], parked: Any) -> None:
-    waiting = {"id": "q1", "exchange": "e1", "kind": "approval", "agent": "ann", "method": "tools/call", "name": "wipe"}
-    waiting |= {"upstream": None, "source": "security_policy", "text": "Wipe <b>all</b>\u202e?", "seconds": 5.0}
-    questions = [{**waiting, "allowed": ["approve", "deny", "cancel"]}]
-    answers: list[Any] = []
-    seen = visit("overview", of=parked)
-
-    def answer(route: Any) -> None:
-        answers.append(json.loads(route.request.post_data))
-        questions.clear()
-        route.fulfill(json={"answered": "q1"})
-
-    seen.page.route("**/admin/questions", lambda route: route.fulfill(json={"questions": questions}))
-    seen.page.route("**/admin/questions/q1/answer", answer)
-    seen.go("questions")
-    expect(seen.page.get_by_role("region", name="Question")).to_have_text("Wipe <b>all</b>⟨U+202E⟩?")
-    assert seen.axe() == []
-    seen.page.get_by_role("button", name="Approve").click()
-    expect(seen.page.get_by_text("No question waits")).to_be_visible()
-    assert answers == [{"approve": True}]
 
 
 def test_a_gateway_without_questions_says_so(visit: Callable[..., Any], parked: Any) -> None:

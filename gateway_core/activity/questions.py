@@ -11,28 +11,24 @@ from gateway_core.log.access import shown_name
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.input_required.places import Waiting
 
-Kind = Literal["open", "parked", "approval"]
+Kind = Literal["open", "parked"]
 
 
 class Question(TypedDict):
-    """A call that waits for an answer."""
+    """A call that waits for an answer of the agent's user, which operators do not see. They may cancel the call."""
 
     id: str
     exchange: str
     kind: Kind
-    """`open`: the agent is being asked. `parked`: the agent has to come back with the answer. `approval`: a plugin asks
-    on a page of the gateway."""
+    """`open`: the agent is being asked. `parked`: the agent has to come back with the answer."""
     agent: str
     method: str
     name: str
     upstream: str | None
     source: str
     """What asks: an upstream, or a plugin."""
-    text: str
-    """The question of a plugin that operators may answer; empty for others, which are for the agent's user."""
     seconds: float
     """For which it has waited."""
-    allowed: list[Literal["cancel", "approve", "deny"]]
 
 
 def of_exchange(exchange: Exchange, kind: Kind, seconds: float) -> Question:
@@ -49,9 +45,7 @@ def of_exchange(exchange: Exchange, kind: Kind, seconds: float) -> Question:
         "name": "" if origin is None else shown_name(exchange.method, origin.name)[:MAX_NAME],
         "upstream": exchange.upstream,
         "source": (asked.upstream if asked is not None else "") or exchange.upstream or "",
-        "text": "",
         "seconds": round(seconds, 3),
-        "allowed": ["cancel"],
     }
 
 
@@ -66,9 +60,7 @@ def of_waiting(waiting: Waiting, seconds: float) -> Question:
         "name": shown_name(waiting.method, waiting.name)[:MAX_NAME],
         "upstream": None,
         "source": waiting.source,
-        "text": "",
         "seconds": round(seconds, 3),
-        "allowed": ["cancel"],
     }
 
 
