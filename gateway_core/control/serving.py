@@ -96,7 +96,7 @@ class Serving:
             async with contextlib.aclosing(_encoded(events, gone, self._clean)) as pieces:
                 async for data in pieces:
                     if self._access.sender_of(request) != (asked.right, asked.browser):
-                        break  # the browser has logged out
+                        break  # the browser has signed out
                     async with asyncio.timeout(STALL):
                         await response.write(data)
         except (TimeoutError, ConnectionError):
