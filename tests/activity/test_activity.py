@@ -13,9 +13,9 @@ import pytest
 from loguru import logger
 
 from gateway_core import Reject, hookimpl
-from gateway_core.activity.events import TYPES
+from gateway_core.activity.events import MAX_TEXT, TYPES
 from gateway_core.log import output
-from tests.activity.conftest import MODERN, Stand, eventually
+from tests.activity.conftest import MODERN, TOKEN, Stand, eventually
 from tests.log.kit import Settings
 
 pytestmark = pytest.mark.timeout(180)
@@ -190,6 +190,20 @@ async def test_states_of_upstreams_reloads_and_lists_are_events(stand: Stand) ->
         logged = await stand.until(message, lambda one: one["type"] == "log" and "a warning" in one["text"])
         assert (logged["level"], logged["fields"]) == ("WARNING", {"upstream": "gone"})
         assert "k" * 43 not in logged["text"], "the address of a page is a secret of one agent"
+
+
+async def test_no_half_of_a_secret_is_left_where_a_text_is_cut_off(stand: Stand) -> None:
+    await stand.start()
+    half = TOKEN[: len(TOKEN) // 2]
+    page = "http://127.0.0.1/ask/" + "k" * 43
+    async with stand.events("?types=log") as message:
+        await message()
+        for secret, shown in ((TOKEN, half), (page, "k" * 20)):
+            filler = "x" * (MAX_TEXT - 1 - len(secret) // 2 - (len(secret) % 2 == 0))
+            logger.bind(about=f"{filler} {secret}").warning("{} {}", filler, secret)
+            logged = await stand.until(message, lambda one: one["type"] == "log" and "xx" in one["text"])
+            assert shown not in str(logged)
+            assert len(logged["text"]) == len(logged["fields"]["about"]) <= MAX_TEXT
 
 
 async def test_sessions_begin_and_end_without_their_ids(stand: Stand) -> None:
