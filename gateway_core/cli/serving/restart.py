@@ -18,12 +18,12 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from gateway_core.cli import hints
 from gateway_core.cli.client import fetch, of_file
 from gateway_core.cli.inspecting.problems import with_plugins
 from gateway_core.cli.instance import Hold, Inherited, Instance, read_instance
 from gateway_core.cli.report import Failed, describe, put_json, say, say_error
 from gateway_core.cli.running import NotAnswering, holder, instance
+from gateway_core.cli.serving.detach import start_command
 from gateway_core.cli.serving.launch import Launch
 from gateway_core.config import Config, loads, read_file, text_of, unprotected
 from gateway_core.errors import ConfigError, FileProblem, GatewayError, PluginError, ReloadRefused, parts_of
@@ -85,7 +85,7 @@ def received(memory: int) -> Restart:
 
 
 def _command(launch_options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments(), *launch_options]
+    return [*start_command(), *launch_options]
 
 
 def _options(launch: Launch) -> list[str]:

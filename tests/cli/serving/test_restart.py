@@ -281,6 +281,16 @@ async def test_a_program_that_cannot_start_is_refused_beforehand(
         await restart.rehearse(launch)
 
 
+async def test_the_new_program_loads_nothing_from_the_folder_that_it_runs_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = project / "gateway_core"
+    trap.mkdir()
+    (trap / "__init__.py").write_text("raise SystemExit('loaded from the folder')\n")
+    monkeypatch.chdir(project)
+    await restart.rehearse(Launch(project / ".radium" / "mcp-proxy.toml", project, {}))
+
+
 def test_the_lock_stays_over_the_restart_and_moves_with_the_state_folder(tmp_path: Path) -> None:
     config, other = tmp_path / "mcp-proxy.toml", tmp_path / "elsewhere"
     other.mkdir()
