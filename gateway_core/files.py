@@ -49,6 +49,25 @@ def read_private(path: Path, limit: int) -> bytes:
     return read(path, limit, private=True)
 
 
+def check_folder(path: Path) -> None:
+    """Raise `Unusable` for a folder whose entries are not for this user alone to change; and `FileNotFoundError`.
+
+    A symbolic link of another user could lead to any folder of this user.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unusable(str(error.strerror)) from None
+    if stat.S_ISLNK(status.st_mode):
+        raise Unusable("it is a symbolic link")
+    if not stat.S_ISDIR(status.st_mode):
+        raise Unusable("it is no folder")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
+        raise Unusable("others may write to it")
+
+
 def open_private(path: Path) -> int:
     """Open an ordinary file that only this user can read or write, to read and append; create it if it is missing.
 

@@ -51,6 +51,15 @@ def test_without_a_cookie_the_page_names_the_command(visit: Callable[..., Any]) 
     assert seen.axe() == []
 
 
+def test_who_signs_out_has_no_session_any_more(visit: Callable[..., Any]) -> None:
+    seen = visit("overview", expected=("401",))
+    seen.page.get_by_role("button", name="Sign out").click()
+    expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
+    seen.page.get_by_role("button", name="Try again").click()
+    expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
+    assert seen.page.evaluate("fetch('/admin/me').then((it) => it.status)") == 401
+
+
 def test_a_browser_that_may_only_read_cannot_use_what_changes(visit: Callable[..., Any]) -> None:
     seen = visit("servers/toolbox", right="read")
     expect(seen.page.get_by_text("read only", exact=True)).to_be_visible()

@@ -1,6 +1,6 @@
 """What the running gateway does, for operators: events, ended calls, questions.
 
-`journal` keeps what happened, bounded. `recorder` makes the record of each call, and of every call only while somebody
+`journal` keeps what happened, bounded. `recorder` makes the record of each call, and of every call only while a reader
 watches. `following` is the stream of one reader. `activity` is what the control plane asks.
 """
 

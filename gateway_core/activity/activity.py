@@ -38,6 +38,9 @@ from gateway_core.pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from loguru import Message
 
+_SEARCHED: Final = 16 * MAX_TEXT
+"""Characters of a text of the log that are searched for secrets."""
+
 
 class LiveCalls(Protocol):
     """The calls that have not ended."""
@@ -63,10 +66,16 @@ class WaitingCalls(Protocol):
 class Activity:
     """The activity of one gateway."""
 
-    def __init__(self, live: Callable[[], LiveCalls], waiting: Callable[[], WaitingCalls]) -> None:
-        """`live` and `waiting` return what the gateway makes later than this object."""
+    def __init__(
+        self, live: Callable[[], LiveCalls], waiting: Callable[[], WaitingCalls], clean: Callable[[bytes], bytes]
+    ) -> None:
+        """`live` and `waiting` return what the gateway makes later than this object.
+
+        `clean`: hides the secrets of the gateway in a line of text.
+        """
         self._live = live
         self._waiting = waiting
+        self._clean = clean
         self.journal: Final = Journal()
         self._watching = Watching()
         self.recorder: Final = Recorder(self.journal)
@@ -129,12 +138,17 @@ class Activity:
     def _logged(self, message: Message) -> None:
         record = message.record
         fields = {
-            str(key)[:MAX_NAME]: str(value)[:MAX_TEXT]
+            str(key)[:MAX_NAME]: self._shown(str(value))
             for key, value in record["extra"].items()
             if isinstance(value, str | int | float)
         }
-        text = without_pages(record["message"][:MAX_TEXT].encode(errors="replace")).decode(errors="replace")
+        text = self._shown(record["message"])
         self.journal.add(Logged(**self.journal.stamp(), level=record["level"].name, text=text, fields=fields))
+
+    def _shown(self, text: str) -> str:
+        """A text without secrets, cut off. The cut comes last: no search finds half a secret."""
+        data = text[:_SEARCHED].encode(errors="replace")
+        return without_pages(self._clean(data)).decode(errors="replace")[:MAX_TEXT]
 
     # -- what operators ask --------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Whether somebody watches the calls: only then is every call recorded."""
+"""Whether a reader watches the calls: only then is every call recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Watching:
         """Whether calls that begin now are recorded however they end."""
 
     def attach(self, pipeline: Pipeline) -> None:
-        """Let a pipeline record its calls while somebody watches."""
+        """Let a pipeline record its calls while a reader watches."""
         self._pipelines.add(pipeline)
         pipeline.record_all(self.on)
 

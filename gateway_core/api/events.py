@@ -1,4 +1,4 @@
-"""What plugins are told about calls and authentications: how they began (`trace_call`) and ended (`observe`)."""
+"""What plugins learn about calls and authentications: how they began (`trace_call`) and ended (`observe`)."""
 
 from __future__ import annotations
 

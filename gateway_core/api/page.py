@@ -20,4 +20,4 @@ class Page:
     render: Callable[[Mapping[str, Any]], bytes]
     content_type: str = "text/plain; charset=utf-8"
     token: str = field(default="", repr=False)
-    """A bearer token for this page alone; the admin token opens all pages."""
+    """A bearer token for this page alone; the tokens of the control plane open all pages."""

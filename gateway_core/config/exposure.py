@@ -61,7 +61,7 @@ def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:
         )
     if not is_loopback(proxy.control.host):
         found.append(
-            f'mcp.proxy.control.host is "{proxy.control.host}": the admin token crosses the network unencrypted; '
+            f'mcp.proxy.control.host is "{proxy.control.host}": its tokens cross the network unencrypted; '
             "listen on 127.0.0.1"
         )
     users = [one.name for one in proxy.upstreams if one.of_users]

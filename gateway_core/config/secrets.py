@@ -42,6 +42,9 @@ _WORD: Final = re.compile(r"[A-Z]?[a-z]{1,31}|[A-Za-z]{1,20}|\d{1,8}")
 _SHORT_PART: Final = 4
 """Characters of a part such as `4o`, `v2` or `us1`; a plain value may have one."""
 _MAX_DEPTH: Final = 8
+_HEADERS: Final = re.compile(r"(?:^|[_.-])headers$", re.IGNORECASE)
+"""The name of a table of headers, whose names can say less than the headers of the usual credentials."""
+_ABOUT_CONTENT: Final = re.compile(r"accept(?:-.*)?|content-.*|user-agent", re.IGNORECASE)
 _FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
@@ -60,6 +63,9 @@ def secrets_of(proxy: ProxyConfig) -> Iterator[Secret]:
         for key, value in _texts(plugin.settings):
             if _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key) and not _names_header(key, value):
                 yield Secret(f"a setting of plugin {plugin.name}", value)
+        for key, value in _headers_in(plugin.settings):
+            if _is_secret_header(key, value):
+                yield Secret(f"a header of plugin {plugin.name}", value)
 
 
 def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,10 +75,33 @@ def without_secrets(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _without_secrets(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return without_secrets(value)
+        shown = without_secrets(value)
+        return {name: _without_header(name, one) for name, one in shown.items()} if _HEADERS.search(key) else shown
     if isinstance(value, str) and _SECRET_NAME.search(key) and not _ABOUT_SECRET.search(key):
         return value if not value or _names_header(key, value) else MARKER
     return [_without_secrets(key, one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _without_header(name: str, value: Any) -> Any:
+    return MARKER if isinstance(value, str) and _is_secret_header(name, value) else value
+
+
+def _is_secret_header(name: str, value: str) -> bool:
+    """Whether a header of a plugin is a secret: collectors call the header of their key as they like."""
+    return _is_secret(name, value) or not (_ABOUT_CONTENT.fullmatch(name) or is_plain(value))
+
+
+def _headers_in(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The names and values in all tables of headers, such as `headers = { X-Team = "…" }`."""
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        for key, member in value.items():
+            if isinstance(member, Mapping) and _HEADERS.search(str(key)):
+                yield from ((str(name), text) for name, text in member.items() if isinstance(text, str))
+            else:
+                yield from _headers_in(member, depth + 1)
+    elif depth < _MAX_DEPTH and isinstance(value, list | tuple):
+        for member in value:
+            yield from _headers_in(member, depth + 1)
 
 
 def _names_header(key: str, value: str) -> bool:

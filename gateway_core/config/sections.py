@@ -30,11 +30,11 @@ class Section(BaseModel):
 
 
 class ControlConfig(Section):
-    """The control plane: status and tools for operators, on a listener that agents do not use."""
+    """The control plane: the API for operators and the dashboard, on a listener that agents do not use."""
 
     host: Host = Field(
         default="127.0.0.1",
-        description="Address to listen on. The admin token crosses it unencrypted: keep it on loopback.",
+        description="Address to listen on. Its tokens are sent unencrypted: keep it on loopback.",
     )
     port: int = Field(
         default=0,

@@ -53,7 +53,7 @@ class ControlPlane:
             auto_decompress=False,
         )
         self._guard = guard
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._open: dict[_Connection, None] = {}
         self._streams: dict[_Connection, None] = {}
         self.host = ""
@@ -76,28 +76,29 @@ class ControlPlane:
         """
         await self._runner.setup()
         try:
-            loop = asyncio.get_running_loop()
-            if sockets:
-                self._listener = await loop.create_server(self._connection, sock=sockets[0], backlog=BACKLOG)
-            else:
-                self._listener = await loop.create_server(
-                    self._connection, host, port, reuse_address=True, backlog=BACKLOG
-                )
+            create = asyncio.get_running_loop().create_server
+            for sock in sockets:
+                self._listeners.append(await create(self._connection, sock=sock, backlog=BACKLOG))
+            if not sockets:
+                listener = await create(self._connection, host, port, reuse_address=True, backlog=BACKLOG)
+                self._listeners.append(listener)
         except BaseException:
+            await self.close()
             await self._runner.cleanup()
             raise
-        self.host, self.port = self._listener.sockets[0].getsockname()[:2]
+        self.host, self.port = self._listeners[0].sockets[0].getsockname()[:2]
 
     def duplicates(self) -> list[int]:
         """Descriptors of the listening sockets, which stay open after `close`."""
-        return [] if self._listener is None else [os.dup(sock.fileno()) for sock in self._listener.sockets]
+        return [os.dup(sock.fileno()) for listener in self._listeners for sock in listener.sockets]
 
     async def close(self) -> None:
         """Stop accepting connections and abort the open ones. Safe to call twice, and before `start`."""
-        if self._listener is None:
+        if not self._listeners:
             return
-        listener, self._listener = self._listener, None
-        listener.close()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
         for connection in [*self._open, *self._streams]:
             connection.abort()
         await self._runner.cleanup()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from gateway_core.activity.events import MAX_NAME
 from gateway_core.control.shapes import LiveCall
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.log.access import shown_name
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.pipeline import Pipeline
 
@@ -50,7 +52,7 @@ def _call(exchange: Exchange, seconds: float) -> LiveCall:
     return {
         "id": exchange.id,
         "method": exchange.method,
-        "name": "" if origin is None else origin.name,
+        "name": "" if origin is None else shown_name(exchange.method, origin.name)[:MAX_NAME],
         "agent": agent.principal.id,
         "verified": agent.principal.verified,
         "era": agent.era,

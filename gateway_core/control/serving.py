@@ -83,7 +83,7 @@ class Serving:
     async def _stream(
         self, request: web.Request, endpoint: EventStream[Any, Any], asked: Asked[Any, None]
     ) -> web.StreamResponse:
-        """Send events until the handler has no more, or the reader has gone, takes nothing, or may read no longer."""
+        """Send events until the handler has no more, or the reader leaves, takes nothing, or may read no longer."""
         ended = self._connections.keep(request)
         if ended is None:
             raise Problem(503, "too many event streams are open; close one", {"Retry-After": "5"})
@@ -96,7 +96,7 @@ class Serving:
             async with contextlib.aclosing(_encoded(events, gone, self._clean)) as pieces:
                 async for data in pieces:
                     if self._access.sender_of(request) != (asked.right, asked.browser):
-                        break  # the browser has logged out
+                        break  # the browser has signed out
                     async with asyncio.timeout(STALL):
                         await response.write(data)
         except (TimeoutError, ConnectionError):

@@ -1,6 +1,6 @@
 // The shell: navigation, theme, keyboard, the state of the connection, and the page that the address names.
 import { keyboard, KeyHelp } from "./lib/keys.js";
-import { Boundary, Copyable, Failure, Icon, Loading, Messages, Questions, Status } from "./lib/parts.js";
+import { Boundary, Copyable, Failure, Icon, Loading, Messages, Questions, Status, toast } from "./lib/parts.js";
 import { address, useRoute } from "./lib/router.js";
 import { store, useStore } from "./lib/store.js";
 import { duration } from "./lib/text.js";
@@ -78,6 +78,14 @@ function Theme() {
   return html`<button type="button" class="button plain" data-theme-switch onClick=${next} title=${`${title}; change`} aria-label=${`${title}; change`}><${Icon} name=${icon ?? "system"} /></button>`;
 }
 
+async function signOut() {
+  try {
+    await store.signOut();
+  } catch (error) {
+    toast("bad", `Not signed out: ${error.message}`);
+  }
+}
+
 const CONNECTIONS = {
   connecting: ["busy", "Connecting"],
   live: ["ok", "Live"],
@@ -113,6 +121,7 @@ function Navigation({ current, open, close }) {
       <div class="row">
         <${Theme} />
         <button type="button" class="button plain" onClick=${() => keyboard.help()} title="Keyboard shortcuts (?)" aria-label="Keyboard shortcuts"><${Icon} name="keyboard" /></button>
+        <button type="button" class="button plain" onClick=${signOut} title="Sign out" aria-label="Sign out"><${Icon} name="leave" /></button>
       </div>
     </div>
   </nav>`;

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from gateway_core.demo.processes import Children
 
-RAD: Final = (sys.executable, "-m", "gateway_core.cli", "mcp", "proxy")
+RAD: Final = (sys.executable, "-P", "-m", "gateway_core.cli", "mcp", "proxy")
 CALLS_PER_MINUTE: Final = 8
 PATIENCE: Final = 15.0
 """Seconds that any operation may take, generous for slow machines."""
@@ -34,7 +34,7 @@ log = {{ file = {log} }}
 name = "toolbox"
 transport = "stdio"
 command = {python}
-args = ["-m", "gateway_core.demo.stdio_server"]
+args = ["-P", "-m", "gateway_core.demo.stdio_server"]
 
 [[mcp.proxy.upstreams]]
 name = "primary"
@@ -106,7 +106,7 @@ class Stage:
 
     async def start_server(self, name: str, port: int) -> None:
         """Start an instance of `http_server` and record its process and port; port 0 takes a free port."""
-        command = (sys.executable, "-m", "gateway_core.demo.http_server", "--name", name, "--port", str(port))
+        command = (sys.executable, "-P", "-m", "gateway_core.demo.http_server", "--name", name, "--port", str(port))
         server = await self.children.start(name, command, piped=True)
         address = await self.children.first_line(server, PATIENCE)
         expect(f"{name} to print its address", "http://" in address, address or self.children.errors(name))

@@ -42,13 +42,13 @@ def unwritable(path: Path) -> str:
 
 
 class Draft:
-    """A new content of the file that is ready beside it. Everything but `save` blocks."""
+    """A new content of the file, which takes its place. Everything but `save` blocks."""
 
     def __init__(self, path: Path, content: bytes, over: str, replaced: Callable[[Path], None]) -> None:
-        """Write `content` beside the file, with its mode and owner. `over`: the version that it may replace.
+        """`over`: the version that `content` may replace. Symbolic links are followed.
 
-        `replaced` is called with the file beside it before that takes its place. Symbolic links are followed. Raises
-        `EditRefused` for a file that cannot be replaced, and `OSError`.
+        `replaced` is called with the new file beside the old one before it takes its place. Raises `EditRefused` for a
+        file that cannot be replaced.
         """
         self._replaced = replaced
         self._path = path
@@ -60,10 +60,14 @@ class Draft:
         self._before = before
         if before.startswith(_MARK):
             content = _MARK + content
+        self._content = content
         self.version: Final = version_of(content)
-        self._temporary: str | None = self._written(content)
+        self._temporary: str | None = None
+        """The new file beside the old one."""
+        self._is_in_place = False
 
     def _written(self, content: bytes) -> str:
+        """Write a file beside the old one, with its mode and owner. Raises `EditRefused` and `OSError`."""
         try:
             status = self._target.stat()
             descriptor, temporary = tempfile.mkstemp(dir=self._target.parent, prefix=f".{self._target.name}.")
@@ -102,19 +106,15 @@ class Draft:
             raise
 
     def _commit(self) -> None:
-        assert self._temporary is not None, "committed once"
-        try:
-            present = version_of(read_file(self._path))
-        except ConfigError:
-            present = ""
-        if present != self._over:
-            raise OutdatedEdit()
+        self._check_version()  # before `_written`, for which a file that is gone is an error of the system
+        self._temporary = self._written(self._content)
+        self._check_version()
         self._replaced(Path(self._temporary))
         try:
             os.replace(self._temporary, self._target)
         except OSError as error:
             raise self._refused(error) from None
-        self._temporary = None
+        self._temporary, self._is_in_place = None, True
         with contextlib.suppress(OSError):  # the content is safe; only a crash right now could bring the old one back
             folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -122,9 +122,17 @@ class Draft:
             finally:
                 os.close(folder)
 
+    def _check_version(self) -> None:
+        try:
+            present = version_of(read_file(self._path))
+        except ConfigError:
+            present = ""
+        if present != self._over:
+            raise OutdatedEdit()
+
     def _undo(self) -> None:
         """Put the old content back if it was replaced and no other has written since."""
-        if self._temporary is None and version_of(read_file(self._path)) == self.version:
+        if self._is_in_place and version_of(read_file(self._path)) == self.version:
             self._temporary = self._written(self._before)
             self._replaced(Path(self._temporary))
             os.replace(self._temporary, self._target)

@@ -105,7 +105,10 @@ class MovableConnection(ServerConnection):
             return None
         if writer.unsent or self._handler is not None:
             return None
-        descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        try:
+            descriptor = os.dup(transport.get_extra_info("socket").fileno())
+        except OSError:  # the process has no more descriptors; the connection ends with this process
+            return None
         received = self._reader.buffer if self._deferred is None else self._deferred.received + self._reader.buffer
         self.abort()
         return descriptor, received

@@ -1,4 +1,4 @@
-"""What observers are told about a call that has ended."""
+"""The event about a call that has ended, for observers."""
 
 from __future__ import annotations
 

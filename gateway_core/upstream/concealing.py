@@ -26,7 +26,7 @@ def held_secrets(proxy: ProxyConfig, admin_token: str = "", read_token: str = ""
 
 def control_secrets(admin_token: str, read_token: str) -> tuple[Secret, ...]:
     """The tokens of the control plane as secrets."""
-    return Secret("the admin token", admin_token), Secret("the read token", read_token)
+    return Secret("the change token", admin_token), Secret("the read token", read_token)
 
 
 def _report(upstream: str, label: str) -> None:

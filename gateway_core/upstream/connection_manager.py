@@ -187,7 +187,7 @@ class ConnectionManager:
         """Close all connections in the background: the server is not used. The next call starts it again."""
         self.abandon()
         self._status.rest()
-        self._opened.set()  # what waits for the connection must not wait for a call of its own
+        self._opened.set()  # waiters must not wait for the next call
 
     @property
     def wanted(self) -> bool:

@@ -111,5 +111,5 @@ async def _everything(rad: Any, mode: str) -> str:
         seen.append(repr(problem.value))
     shown = " ".join(it if isinstance(it, str) else str(getattr(it, "model_dump_json", it.__repr__)()) for it in seen)
     token = json.loads(Path(rad.config).with_suffix(".pid").read_text())["token"]
-    assert token not in shown, "the admin token in the pid file"
+    assert token not in shown, "the change token in the pid file"
     return shown

@@ -13,9 +13,9 @@ import pytest
 from loguru import logger
 
 from gateway_core import Reject, hookimpl
-from gateway_core.activity.events import TYPES
+from gateway_core.activity.events import MAX_TEXT, TYPES
 from gateway_core.log import output
-from tests.activity.conftest import MODERN, Stand, eventually
+from tests.activity.conftest import MODERN, TOKEN, Stand, eventually
 from tests.log.kit import Settings
 
 pytestmark = pytest.mark.timeout(180)
@@ -192,6 +192,20 @@ async def test_states_of_upstreams_reloads_and_lists_are_events(stand: Stand) ->
         assert "k" * 43 not in logged["text"], "the address of a page is a secret of one agent"
 
 
+async def test_no_half_of_a_secret_is_left_where_a_text_is_cut_off(stand: Stand) -> None:
+    await stand.start()
+    half = TOKEN[: len(TOKEN) // 2]
+    page = "http://127.0.0.1/ask/" + "k" * 43
+    async with stand.events("?types=log") as message:
+        await message()
+        for secret, shown in ((TOKEN, half), (page, "k" * 20)):
+            filler = "x" * (MAX_TEXT - 1 - len(secret) // 2 - (len(secret) % 2 == 0))
+            logger.bind(about=f"{filler} {secret}").warning("{} {}", filler, secret)
+            logged = await stand.until(message, lambda one: one["type"] == "log" and "xx" in one["text"])
+            assert shown not in str(logged)
+            assert len(logged["text"]) == len(logged["fields"]["about"]) <= MAX_TEXT
+
+
 async def test_sessions_begin_and_end_without_their_ids(stand: Stand) -> None:
     await stand.start()
     async with stand.events("?types=session") as message:
@@ -229,10 +243,8 @@ async def test_a_question_is_listed_and_can_be_cancelled(stand: Stand, era: str)
         kind = "asking" if era == "legacy" else "parked"
         await stand.until(message, lambda one: one[kind] == 1)
         path = f"/admin/questions/{question['id']}"
-        assert (
-            "operators may not answer"
-            in (await stand.ask(f"{path}/answer", "POST", 403, body={"approve": True}))["error"]
-        )
+        refused = await stand.ask(f"{path}/answer", "POST", 403, body={"approve": True})
+        assert "operators may not answer" in refused["error"]
         await stand.ask(f"{path}/cancel", "POST")
         await stand.until(message, lambda one: one["asking"] == one["parked"] == 0)
         assert await open_questions() == []

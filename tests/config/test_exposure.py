@@ -84,7 +84,7 @@ def test_what_is_open_to_others_is_warned_about(host: str) -> None:
     assert exposure(ProxyConfig(host=host), authenticates=False) == [], "it is refused instead"
     assert exposure(ProxyConfig(host=host, trusted_proxies=PROXY), authenticates=False) == []
     (warning,) = exposure(ProxyConfig(control=ControlConfig(host=host)), authenticates=False)
-    assert warning.startswith(f'mcp.proxy.control.host is "{host}": the admin token crosses the network')
+    assert warning.startswith(f'mcp.proxy.control.host is "{host}": its tokens cross the network')
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway_core.concealing import MARKER
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.config.models import AuthConfig
 from gateway_core.config.secrets import is_plain, private_values_of, secrets_of, secrets_of_upstream, without_secrets
@@ -138,6 +139,15 @@ def test_settings_of_plugins_that_only_name_a_secret_are_not_hidden(
     values = {secret.value for secret in secrets_of(proxy)}
     assert values - {"Authorization: Bearer hush"} == secrets
     assert ("Authorization: Bearer hush" in values) is ("Authorization: Bearer hush" in settings.values())
+
+
+def test_the_headers_of_a_plugin_are_secret_unless_they_look_harmless() -> None:
+    headers = {"x-honeycomb-team": "q1W2e3R4t5Y6", "Accept": "text/plain; q=0.5", "X-Tenant": "support"}
+    settings = {"sinks": [{"extra_headers": headers}]}
+    proxy = ProxyConfig().model_copy(update={"plugins": (PluginEntry(name="own", settings=settings),)})
+    assert {secret.value for secret in secrets_of(proxy)} == {"q1W2e3R4t5Y6"}
+    shown = {**headers, "x-honeycomb-team": MARKER}
+    assert without_secrets({"headers": headers}) == {"headers": shown}
 
 
 def test_settings_are_shown_without_secrets() -> None:

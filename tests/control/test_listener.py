@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from typing import Any
 
 import pytest
@@ -27,6 +28,32 @@ async def test_a_name_becomes_the_address_that_listens(plane: Any) -> None:
         writer.close()
     finally:
         await control.close()
+
+
+async def test_every_address_of_a_name_goes_on_in_the_next_process(plane: Any, monkeypatch: Any) -> None:
+    async def looked_up(*_: Any, **__: Any) -> list[Any]:
+        kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+        return [(*kind, ("127.0.0.1", 0)), (*kind, ("127.0.0.2", 0))]
+
+    def made() -> ControlPlane:
+        access = Access("t", "", plane.operations.browsers)
+        return ControlPlane((), plane.operations, access, HostGuard("localhost"))
+
+    first, second = made(), made()
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
+        await first.start("localhost", 0)
+    sockets = [socket.socket(fileno=number) for number in first.duplicates()]
+    addresses = [sock.getsockname() for sock in sockets]
+    assert {host for host, _ in addresses} == {"127.0.0.1", "127.0.0.2"}
+    await first.close()
+    await second.start("localhost", 0, sockets)
+    try:
+        for host, port in addresses:
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+    finally:
+        await second.close()
 
 
 async def test_a_port_in_use_raises_and_leaves_nothing(plane: Any) -> None:

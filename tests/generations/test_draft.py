@@ -113,7 +113,7 @@ async def test_a_full_disk_is_an_error_that_leaves_nothing(file: Path, monkeypat
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space"):
-        drafted(file)
+        await drafted(file).save()
     assert only_file(file)
     assert file.read_bytes() == OLD
 
@@ -128,6 +128,29 @@ async def test_a_cancelled_replacement_is_undone(file: Path, monkeypatch: pytest
             asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(60)
 
     saving = asyncio.ensure_future(Draft(file, NEW, version_of(OLD), hold).save())
+    await begun.wait()
+    saving.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert file.read_bytes() == OLD
+    assert only_file(file)
+
+
+async def test_a_replacement_that_is_cancelled_while_it_is_written_leaves_nothing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, begun, go_on, fsync = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), os.fsync
+
+    def slow(descriptor: int) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(60)
+        fsync(descriptor)
+
+    draft = drafted(file)
+    assert only_file(file), "nothing is written before `save`, which removes it again"
+    monkeypatch.setattr(os, "fsync", slow)
+    saving = asyncio.ensure_future(draft.save())
     await begun.wait()
     saving.cancel()
     go_on.set()

@@ -1,6 +1,8 @@
 """Connections and listening sockets that move from one server to the next, as over a restart, on both event loops."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -102,6 +104,32 @@ def test_an_idle_connection_goes_on_with_the_next_server(runs: Runs) -> None:
             assert await asked(reader, peer, GET % b"/") == b"after:"
             assert await asked(reader, peer, POST % (b"/", 3, b"two")) == b"after:two"
             assert await asked(silent, other, GET % b"/") == b"after:"
+
+    runs(body)
+
+
+def test_connections_for_which_there_are_no_descriptors_end(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    dup, made = os.dup, list[int]()
+
+    def scarce(descriptor: int) -> int:
+        if len(made) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        made.append(dup(descriptor))
+        return made[-1]
+
+    async def body(pair: Pair) -> None:
+        made.clear()
+        async with dialled(pair.world, None) as (reader, peer), dialled(pair.world, None) as (other, another):
+            assert await asked(reader, peer, GET % b"/") == b"before:"
+            assert await asked(other, another, GET % b"/") == b"before:"
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "dup", scarce)  # one for the listening socket, and one for a connection
+                assert await pair.move() == 1
+            ended = [asyncio.ensure_future(one.read()) for one in (reader, other)]
+            done, left = await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            assert (len(done), len(left)) == (1, 1)
+            for one in left:
+                one.cancel()
 
     runs(body)
 

@@ -31,7 +31,7 @@ def calls(
 ) -> None:
     """List the calls in flight, the oldest first, and those that wait for people. Or cancel one.
 
-    The agent of a cancelled call is told whether it may have been executed. Calls that went wrong are always recorded;
+    The agent of a cancelled call learns whether it may have been executed. Calls that went wrong are always recorded;
     of the others, those that begin within ten minutes after a look at recent calls, or while a reader watches.
 
     Example: rad mcp proxy calls

@@ -16,6 +16,8 @@ POLL: Final = 0.2
 """Seconds between two looks at the state."""
 PATIENCE: Final = 10.0
 """Seconds to wait while the gateway does not connect. It gives up connecting by itself, after `start_timeout`."""
+_REACHED: Final = frozenset({"healthy", "draining"})
+"""States of an upstream that is connected. An operator keeps new calls from one that is draining."""
 
 
 def reconnect(config: Path | None, upstream: str) -> None:
@@ -27,12 +29,12 @@ def reconnect(config: Path | None, upstream: str) -> None:
     while time.monotonic() < deadline:
         time.sleep(POLL)
         found = _upstream(running, upstream)
-        if found["state"] == "healthy" and found["connects"] > before["connects"]:
+        if found["state"] in _REACHED and found["connects"] > before["connects"]:
             say(f"{upstream} is connected: {found['server'] or 'a server without a name'}")
             return
         if found["state"] == "connecting":  # also while calls in flight end
             deadline = time.monotonic() + PATIENCE
-        elif found["state"] not in {"healthy", "ejected"}:
+        elif found["state"] not in _REACHED | {"ejected", "idle"}:
             raise Failed(f"{upstream} is {found['state'].replace('_', ' ')}: {found['last_error']}")
     raise Failed(f"{upstream} was not connected again; `status` shows its state")
 

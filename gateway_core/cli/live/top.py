@@ -118,7 +118,7 @@ def _keys() -> Iterator[Any]:
         if not ready:
             return ""
         data = os.read(stdin, 64)
-        return data[:1].decode(errors="replace").lower() if data else "q"  # the terminal has gone
+        return data[:1].decode(errors="replace").lower() if data else "q"  # the terminal is closed
 
     try:
         tty.setcbreak(stdin)

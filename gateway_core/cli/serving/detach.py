@@ -77,6 +77,14 @@ class Starter:
         return True
 
 
+def start_command() -> list[str]:
+    """The command that starts a gateway, with the options of this one, so that its messages repeat them too.
+
+    It loads no module from the folder that it runs in (`-P`), which may be a folder that others can write to.
+    """
+    return [sys.executable, "-P", "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments()]
+
+
 def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
     """Start a detached gateway; returns 0 once it listens, else the exit code of the failure.
 
@@ -88,11 +96,9 @@ def start(config: Path | None, *, options: Sequence[str] = ()) -> int:
     log = log_file(path, folder)
     fd = append_to(log)
     reader, writer = os.pipe()
-    # The same options, so that the messages of the child repeat them too.
-    command = [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments()]
     try:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [*command, *options, "--ready-fd", str(writer)],
+            [*start_command(), *options, "--ready-fd", str(writer)],
             stdin=subprocess.DEVNULL,
             stdout=fd,
             stderr=fd,

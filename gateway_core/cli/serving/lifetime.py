@@ -33,6 +33,7 @@ from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
 from gateway_core.errors import GatewayError
 from gateway_core.generations.handover import Handover
+from gateway_core.internal_errors import where
 from gateway_core.limits.heap import keep_freed_memory
 from gateway_core.log import output
 from gateway_core.upstream.concealing import held_secrets
@@ -76,6 +77,17 @@ class Signals:
         elif self._count == 2:
             self._loop.call_soon_threadsafe(self.now.set)
             self.watch(NOW_GRACE + WATCHDOG_GRACE)
+
+    def hand_on(self) -> bool:
+        """Let signals to stop end the process at once from now on, and others do nothing. Returns whether none came.
+
+        For a restart: the old program has nothing left to end, and the new one handles signals only after its start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        return not self._count
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         if self._has_terminal and not _has_terminal():
@@ -160,7 +172,7 @@ async def serve(
         stopping = asyncio.ensure_future(_stop_instead(gateway, signals))
         await _unless_now(gateway.drain(restart=True), signals)
         stopping.cancel()
-        return None if signals.stop.is_set() else gateway.handover()
+        return gateway.handover() if signals.hand_on() else None
 
 
 async def _stop_instead(gateway: Gateway, signals: Signals) -> None:
@@ -208,12 +220,19 @@ async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, 
         while True:
             await signals.reload.wait()
             signals.reload.clear()
-            with suppress(GatewayError):
+            try:
                 await gateway.reload()
+            except GatewayError:
+                pass  # the gateway has logged it
+            except Exception as error:  # noqa: BLE001 - after a bug, the next signal reloads again
+                logger.error("{} while the configuration was reloaded\n{}", type(error).__name__, where(error))
 
     async def on_changes() -> None:
-        async for _ in changes_of(source):
-            signals.reload.set()
+        try:
+            async for _ in changes_of(source):
+                signals.reload.set()
+        except Exception as error:  # noqa: BLE001 - such as a folder that is gone, or too many watches in the system
+            logger.error("{} is not watched any more, SIGHUP still reloads it: {}", source.path, error)
 
     tasks = [asyncio.ensure_future(on_signals())]
     if watch:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,12 +18,12 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from gateway_core.cli import hints
 from gateway_core.cli.client import fetch, of_file
 from gateway_core.cli.inspecting.problems import with_plugins
 from gateway_core.cli.instance import Hold, Inherited, Instance, read_instance
 from gateway_core.cli.report import Failed, describe, put_json, say, say_error
 from gateway_core.cli.running import NotAnswering, holder, instance
+from gateway_core.cli.serving.detach import start_command
 from gateway_core.cli.serving.launch import Launch
 from gateway_core.config import Config, loads, read_file, text_of, unprotected
 from gateway_core.errors import ConfigError, FileProblem, GatewayError, PluginError, ReloadRefused, parts_of
@@ -65,8 +64,6 @@ def execute(launch: Launch, hold: Hold, sockets: Handover) -> NoReturn:
     os.lseek(memory, 0, os.SEEK_SET)
     for descriptor in (memory, left.pid_descriptor, *sockets.descriptors):
         os.set_inheritable(descriptor, True)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # they would end the new program until it handles them
-        signal.signal(number, signal.SIG_IGN)
     output.flush()
     command = _command([*_options(launch), "--restart-fd", str(memory)])
     try:
@@ -88,7 +85,7 @@ def received(memory: int) -> Restart:
 
 
 def _command(launch_options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "gateway_core.cli", "mcp", "proxy", "start", *hints.arguments(), *launch_options]
+    return [*start_command(), *launch_options]
 
 
 def _options(launch: Launch) -> list[str]:

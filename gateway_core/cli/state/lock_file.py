@@ -19,7 +19,7 @@ from gateway_core.errors import GatewayError
 def open_file(path: Path, flags: int) -> int:
     """Open a pid file. Raises `FileNotFoundError` if it is missing and `flags` lack O_CREAT, else `GatewayError`.
 
-    With O_CREAT it must not be another user's, who would read the admin token in it.
+    With O_CREAT it must not be another user's, who would read the tokens in it.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)

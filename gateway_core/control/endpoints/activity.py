@@ -268,7 +268,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "POST",
             "/admin/questions/{id}/answer",
             "change",
-            "Approve or deny a call, where the approvers of the question name `operator|control-plane`",
+            "Approve or deny a call, where operators are approvers of its question",
             QuestionAnswered,
             answer,
             body=QuestionAnswer,

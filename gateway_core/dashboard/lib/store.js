@@ -60,6 +60,12 @@ class Store {
     this.#listen();
   }
 
+  /** End the session of this browser. Throws `ApiError`. */
+  async signOut() {
+    await api.post("/admin/browser-logout");
+    this.#signOut();
+  }
+
   get canChange() {
     return this.me?.right === "change";
   }

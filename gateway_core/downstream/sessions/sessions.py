@@ -145,7 +145,7 @@ class Sessions:
         return session
 
     def _wake(self, session: LiveSession) -> None:
-        """Watch again what a session watched, whose agent is told that it may have changed meanwhile."""
+        """Watch again what a session watched, and notify its agent that it may have changed meanwhile."""
         session.wake()
         for uri in session.record.uris:
             self._run(self._subscribe_again(session, uri))

@@ -2,7 +2,7 @@
 
 `MARKER` takes the place of each secret in strings and comments; lines keep their numbers. In a text that is to be
 applied, a string or comment with the marker means what the file has at the same key. Entries of lists of tables are the
-same if their names are, wherever they stand.
+same if their names are (of overrides: their tools), wherever they stand.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from gateway_core.config.loader import parse
 from gateway_core.config.report import field_of, toml_value
 from gateway_core.config.source import Path, line_of, show
 from gateway_core.errors import ConfigError, FileProblem
+from gateway_core.generations.editing.keyed import name_key
 
 Place = tuple[Any, ...]
 """A path in which entries of lists of tables stand by name."""
-_NAMES: Final = ("name", "tool")
-"""The keys that name the entries of lists of tables."""
 _FREE: Final = ("mcp", "proxy", "plugins")
 """The list whose tables have keys that the models do not know."""
 
@@ -56,8 +55,8 @@ class FileText:
         """The path, with the names of entries instead of their numbers."""
         found: list[Any] = []
         value: Any = self.raw
-        for part in path:
-            name = _named(value, part) if isinstance(part, int) else None
+        for at, part in enumerate(path):
+            name = _named(value, part, name_key(path[:at]) or "name") if isinstance(part, int) else None
             found.append(part if name is None else ("named", name))
             value = value[part]
         return tuple(found)
@@ -96,7 +95,7 @@ class FileText:
 
     def holds_secret(self, text: str) -> bool:
         """Whether a text has a secret of this file in it."""
-        return self._without(text) != text
+        return text in self._short or self._without(text) != text
 
     def _without(self, text: str) -> str:
         return self._clean(self._held.clean_line(text.encode(errors="replace"))).decode(errors="replace")
@@ -169,16 +168,13 @@ class FileText:
         return found
 
 
-def _named(entries: Any, index: int) -> str | None:
-    """The name of an entry of a list of tables, if no other has it."""
+def _named(entries: Any, index: int, key: str) -> str | None:
+    """The name of an entry of a list of tables, if no other has it. `key`: the key that names entries."""
     if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         return None
-    for key in _NAMES:
-        names = Counter(one[key] for one in entries if isinstance(one.get(key), str))
-        name = entries[index].get(key)
-        if isinstance(name, str) and names[name] == 1:
-            return name
-    return None
+    names = Counter(one[key] for one in entries if isinstance(one.get(key), str))
+    name = entries[index].get(key)
+    return name if isinstance(name, str) and names[name] == 1 else None
 
 
 def _quoted(value: str, line_breaks: int) -> str:

@@ -1,6 +1,6 @@
 """Shows the configuration file without its secrets, and changes it together with the configuration in force.
 
-An edit is checked whole, its new content is ready beside the file, and the file is replaced right before the switch to
+An edit is checked whole. Its new content is written beside the file, which it replaces right before the switch to
 the new configuration. If anything fails, both stay as they were.
 """
 

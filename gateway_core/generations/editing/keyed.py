@@ -118,7 +118,7 @@ def _resolved(raw: dict[str, Any], parts: Sequence[str], value: Any) -> tuple[Pa
     last = len(parts) + 1
     _check(value)
     for number, part in enumerate(("mcp", "proxy", *parts)):
-        name = _name_key(path)
+        name = name_key(path)
         if name is None:
             if at is not None and not isinstance(at, dict):
                 raise _WrongKeyError("leads into a value that is no table")
@@ -145,7 +145,7 @@ def _check(value: Any) -> None:
         _check(part)
 
 
-def _name_key(path: Path) -> str | None:
+def name_key(path: Path) -> str | None:
     """The key by which the entries of a list of tables are named; None for another path."""
     field = field_of(path) if path and not isinstance(path[-1], int) else None
     section = None if field is None else section_in(field.annotation)

@@ -9,7 +9,10 @@ environment, or a secret of the file. So what gives these must stand in the file
 - a file or folder, at the same key;
 - the entry of a plugin that is not released with the gateway, but for `enabled` and `on_error`: the core cannot know
   what its settings do;
-- where an upstream is and how it is reached (`url`, `proxy`, `tls`, `auth`), while its table has a secret of the file.
+- where an upstream is and how it is reached (`url`, `proxy`, `tls`, `auth`), while its table has a secret of the file;
+- the URLs in the entry of any plugin, while that entry has a secret of the file;
+- the tool that an override sends a secret of the file to, and the place of the upstream that may serve it;
+- an upstream that gets credentials of agents (`header:NAME` in `forward`, `token_exchange`), and its place.
 
 Rules apply to the texts, before any placeholder is filled in: a value that must not be read is not read to judge it.
 """
@@ -20,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Final, get_args
 
+from gateway_core.config.forwarding.sources import ForwardSource
 from gateway_core.config.placeholders.interpolate import has_placeholder
 from gateway_core.config.report import field_of, section_in
 from gateway_core.config.source import Path
@@ -33,11 +37,14 @@ ALLOW: Final = "control.allow_commands"
 _PROXY: Final = ("mcp", "proxy")
 _UPSTREAMS: Final = (*_PROXY, "upstreams")
 _PLUGINS: Final = (*_PROXY, "plugins")
+_PROFILES: Final = (*_PROXY, "profiles")
 _LAUNCH: Final = ("command", "args", "env", "cwd")
 _DESTINATION: Final = ("transport", "url", "proxy", "tls", "auth")
 _OWN_SECRETS: Final = frozenset({"client_secret", "private_key"})
+_EXCHANGE: Final = "token_exchange"
 _SWITCHES: Final = ("enabled", "on_error")
 _ADVICE: Final = f"; write it into the file yourself and reload, or allow it there with {ALLOW} = true"
+_AGAIN: Final = "; enter the secret again" + _ADVICE.replace("; write", ", or write", 1)
 
 
 def forbidden(before: FileText, after: FileText, *, allowed: bool) -> list[FileProblem]:
@@ -52,6 +59,9 @@ def forbidden(before: FileText, after: FileText, *, allowed: bool) -> list[FileP
         *_strings(before, after),
         *_plugins(before, after),
         *_destinations(before, after),
+        *_addresses(before, after),
+        *_arguments(before, after),
+        *_credentials(before, after),
     ]
 
 
@@ -117,15 +127,84 @@ def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _destinations(before: FileText, after: FileText) -> Iterator[FileProblem]:
-    known = {entry.get("name"): _destination(entry) for entry in _entries(before, _UPSTREAMS)}
+    known = _by_name(before, _UPSTREAMS)
     for index, entry in enumerate(_entries(after, _UPSTREAMS)):
-        name = entry.get("name")
-        if name not in known or known[name] == _destination(entry):
+        mine = known.get(_name(entry))
+        if mine is None or _destination(mine) == _destination(entry):
             continue
-        if any(has_placeholder(text) or before.holds_secret(text) for text in _texts(entry)):
-            key = next(key for key in _DESTINATION if known[name].get(key) != _destination(entry).get(key))
-            what = "would send a secret of the file to another place, or in another way; enter the secret again"
-            yield after.problem((*_UPSTREAMS, index, key), what + _ADVICE.replace("; write", ", or write", 1))
+        if _has_secret(before, entry):
+            key = next(key for key in _DESTINATION if mine.get(key) != entry.get(key))
+            what = "would send a secret of the file to another place, or in another way" + _AGAIN
+            yield after.problem((*_UPSTREAMS, index, key), what)
+
+
+def _addresses(before: FileText, after: FileText) -> Iterator[FileProblem]:
+    """The URLs of plugins: nothing else says where a plugin sends its secrets."""
+    known = _by_name(before, _PLUGINS)
+    for index, entry in enumerate(_entries(after, _PLUGINS)):
+        mine = known.get(_name(entry))
+        if mine is not None and _has_secret(before, entry) and _urls(mine) != _urls(entry):
+            what = "has another URL, to which the plugin could send a secret of the file" + _AGAIN
+            yield after.problem((*_PLUGINS, index), what)
+
+
+def _urls(value: Any) -> list[str]:
+    return [text for text in _texts(value) if "://" in text]
+
+
+def _arguments(before: FileText, after: FileText) -> Iterator[FileProblem]:
+    """Secrets among the arguments that profiles set: they go to the same tool of an upstream at the same place."""
+    known = {(profile, _name(override, "tool")) for _, profile, override in _secret_overrides(before, before)}
+    tools: set[str] = set()
+    for path, profile, override in _secret_overrides(before, after):
+        tool = _name(override, "tool")
+        tools.add(tool)
+        if (profile, tool) not in known:
+            yield after.problem((*path, "tool"), "would send a secret of the file to another tool" + _AGAIN)
+    upstreams = _by_name(before, _UPSTREAMS)
+    for index, entry in enumerate(_entries(after, _UPSTREAMS)):
+        name = _name(entry)
+        mine = upstreams.get(name)
+        if mine is not None and _destination(mine) == _destination(entry) and _launch(mine) == _launch(entry):
+            continue
+        if any(":" not in tool or tool.startswith(f"{name}:") for tool in tools):
+            what = "may get a secret of the file, which a profile sets as an argument" + _AGAIN
+            yield after.problem((*_UPSTREAMS, index), what)
+
+
+def _secret_overrides(before: FileText, text: FileText) -> Iterator[tuple[Path, str, dict[str, Any]]]:
+    """The overrides in `text` whose arguments hold a secret of the file, each with its path and its profile."""
+    for number, profile in enumerate(_entries(text, _PROFILES)):
+        path = (*_PROFILES, number, "overrides")
+        for index, override in enumerate(_entries(text, path)):
+            if any(_has_secret(before, override.get(key)) for key in ("fixed", "defaults")):
+                yield (*path, index), _name(profile), override
+
+
+def _credentials(before: FileText, after: FileText) -> Iterator[FileProblem]:
+    """What agents present for one upstream is theirs, and not the token holder's."""
+    known = _by_name(before, _UPSTREAMS)
+    for index, entry in enumerate(_entries(after, _UPSTREAMS)):
+        found, mine = _presented(entry), known.get(_name(entry))
+        if found and (mine is None or _destination(mine) != _destination(entry) or not found <= _presented(mine)):
+            what = "would send credentials of agents to a place that the file does not name for them"
+            yield after.problem((*_UPSTREAMS, index), what + _ADVICE)
+
+
+def _presented(entry: Mapping[str, Any]) -> set[str]:
+    """The headers of agents that an upstream gets, and the grant by which it gets tokens for them."""
+    forward, auth = entry.get("forward"), entry.get("auth")
+    sources = {
+        source.name
+        for text in (_texts(forward) if isinstance(forward, dict) else ())
+        if (source := ForwardSource.parse(text)) is not None and source.kind == "header"
+    }
+    exchanges = isinstance(auth, dict) and auth.get("grant") == _EXCHANGE
+    return sources | {_EXCHANGE} if exchanges else sources
+
+
+def _has_secret(before: FileText, value: Any) -> bool:
+    return any(has_placeholder(text) or before.holds_secret(text) for text in _texts(value))
 
 
 def _destination(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,6 +225,17 @@ def _entries(text: FileText, path: Path) -> list[dict[str, Any]]:
     """The tables of a list, each at its index; an empty one in place of what is no table."""
     found = _at(text.raw, path)
     return [one if isinstance(one, dict) else {} for one in found] if isinstance(found, list) else []
+
+
+def _by_name(text: FileText, path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a list that have a name, by it."""
+    return {name: entry for entry in _entries(text, path) if (name := _name(entry))}
+
+
+def _name(entry: Mapping[str, Any], key: str = "name") -> str:
+    """The name of a table in a list, at `key`; empty if it is missing or no text."""
+    name = entry.get(key)
+    return name if isinstance(name, str) else ""
 
 
 def _at(raw: Any, path: Path) -> Any:

@@ -2,7 +2,8 @@
 
 The folder holds one file for each upstream, so that a damaged file costs only the lists of one. Files are bounded,
 carry a checksum and have mode 0600, because definitions can be confidential. A file is ignored if it is damaged, if
-others may write to it, or if it is of a server with other settings. Without a writable folder, nothing is kept.
+others may write to it or to the folder, or if it is of a server with other settings. Without a writable folder, nothing
+is kept.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class KeptLists:
             return None
         path = self._file(config.name)
         try:
+            files.check_folder(self._folder)
             return decoded(files.read(path, MAX_FILE), config, self._clean)
         except FileNotFoundError:
             return None
@@ -150,6 +152,8 @@ class KeptLists:
                     problem = self._replace(name, data)
                 except OSError as error:
                     problem = f"{self._file(name)} cannot be written ({error.strerror})"
+                except Unusable as unusable:
+                    problem = f"the folder {self._folder} is not used, because {unusable}"
                 if not problem:
                     self._reported.discard(name)
                 elif name not in self._reported:
@@ -161,9 +165,11 @@ class KeptLists:
                     )
 
     def _replace(self, name: str, data: bytes | None) -> str:
-        """Write or remove a file. Returns why it cannot be kept, if it is too large. Raises `OSError`."""
+        """Write or remove a file. Returns why it cannot be kept, if it is too large. Raises `OSError`, `Unusable`."""
         assert self._folder is not None
         path, problem = self._file(name), ""
+        with contextlib.suppress(FileNotFoundError):
+            files.check_folder(self._folder)
         if data is not None and len(data) > MAX_FILE:
             problem = f"they take more than {MAX_FILE >> 20} MiB"
         elif data is not None and self._size_without(path) + len(data) > MAX_TOTAL:
@@ -179,7 +185,9 @@ class KeptLists:
         return sum(found.stat(follow_symlinks=False).st_size for found in self._entries() if found.name != path.name)
 
     def _remove_others(self, names: Collection[str]) -> None:
-        with self._lock, contextlib.suppress(OSError):
+        assert self._folder is not None
+        with self._lock, contextlib.suppress(OSError, Unusable):
+            files.check_folder(self._folder)
             for found in self._entries():
                 if found.name.endswith(_SUFFIX) and found.name.removesuffix(_SUFFIX) not in names:
                     os.unlink(found.path)

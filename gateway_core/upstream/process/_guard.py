@@ -31,7 +31,8 @@ MOST_DESCRIPTORS = 1 << 20
 """Upper bound for the descriptors to close if the system's limit is higher or unlimited."""
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1)
+"""Signals that Python ignores, and one that a gateway ignores while it restarts. The child gets their defaults."""
 
 
 class Guard:
@@ -52,7 +53,7 @@ class Guard:
     def run(self, argv: list[str]) -> None:
         """Start `argv`, wait for it, and end its group."""
         try:
-            self._group = os.posix_spawnp(argv[0], argv, os.environ, setpgroup=0, setsigdef=_IGNORED_BY_PYTHON)
+            self._group = os.posix_spawnp(argv[0], argv, os.environ, setpgroup=0, setsigdef=_IGNORED)
         except OSError as error:
             self._report(b"failed %d\n" % (error.errno or 0))
             os._exit(NOT_RUN)

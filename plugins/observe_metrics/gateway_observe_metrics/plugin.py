@@ -24,7 +24,8 @@ class Settings(PluginConfig):
 
     path: str = Field(default="/metrics", description="Where the figures are on the control plane.")
     token: SecretStr = Field(
-        default=SecretStr(""), description="A bearer token for this page alone, besides the admin token."
+        default=SecretStr(""),
+        description="A bearer token for this page alone, besides the tokens of the control plane.",
     )
     buckets: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=BUCKETS, min_length=1, max_length=50, description="Upper bounds of durations, in seconds, ascending."

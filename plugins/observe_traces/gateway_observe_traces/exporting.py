@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
 
 BATCH: Final = 512
 """Spans in one request to the collector, at most."""
@@ -19,7 +22,21 @@ DELAY: Final = 2.0
 PERIOD: Final = 60.0
 """Seconds between two lines about lost spans."""
 MAX_REASON: Final = 200
+_OF_THE_LIBRARY: Final = frozenset(
+    {"accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "user-agent"}
+)
 _LIBRARY: Final = logging.getLogger("opentelemetry")
+
+
+def only_headers(names: Collection[str], request: PreparedRequest) -> PreparedRequest:
+    """Remove all headers from a request but `names` (lower case) and those of HTTP itself.
+
+    The exporter adds headers of the environment (`OTEL_EXPORTER_OTLP_HEADERS`), and requests a password of `~/.netrc`.
+    They are secrets for another endpoint than that of the settings.
+    """
+    for name in [name for name in request.headers if name.lower() not in _OF_THE_LIBRARY.union(names)]:
+        del request.headers[name]
+    return request
 
 
 class Counted(SpanExporter):

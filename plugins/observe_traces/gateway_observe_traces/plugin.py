@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Final, Self
@@ -16,7 +17,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway_core import CallBegun, CallEnded, CallTrace, PluginConfig, UpstreamView, hookimpl
 from gateway_observe_traces.context import Context, read
-from gateway_observe_traces.exporting import Pipeline
+from gateway_observe_traces.exporting import Pipeline, only_headers
 from gateway_observe_traces.spans import Spans
 
 _LOWER: Final = 2**64 - 1
@@ -86,12 +87,19 @@ class Traces:
 
     def make_exporter(self) -> SpanExporter:
         """The exporter of the spans."""
+        import requests  # noqa: PLC0415 - of the exporter, an extra
         from opentelemetry.exporter.otlp.proto.http import Compression  # noqa: PLC0415 - an extra
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
         headers = {name: secret.get_secret_value() for name, secret in self.config.headers.items()}
+        session = requests.Session()
+        session.auth = partial(only_headers, frozenset(map(str.lower, headers)))
         return OTLPSpanExporter(
-            self.config.endpoint, headers=headers, timeout=self.config.timeout, compression=Compression.Gzip
+            self.config.endpoint,
+            headers=headers,
+            timeout=self.config.timeout,
+            compression=Compression.Gzip,
+            session=session,
         )
 
     async def __aenter__(self) -> Self:

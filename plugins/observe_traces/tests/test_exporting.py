@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,6 +83,20 @@ async def test_the_collector_gets_the_spans_before_the_plugin_ends(collector: Co
     assert sorted(span.name for span in collector.spans) == ["tools/call echo"] * 2
     assert collector.headers[0]["x-key"] == "hush"
     assert collector.headers[0]["content-type"] == "application/x-protobuf"
+
+
+async def test_the_endpoint_gets_no_secret_of_the_environment(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-other=hush,authorization=Bearer hush")
+    (tmp_path / "netrc").write_text("default login someone password hush\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    await calls(configured(Traces, endpoint=collector.url, headers={"X-Key": "own"}))
+    assert collector.headers[0]["x-key"] == "own"
+    assert "authorization" not in collector.headers[0]
+    assert "hush" not in str(collector.headers)
+    assert collector.spans
 
 
 @pytest.mark.parametrize("status", [None, 401, 500], ids=["down", "refuses", "fails"])

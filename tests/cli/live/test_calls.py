@@ -2,9 +2,14 @@
 
 import json
 import urllib.request
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from gateway_core.api import Principal
+from gateway_core.control.live import LiveCalls
+from gateway_core.exchange.exchange import Agent, Exchange
 
 pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
 
@@ -118,3 +123,22 @@ def test_an_upstream_that_cannot_be_reached_is_said_with_the_reason(running: Any
 @pytest.mark.parametrize("command", ["calls", "sessions"])
 def test_without_a_gateway_they_say_so(rad: Any, command: str) -> None:
     assert rad(command).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "shown"),
+    [
+        ("resources/read", "https://ada:pw@example.com/file?token=x", "https://***@example.com/file?…"),
+        ("tasks/get", "the-id-that-opens-it", ""),
+        ("tools/call", "n" * 1000, "n" * 300),
+    ],
+)
+def test_names_are_shown_as_in_the_log(method: str, name: str, shown: str) -> None:
+    exchange = Exchange(Agent(Principal("ada"), "modern", "2026-07-28"), method)
+    called: Any = SimpleNamespace(name=name)
+    exchange.identify(called)
+    running = [SimpleNamespace(about=exchange, hard_limit=0.0)]
+    pipeline: Any = SimpleNamespace(deadlines=SimpleNamespace(running=running), max_timeout=0.0)
+    parking: Any = SimpleNamespace(calls=list)
+    (call,) = LiveCalls(lambda: [pipeline], parking).listing()
+    assert call["name"] == shown

@@ -43,7 +43,21 @@ def test_a_server_may_take_long_to_start(monkeypatch: pytest.MonkeyPatch, capsys
     assert "slow is connected: s 1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("state", ["healthy", "ejected"])
+def test_a_drained_server_is_connected_again_and_stays_drained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, Gateway((1, "draining", 1), (3, "connecting", 1), (9, "draining", 2)))
+    assert "slow is connected: s 1" in capsys.readouterr().err
+
+
+def test_a_server_that_was_stopped_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, Gateway((1, "idle", 1), (3, "connecting", 1), (9, "healthy", 2)))
+    assert "slow is connected: s 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["healthy", "ejected", "draining", "idle"])
 def test_a_gateway_that_does_not_connect_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     gateway = Gateway((10_000, state, 1))
     with pytest.raises(Failed, match="was not connected again"):

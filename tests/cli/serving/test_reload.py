@@ -1,5 +1,6 @@
 """`reload`, `diff`, SIGHUP and `--watch`, with real processes."""
 
+import asyncio
 import json
 import os
 import pty
@@ -8,12 +9,17 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import tomli_w
+from loguru import logger
 
 from gateway_core.cli.instance import read_instance
+from gateway_core.cli.serving import lifetime
 
 pytestmark = pytest.mark.timeout(300)
 SLOW = 60.0
@@ -54,6 +60,18 @@ def started(spawn, config, wait_for):
         return child
 
     return start
+
+
+@pytest.fixture
+def eventually_true():
+    """Wait until a condition holds, on the event loop."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SLOW):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    return wait
 
 
 def log_of(config: Path) -> str:
@@ -169,3 +187,31 @@ def test_a_terminal_that_is_closed_stops_the_gateway(project, environment, confi
     finally:
         os.close(terminal)
     wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, SLOW)
+
+
+async def test_a_bug_during_one_reload_leaves_the_next_one(eventually_true) -> None:
+    reloads: list[None] = []
+
+    async def fail() -> None:
+        reloads.append(None)
+        raise RuntimeError("a bug")
+
+    gateway: Any = SimpleNamespace(reload=fail)
+    signals: Any = SimpleNamespace(reload=asyncio.Event())
+    async with lifetime._reloading(gateway, cast(Any, None), signals, watch=False):
+        for number in (1, 2):
+            signals.reload.set()
+            await eventually_true(lambda number=number: len(reloads) == number)
+
+
+async def test_the_end_of_the_watch_is_logged(tmp_path, eventually_true) -> None:
+    lines: list[str] = []
+    handler = logger.add(lambda message: lines.append(message.record["message"]), level="ERROR")
+    source: Any = SimpleNamespace(path=tmp_path / "gone" / "mcp-proxy.toml", version=None)
+    signals: Any = SimpleNamespace(reload=asyncio.Event())
+    try:
+        async with lifetime._reloading(cast(Any, None), source, signals, watch=True):
+            await eventually_true(lambda: bool(lines))
+    finally:
+        logger.remove(handler)
+    assert f"{source.path} is not watched any more" in lines[0]

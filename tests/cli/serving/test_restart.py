@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -222,6 +223,29 @@ def test_a_signal_during_the_restart_stops_the_gateway(
     assert "ended when it should restart" in done.stderr
 
 
+SIGNALLED = """
+import asyncio, os, signal, sys
+from gateway_core.cli.serving.lifetime import Signals
+
+async def main():
+    signals = Signals(30.0, lambda: None)
+    if "early" in sys.argv:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return signals.hand_on()
+
+print(asyncio.run(main()), flush=True)
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+"""
+
+
+@pytest.mark.parametrize(("when", "goes_on"), [("early", "False"), ("late", "True")])
+def test_a_signal_to_stop_is_not_lost_between_the_two_programs(when: str, goes_on: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, when]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SLOW)
+    assert (done.stdout, done.returncode) == (f"{goes_on}\n", -signal.SIGTERM), done.stderr
+
+
 def test_a_detached_gateway_stays_so(with_server, rad, config, running, free_port, agent_at):
     assert rad("start", "--detach", f"--port={free_port + 2}").returncode == 0
     pid = running().pid
@@ -255,6 +279,16 @@ async def test_a_program_that_cannot_start_is_refused_beforehand(
     monkeypatch.setattr(restart, "REHEARSAL_TIME", 0.5)
     with pytest.raises(ReloadRefused, match="did not check"):
         await restart.rehearse(launch)
+
+
+async def test_the_new_program_loads_nothing_from_the_folder_that_it_runs_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trap = project / "gateway_core"
+    trap.mkdir()
+    (trap / "__init__.py").write_text("raise SystemExit('loaded from the folder')\n")
+    monkeypatch.chdir(project)
+    await restart.rehearse(Launch(project / ".radium" / "mcp-proxy.toml", project, {}))
 
 
 def test_the_lock_stays_over_the_restart_and_moves_with_the_state_folder(tmp_path: Path) -> None:

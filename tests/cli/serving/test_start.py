@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -796,3 +797,16 @@ def test_a_session_goes_on_after_a_stop_and_the_next_start(running, rad, spawn, 
     wait_for(lambda: _listens(free_port), 60)
     assert not kept.exists()
     assert "result" in agent.ask("tools/list")
+
+
+def test_a_detached_gateway_loads_nothing_from_the_folder_that_it_runs_in(
+    project: Path, environment: dict[str, str]
+) -> None:
+    trap = project / "gateway_core"
+    trap.mkdir()
+    (trap / "__init__.py").write_text("raise SystemExit('loaded from the folder')\n")
+    rad = [sys.executable, "-P", "-m", "gateway_core.cli", "mcp", "proxy"]
+    options: Any = {"cwd": project, "env": environment, "capture_output": True, "text": True, "timeout": 50}
+    started = subprocess.run([*rad, "start", "--detach"], check=False, **options)
+    assert started.returncode == 0, started.stderr
+    assert subprocess.run([*rad, "stop", "--now"], check=False, **options).returncode == 0

@@ -103,6 +103,17 @@ def test_a_marker_without_a_secret_of_the_file_is_an_error_with_its_line(shown: 
     assert not any(secret in str(found.value) for secret in SECRETS)
 
 
+def test_a_secret_argument_goes_back_only_to_its_tool() -> None:
+    text = of(
+        '[mcp.proxy]\nenable = true\n[[mcp.proxy.profiles]]\nname = "support"\n[[mcp.proxy.profiles.overrides]]\n'
+        'tool = "tracker:search"\nname = "search"\nfixed = { token = "a1b2c3d4e5f6" }\n'
+    )
+    renamed = text.restored(of(text.hidden.replace('name = "search"', 'name = "find"')))
+    assert renamed.text == text.text.replace('name = "search"', 'name = "find"')
+    with pytest.raises(ConfigError, match=r"overrides\[0\]\.fixed\.token"):
+        text.restored(of(text.hidden.replace("tracker:search", "attacker:search")))
+
+
 def test_a_changed_value_takes_the_place_of_a_secret() -> None:
     text = of(TEXT)
     after = text.restored(of(text.hidden.replace(f'Authorization = "{MARKER}"', 'Authorization = "new"')))

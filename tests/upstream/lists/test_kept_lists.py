@@ -222,3 +222,25 @@ async def test_without_a_folder_nothing_is_kept(tmp_path: Path) -> None:
     await made.retain(["a"])
     await made.close()
     assert made.known(A) is None
+
+
+@pytest.mark.parametrize("trap", ["link", "writable"])
+async def test_a_folder_that_others_could_have_made_is_not_used(
+    tmp_path: Path, folder: Path, trap: str, logged: Callable[[], str]
+) -> None:
+    other = tmp_path / "documents"
+    await written(other, A, fetched("x"))
+    if trap == "link":
+        folder.symlink_to(other)
+    else:
+        folder = other
+        folder.chmod(0o777)
+    precious = other / "notes.json"
+    precious.write_text("mine")
+    before = (other / "a.json").read_bytes()
+    assert known(folder) == []
+    await written(folder, A, fetched("y"))
+    await KeptLists(folder).retain(())
+    assert precious.read_text() == "mine"
+    assert (other / "a.json").read_bytes() == before
+    assert ("symbolic link" if trap == "link" else "others may write to it") in logged()

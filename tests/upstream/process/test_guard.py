@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from gateway_core.upstream.process.child import Child
 
 LIST = "import json, os; print(json.dumps(sorted(map(int, os.listdir('/proc/self/fd')))))"
 CLOSE = "import os, time; os.close(1); time.sleep(60)"
+IGNORED = "import signal; print([one.name for one in signal.Signals if signal.getsignal(one) == signal.SIG_IGN])"
 LOOPS = [asyncio.run, uvloop.run]
 
 
@@ -43,3 +45,14 @@ def test_a_child_has_its_three_descriptors_and_no_more(run: Callable[..., tuple[
 def test_a_child_that_closes_its_stdout_is_noticed(run: Callable[..., tuple[bytes, str]]) -> None:
     _, reason = run(run_child(CLOSE))
     assert reason == "closed its stdout"
+
+
+@pytest.mark.parametrize("run", LOOPS)
+def test_a_child_ignores_no_signal_that_the_gateway_ignores(run: Callable[..., tuple[bytes, str]]) -> None:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGUSR1)}
+    try:
+        output, _ = run(run_child(IGNORED))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert output == b"['SIGPIPE', 'SIGXFSZ']\n", "those that every Python ignores"
