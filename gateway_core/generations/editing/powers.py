@@ -12,7 +12,8 @@ environment, or a secret of the file. So what gives these must stand in the file
 - where an upstream is and how it is reached (`url`, `proxy`, `tls`, `auth`), while its table has a secret of the file;
 - the URLs in the entry of any plugin, while that entry has a secret of the file;
 - the tool that an override sends a secret of the file to, and the place of the upstream that may serve it;
-- an upstream that gets credentials of agents (`header:NAME` in `forward`, `token_exchange`), and its place.
+- an upstream that gets credentials of agents (`header:NAME` in `forward`, `token_exchange`) or tokens of logins
+  (`authorization_code`), and its place.
 
 Rules apply to the texts, before any placeholder is filled in: a value that must not be read is not read to judge it.
 """
@@ -41,7 +42,8 @@ _PROFILES: Final = (*_PROXY, "profiles")
 _LAUNCH: Final = ("command", "args", "env", "cwd")
 _DESTINATION: Final = ("transport", "url", "proxy", "tls", "auth")
 _OWN_SECRETS: Final = frozenset({"client_secret", "private_key"})
-_EXCHANGE: Final = "token_exchange"
+_OF_PEOPLE: Final = frozenset({"authorization_code", "token_exchange"})
+"""The grants whose tokens are those of people; logins are in a file of their own."""
 _SWITCHES: Final = ("enabled", "on_error")
 _ADVICE: Final = f"; write it into the file yourself and reload, or allow it there with {ALLOW} = true"
 _AGAIN: Final = "; enter the secret again" + _ADVICE.replace("; write", ", or write", 1)
@@ -182,25 +184,27 @@ def _secret_overrides(before: FileText, text: FileText) -> Iterator[tuple[Path, 
 
 
 def _credentials(before: FileText, after: FileText) -> Iterator[FileProblem]:
-    """What agents present for one upstream is theirs, and not the token holder's."""
+    """What agents present, and the logins of people, are not the token holder's. No secret of the file stands there."""
     known = _by_name(before, _UPSTREAMS)
     for index, entry in enumerate(_entries(after, _UPSTREAMS)):
         found, mine = _presented(entry), known.get(_name(entry))
         if found and (mine is None or _destination(mine) != _destination(entry) or not found <= _presented(mine)):
-            what = "would send credentials of agents to a place that the file does not name for them"
+            what = (
+                "would send credentials of agents, or tokens of logins, to a place that the file does not name for them"
+            )
             yield after.problem((*_UPSTREAMS, index), what + _ADVICE)
 
 
 def _presented(entry: Mapping[str, Any]) -> set[str]:
-    """The headers of agents that an upstream gets, and the grant by which it gets tokens for them."""
+    """The headers of agents that an upstream gets, and the grant by which it gets tokens of people."""
     forward, auth = entry.get("forward"), entry.get("auth")
     sources = {
         source.name
         for text in (_texts(forward) if isinstance(forward, dict) else ())
         if (source := ForwardSource.parse(text)) is not None and source.kind == "header"
     }
-    exchanges = isinstance(auth, dict) and auth.get("grant") == _EXCHANGE
-    return sources | {_EXCHANGE} if exchanges else sources
+    grant = auth.get("grant") if isinstance(auth, dict) else None
+    return sources | {grant} if isinstance(grant, str) and grant in _OF_PEOPLE else sources
 
 
 def _has_secret(before: FileText, value: Any) -> bool:

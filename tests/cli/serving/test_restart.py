@@ -152,6 +152,7 @@ def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, 
         assert in_flight.result(SLOW)["result"]["content"][0]["text"] == "at last"
         assert [one.result(SLOW) for one in waiting] == ["5", "5"]
         assert restarting.result(SLOW).returncode == 0
+    wait_for(lambda: "tools/call add" in log_of(config), SLOW)
     log = log_of(config)
     assert log.index("slow") < log.index("stopped") < log.index("tools/call add")
 

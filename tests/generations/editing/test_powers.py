@@ -172,6 +172,12 @@ url = "https://desk.example/mcp"
 auth = { grant = "token_exchange", token_url = "https://login.example/token", client_id = "gateway" }
 
 [[mcp.proxy.upstreams]]
+name = "files"
+transport = "http"
+url = "https://files.example/mcp"
+auth = { grant = "authorization_code" }
+
+[[mcp.proxy.upstreams]]
 name = "open"
 transport = "http"
 url = "https://open.example/mcp"
@@ -184,6 +190,9 @@ OF_AGENTS = [
     ('open.example/mcp"', 'open.example/mcp"\nforward = { X-A = "header:X-Tracker-Key?" }'),
     ("https://desk.example", "https://attacker.example"),
     ("https://login.example", "https://attacker.example"),
+    ('"authorization_code" }', '"authorization_code", token_url = "https://attacker.example/token" }'),
+    ('"authorization_code" }', '"authorization_code" }\nproxy = "http://attacker.example"\ntls = { verify = false }'),
+    ('name = "files"', 'name = "again"'),
     ('open.example/mcp"', 'open.example/mcp"\nauth = { grant = "token_exchange", client_id = "a" }'),
 ]
 
