@@ -94,7 +94,7 @@ class Gateway(Reloadable):
             raise ConfigError([reason])
         held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
-        activity = self.activity = Activity(lambda: self.live, lambda: self.input_required.parking, held.clean_line)
+        activity = self.activity = Activity(lambda: self.live, lambda: self.input_required, held.clean_line)
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed, activity.upstream_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)

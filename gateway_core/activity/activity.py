@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
-from gateway_core.activity import questions
 from gateway_core.activity.details import CallDetails, of_ended, of_live
 from gateway_core.activity.events import (
     MAX_NAME,
@@ -24,14 +23,16 @@ from gateway_core.activity.events import (
 )
 from gateway_core.activity.following import Changes, follow
 from gateway_core.activity.journal import CALL, Journal
+from gateway_core.activity.questions import Answered, Question, listing
 from gateway_core.activity.recorder import Recorder
 from gateway_core.activity.watching import Watching
-from gateway_core.api import UpstreamState
+from gateway_core.api import OPERATOR, Action, UpstreamState
 from gateway_core.concealing import without_pages
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.log import output, reading
 from gateway_core.log.reading import LEVELS, LogLine
 from gateway_core.pipeline.input_required.parking import Parking
+from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -53,18 +54,27 @@ class LiveCalls(Protocol):
     def cancel(self, exchange_id: str) -> bool: ...
 
 
+class WaitingCalls(Protocol):
+    """The calls that wait for people."""
+
+    @property
+    def parking(self) -> Parking: ...
+    @property
+    def pages(self) -> QuestionPages: ...
+
+
 class Activity:
     """The activity of one gateway."""
 
     def __init__(
-        self, live: Callable[[], LiveCalls], parking: Callable[[], Parking], clean: Callable[[bytes], bytes]
+        self, live: Callable[[], LiveCalls], waiting: Callable[[], WaitingCalls], clean: Callable[[bytes], bytes]
     ) -> None:
-        """`live` and `parking` return what the gateway makes later than this object.
+        """`live` and `waiting` return what the gateway makes later than this object.
 
         `clean`: hides the secrets of the gateway in a line of text.
         """
         self._live = live
-        self._parking = parking
+        self._waiting = waiting
         self._clean = clean
         self.journal: Final = Journal()
         self._watching = Watching()
@@ -80,7 +90,7 @@ class Activity:
                 loop.call_soon_threadsafe(self._logged, message)
 
         self._handler = logger.add(take, level="WARNING", format=lambda _: "", catch=True)
-        self._parking().when_changed(self.questions_changed)
+        self._waiting().parking.when_changed(self.questions_changed)
 
     def stop(self) -> None:
         """End what `start` began. Safe to call twice, and before `start`."""
@@ -123,7 +133,7 @@ class Activity:
     def questions_changed(self) -> None:
         """A call asks a person, or does so no longer."""
         open_ = sum(it.asking > 0 for it, _ in self._live().in_flight())
-        self.journal.add(QuestionsChanged(**self.journal.stamp(), asking=open_, parked=len(self._parking())))
+        self.journal.add(QuestionsChanged(**self.journal.stamp(), asking=open_, parked=len(self._waiting().parking)))
 
     def _logged(self, message: Message) -> None:
         record = message.record
@@ -172,15 +182,37 @@ class Activity:
         watch = self._watching.begin if CALL in types else _nothing
         return follow(self.journal, types, after, watch)
 
-    def questions(self) -> list[questions.Question]:
+    def questions(self) -> list[Question]:
         """The questions that wait for people."""
-        now = asyncio.get_running_loop().time()
-        return questions.listing(self._live().in_flight(), self._parking(), now)
+        now, waiting = asyncio.get_running_loop().time(), self._waiting()
+        return listing(self._live().in_flight(), waiting.parking, waiting.pages, now)
 
     def cancel_question(self, question_id: str) -> bool:
         """End a call that waits for an answer. Returns whether there is one."""
-        known = any(one["id"] == question_id for one in self.questions())
-        return known and self._live().cancel(question_id)
+        found = self._question(question_id)
+        return found is not None and self._live().cancel(found["exchange"])
+
+    def answer_question(self, question_id: str, *, approve: bool) -> Answered:
+        """Answer a question for which `Ask.approvers` names operators, as if on its page."""
+        pages = self._waiting().pages
+        found, page = self._question(question_id), pages.find(question_id)
+        if page is None:
+            return "unknown" if found is None else "not allowed"
+        if not page.is_for_operators:
+            return "not allowed"
+        if found is None:  # answered, or its call was cancelled
+            return "too late"
+        action: Action = "accept" if approve else "decline"
+        if not pages.decide(page, (action, OPERATOR.id)):
+            return "too late"
+        logger.bind(exchange=page.exchange).info(
+            "a question of plugin {} was answered by {}: {}", page.plugin, OPERATOR.id, action
+        )
+        self.questions_changed()
+        return "answered"
+
+    def _question(self, question_id: str) -> Question | None:
+        return next((one for one in self.questions() if one["id"] == question_id), None)
 
     async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]:
         """The latest lines of the log that are at least as severe as `level`, oldest first.

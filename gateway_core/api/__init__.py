@@ -14,7 +14,7 @@ from gateway_core.api.events import (
     HopStep,
     Step,
 )
-from gateway_core.api.identity import Credentials, Principal
+from gateway_core.api.identity import OPERATOR, Credentials, Principal
 from gateway_core.api.page import Page
 from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
 from gateway_core.api.served import Published
@@ -26,6 +26,7 @@ from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.literals import Era, Kind, Transport
 
 __all__ = [
+    "OPERATOR",
     "Action",
     "Answer",
     "Answers",

@@ -49,7 +49,10 @@ class Ask:
     """Whether a question without form and `url` is answered on a page of the gateway, in a browser, so that the client
     cannot answer for its user. If not, that is so only for agents whose clients open URLs and show no forms."""
     approvers: Collection[str] = ()
-    """For answers on a page: the groups whose members may answer. Without any, the agent's own principal may."""
+    """For answers on a page: the groups whose members may answer. Without any, the agent's own principal may.
+
+    `operator|control-plane` stands for operators, who answer on the control plane.
+    """
 
 
 @dataclass(frozen=True, slots=True)

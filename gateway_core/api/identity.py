@@ -101,3 +101,7 @@ class Principal:
             claims=read_only(claims or {}),
             expires=expires,
         )
+
+
+OPERATOR: Final = Principal.proven("operator", issuer="control-plane")
+"""Who has the change right of the control plane. Rules and `approvers` name it by its id, `operator|control-plane`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway_core.api.call import Tool
 from gateway_core.api.globs import Globs
+from gateway_core.api.identity import OPERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,13 @@ class Known:
                 )
 
     def about_groups(self, groups: Iterable[str], setting: str) -> Iterator[Note]:
-        """Notes on groups in which no agent is; none if the groups are not known. `setting`: the path of the list."""
+        """Notes on groups in which no agent is; none if the groups are not known.
+
+        The id of the operator counts as a group. `setting`: the path of the list.
+        """
         for number, group in enumerate(groups):
-            if self.groups is not None and group not in self.groups:
-                hint = _hint(group, self.groups)
+            if self.groups is not None and group not in {*self.groups, OPERATOR.id}:
+                hint = _hint(group, {*self.groups, OPERATOR.id})
                 yield Note(f'no agent is in the group "{group}"{hint}', _at(setting, number))
 
     def about_tools(

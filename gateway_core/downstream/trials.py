@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway_core.api import Principal
+from gateway_core.api import OPERATOR
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import exchange_for, meta_of
 from gateway_core.downstream.auth.caller import Caller, in_profile
@@ -31,8 +31,6 @@ from gateway_core.mcp.names import (
     PROTOCOL_VERSION_KEY,
 )
 
-OPERATOR: Final = Principal.proven("operator", issuer="control-plane")
-"""Who makes the requests; rules name it by its id, `operator|control-plane`."""
 _CALLER: Final = Caller("127.0.0.1", OPERATOR)
 _META: Final[Mapping[str, Any]] = {
     PROTOCOL_VERSION_KEY: MODERN_PROTOCOL_VERSIONS[0],

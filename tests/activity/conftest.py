@@ -21,6 +21,7 @@ from gateway_core.gateway import Gateway
 SERVER = Path(__file__).with_name("server.py")
 MODERN = "2026-07-28"
 TOKEN = "sesame-sesame"
+READ_TOKEN = "lentil-lentil"
 
 
 class Nothing:
@@ -54,7 +55,7 @@ class Stand:
 
     async def start(self, **settings: Any) -> None:
         self.write(**settings)
-        self.gateway = Gateway(self.read(), source=self, admin_token=TOKEN)
+        self.gateway = Gateway(self.read(), source=self, admin_token=TOKEN, read_token=READ_TOKEN)
         await self.gateway.start_control("127.0.0.1", 0)
         await self.gateway.start()
         await self.gateway.wait_first_discovery(60)
@@ -69,10 +70,14 @@ class Stand:
         async with Client(f"{self.gateway.address}/mcp", mode=mode, read_timeout_seconds=60, **options) as client:
             yield client
 
-    async def ask(self, path: str, method: str = "GET", status: int = 200) -> Any:
-        """The answer of the control plane."""
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with self.http.request(method, self.gateway.control.address + path, headers=headers) as response:
+    async def ask(
+        self, path: str, method: str = "GET", status: int = 200, *, token: str = TOKEN, body: Any = None
+    ) -> Any:
+        """The answer of the control plane. `body`: a JSON value, if the request has one."""
+        options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {token}"} if token else {}}
+        if body is not None:
+            options["json"] = body
+        async with self.http.request(method, self.gateway.control.address + path, **options) as response:
             assert response.status == status, await response.text()
             return await response.json()
 

@@ -238,11 +238,14 @@ async def test_a_question_is_listed_and_can_be_cancelled(stand: Stand, era: str)
         await asked.wait()
         (question,) = await eventually(open_questions)
         assert question["kind"] == ("open" if era == "legacy" else "parked")
-        assert (question["name"], question["source"]) == ("greet", "asker")
+        assert (question["name"], question["source"], question["allowed"]) == ("greet", "asker", ["cancel"])
         assert "payload" not in json.dumps(question)
         kind = "asking" if era == "legacy" else "parked"
         await stand.until(message, lambda one: one[kind] == 1)
-        await stand.ask(f"/admin/questions/{question['id']}/cancel", "POST")
+        path = f"/admin/questions/{question['id']}"
+        refused = await stand.ask(f"{path}/answer", "POST", 403, body={"approve": True})
+        assert "operators may not answer" in refused["error"]
+        await stand.ask(f"{path}/cancel", "POST")
         await stand.until(message, lambda one: one["asking"] == one["parked"] == 0)
         assert await open_questions() == []
         assert "there is no such question" in (await stand.ask("/admin/questions/x/cancel", "POST", 404))["error"]

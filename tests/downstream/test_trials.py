@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway_core.api import OPERATOR
 from gateway_core.config import loads
-from gateway_core.downstream.trials import OPERATOR, Trials
+from gateway_core.downstream.trials import Trials
 from gateway_core.errors import UnknownProfile
 from gateway_core.gateway import Gateway
 from gateway_core.mcp.names import CLIENT_CAPABILITIES_KEY, PROTOCOL_VERSION_KEY

@@ -157,17 +157,23 @@ def questions(
     cancel: Annotated[
         str | None, typer.Option("--cancel", metavar="ID", help="End the call that waits for this answer.")
     ] = None,
+    approve: Annotated[
+        str | None, typer.Option("--approve", metavar="ID", help="Approve the call, where operators may answer.")
+    ] = None,
+    deny: Annotated[
+        str | None, typer.Option("--deny", metavar="ID", help="Deny the call, where operators may answer.")
+    ] = None,
     config: ConfigOption = None,
     _state: StateDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the calls that wait for people, those first that have waited longest. Or end one.
+    """List the calls that wait for people, those first that have waited longest. Or answer or end one.
 
     Example: rad mcp proxy questions
     """
     from gateway_core.cli.live.questions import questions as run  # noqa: PLC0415
 
-    run(config, cancel, as_json=as_json)
+    run(config, cancel, approve, deny, as_json=as_json)
 
 
 def top(

@@ -1,28 +1,37 @@
-"""`rad mcp proxy questions`: the calls that wait for people; ends one."""
+"""`rad mcp proxy questions`: the calls that wait for people; answers or ends one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway_core.cli.client import act, fetch
+from gateway_core.cli.client import act, fetch, send
 from gateway_core.cli.live.events import call_of
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.rendering.pages import duration
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put_json, say
 from gateway_core.cli.running import instance
+from gateway_core.log.escaping import escape
 
 
-def questions(config: Path | None, cancel: str | None, *, as_json: bool) -> None:
-    """Print the questions, or end the call of the one whose id is `cancel`.
+def questions(config: Path | None, cancel: str | None, approve: str | None, deny: str | None, *, as_json: bool) -> None:
+    """Print the questions, or end the call of one. Or answer it: `cancel`, `approve` and `deny` are ids.
 
-    Raises `NotRunning`, `NotAnswering`, `Failed`.
+    Raises `UsageError` for more than one of these, and `NotRunning`, `NotAnswering`, `Failed`.
     """
+    if sum(one is not None for one in (cancel, approve, deny)) > 1:
+        raise UsageError("--cancel, --approve and --deny exclude each other")
     running = instance(config)
     if cancel is not None:
         act(running, f"questions/{quote(cancel, safe='')}/cancel", f"question {cancel}; it may be answered")
         say(f"cancelled {cancel}")
         return
+    for answered, question, verb in ((True, approve, "approved"), (False, deny, "denied")):
+        if question is not None:
+            send(running, "POST", f"questions/{quote(question, safe='')}/answer", {"approve": answered})
+            say(f"{verb} {question}")
+            return
     found = fetch(running, "questions")
     if as_json:
         put_json(found)
@@ -36,3 +45,7 @@ def questions(config: Path | None, cancel: str | None, *, as_json: bool) -> None
         for one in found["questions"]
     )
     show_table(names, rows, right={"for"}, whole={"id", "call"})
+    for one in found["questions"]:
+        if one["text"]:
+            lines = "\n".join(f"  {escape(line)}" for line in one["text"].splitlines())
+            print(f"\n{escape(one['id'])} waits for --approve or --deny:\n{lines}")

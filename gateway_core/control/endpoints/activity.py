@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Protocol, TypedDict
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import Meta
 from gateway_core.activity.details import CallDetails
 from gateway_core.activity.events import TYPES, EndedCall
 from gateway_core.activity.following import Changes
-from gateway_core.activity.questions import Question
+from gateway_core.activity.questions import Answered, Question
 from gateway_core.api.call import Outcome
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
 from gateway_core.control.endpoints.upstreams import no_upstream
@@ -38,6 +38,7 @@ class Activity(Protocol):
     def follow(self, types: Sequence[str], after: int | None) -> AsyncIterator[tuple[int, Changes]]: ...
     def questions(self) -> list[Question]: ...
     def cancel_question(self, question_id: str) -> bool: ...
+    def answer_question(self, question_id: str, *, approve: bool) -> Answered: ...
     async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]: ...
 
 
@@ -131,6 +132,18 @@ class Questions(TypedDict):
     questions: list[Question]
 
 
+class QuestionAnswer(msgspec.Struct, forbid_unknown_fields=True):
+    """What an operator decides."""
+
+    approve: bool
+
+
+class QuestionAnswered(TypedDict):
+    """The id of the question."""
+
+    answered: str
+
+
 class QuestionCancelled(TypedDict):
     """The id of the question."""
 
@@ -141,6 +154,13 @@ def _check_outcome(name: str) -> None:
     """Raises `Problem` if calls cannot end like this. An empty name admits all."""
     if name and name not in set(Outcome):
         raise Problem(422, f"there is no outcome {name[:100]!r}; there are {', '.join(Outcome)}")
+
+
+_REFUSALS: Final[Mapping[Answered, tuple[int, str]]] = {
+    "not allowed": (403, "operators may not answer this question; its approvers do not name operator|control-plane"),
+    "unknown": (404, "there is no such question"),
+    "too late": (409, "the question has an answer already, or its call was cancelled"),
+}
 
 
 def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
@@ -206,6 +226,12 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             raise Problem(404, "there is no such question")
         return {"cancelled": asked.names["id"]}
 
+    async def answer(asked: Asked[None, QuestionAnswer]) -> QuestionAnswered:
+        outcome = operations.activity.answer_question(asked.names["id"], approve=asked.body.approve)
+        if outcome == "answered":
+            return {"answered": asked.names["id"]}
+        raise Problem(*_REFUSALS[outcome])
+
     return (
         Endpoint(
             "GET", "/admin/calls/recent", "read", "The calls that ended lately", RecentCalls, recent, query=RecentQuery
@@ -247,6 +273,20 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             QuestionCancelled,
             cancel,
             problems={404: "No question has this id"},
+        ),
+        Endpoint(
+            "POST",
+            "/admin/questions/{id}/answer",
+            "change",
+            "Approve or deny a call, where operators are approvers of its question",
+            QuestionAnswered,
+            answer,
+            body=QuestionAnswer,
+            problems={
+                403: "Operators may not answer this question",
+                404: "No question has this id",
+                409: "It has an answer already, or its call was cancelled",
+            },
         ),
     )
 

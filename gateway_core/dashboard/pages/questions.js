@@ -5,12 +5,13 @@ import { Agent } from "../lib/calls.js";
 import { Action, Empty, Heading, Loaded, Panel, Status, confirm, toast } from "../lib/parts.js";
 import { address } from "../lib/router.js";
 import { useResource } from "../lib/store.js";
-import { Text, count, duration } from "../lib/text.js";
+import { Block, Text, count, duration } from "../lib/text.js";
 import { html, useState } from "../lib/ui.js";
 
 const KINDS = {
   open: ["busy", "Open", "The agent is being asked; its user answers there."],
   parked: ["warn", "Parked", "The agent has to come back with the answer."],
+  approval: ["warn", "Approval", "A plugin waits for a yes or a no."],
 };
 const SHOWN = 100;
 
@@ -33,15 +34,18 @@ function List({ questions, reload }) {
 
 function Question({ of, reload }) {
   const [kind, title, meaning] = KINDS[of.kind] ?? ["info", of.kind, ""];
-  async function cancel() {
-    const agreed = await confirm({ title: "Cancel this call?", body: html`<p>Its question is withdrawn, and the agent gets an error.</p>`, verb: "Cancel the call", danger: true });
-    if (!agreed) return;
+  const may = (what) => (of.allowed ?? []).includes(what);
+  async function act(what, body, said) {
     try {
-      await api.post(path`/admin/questions/${of.id}/cancel`);
-      toast("ok", "The call was cancelled");
+      await api.post(path`/admin/questions/${of.id}/` + what, body);
+      toast("ok", said);
     } finally {
       await reload();
     }
+  }
+  async function cancel() {
+    const agreed = await confirm({ title: "Cancel this call?", body: html`<p>Its question is withdrawn, and the agent gets an error.</p>`, verb: "Cancel the call", danger: true });
+    if (agreed) await act("cancel", undefined, "The call was cancelled");
   }
   const source = of.source || of.upstream;
   return html`<li class="card-of-question panel">
@@ -51,6 +55,12 @@ function Question({ of, reload }) {
     </header>
     <h2><a href=${address("calls", [of.exchange])}><${Text} value=${of.name || of.method} limit=${100} /></a></h2>
     <p class="hint">${source && html`<b><${Text} value=${source} limit=${60} /></b> asks `}<${Agent} id=${of.agent} link />. ${meaning}</p>
-    <div class="actions"><${Action} changes run=${cancel}>Cancel the call<//></div>
+    ${of.text && html`<${Block} value=${of.text} limit=${1200} label="Question" />`}
+    <div class="actions">
+      ${may("approve") && html`<${Action} changes kind="primary" run=${() => act("answer", { approve: true }, "Approved")}>Approve<//>`}
+      ${may("deny") && html`<${Action} changes kind="danger" run=${() => act("answer", { approve: false }, "Denied")}>Deny<//>`}
+      ${may("cancel") && html`<${Action} changes run=${cancel}>Cancel the call<//>`}
+      ${!(of.allowed ?? []).length && html`<span class="hint">Only the user of the agent may answer.</span>`}
+    </div>
   </li>`;
 }

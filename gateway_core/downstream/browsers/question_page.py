@@ -35,11 +35,13 @@ _ACTIONS: Final[Mapping[str, Action]] = {"approve": "accept", "decline": "declin
 _BODY: Final = """<h1>An agent asks for your decision</h1>
 <p>{who}</p>
 <pre class="text">{question}</pre>
-{problem}<form method="post"><button type="submit" disabled hidden></button>
+{problem}{form}
+<p>Close this page if you do not know of this. Nothing happens without an answer.</p>"""
+_FORM: Final = """<form method="post"><button type="submit" disabled hidden></button>
 {key}<button type="submit" name="answer" value="approve">Approve</button>
 <button type="submit" name="answer" value="decline">Decline</button>
-</form>
-<p>Close this page if you do not know of this. Nothing happens without an answer.</p>"""
+</form>"""
+_OPERATORS: Final = "<p>An operator of this gateway answers the question, on its dashboard or command line.</p>"
 _KEY: Final = """<p><label>{label}<br>
 <input type="password" name="key" autocomplete="off" required autofocus></label></p>
 """
@@ -147,13 +149,13 @@ def _question(page: QuestionPage, *, needs_key: bool, problem: str = "") -> Resp
     )
     key = ""
     if needs_key:
-        groups = f" of a member of {' or '.join(sorted(page.approvers))}" if page.approvers else f" of {who.subject}"
+        groups = f" of a member of {' or '.join(sorted(page.groups))}" if page.groups else f" of {who.subject}"
         key = _KEY.format(label=html.escape(f"Key{groups}, to prove who you are:"))
     body = _BODY.format(
         who=html.escape(f"The plugin {page.plugin} of this gateway holds back a call of an agent. {agent}"),
         question=html.escape(page.message),
         problem=f"<p><strong>{html.escape(problem)}</strong></p>\n" if problem else "",
-        key=key,
+        form=_OPERATORS if page.approvers and not page.groups else _FORM.format(key=key),
     )
     text = framed("An agent asks for your decision - Radium MCP gateway", body)
     return Response(text.encode(), 403 if problem else 200, OWN_FORM_HEADERS)

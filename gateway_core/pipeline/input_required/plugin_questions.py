@@ -172,6 +172,7 @@ class PluginQuestions:
         self, exchange: Exchange, call: Call, question: Question, page: QuestionPage
     ) -> Answers | CallResult | None:
         """Wait for the answer on a page that a modern agent has opened; None if the agent has to be asked again."""
+        page.continue_in(exchange.id)
         left = page.left
         waiting = self.wait_on_page(exchange, _who(question), ELICIT, decided(page), left)
         try:

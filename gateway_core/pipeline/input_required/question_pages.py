@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from gateway_core.api import Action, Call, Principal
+from gateway_core.api import OPERATOR, Action, Call, Principal
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError, overloaded
 from gateway_core.exchange.back import BackChannel
@@ -41,18 +41,24 @@ class QuestionPage:
     principal: Principal
     """Whose agent sent the call."""
     approvers: frozenset[str]
-    """The groups whose members may answer; if there are none, the principal itself."""
+    """As `Ask.approvers`; if there are none, the principal itself may answer."""
+    exchange: str
+    """The id of the exchange that waits for the answer. The retry of a modern agent is another one."""
     until: float
     """Loop time at which it lapses."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
-    """Its `elicitationId`."""
+    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    """Its `elicitationId`, by which operators name it, too."""
     answer: asyncio.Future[Decision] = field(default_factory=_future)
     _lapse: asyncio.TimerHandle | None = None
 
     def lapse_with(self, close: Callable[[QuestionPage], None]) -> None:
         """Call `close` at the time at which the page lapses, unless `end` is called before."""
         self._lapse = asyncio.get_running_loop().call_at(self.until, close, self)
+
+    def continue_in(self, exchange: str) -> None:
+        """Another exchange waits for the answer from now on."""
+        self.exchange = exchange
 
     def end(self) -> None:
         """Stop waiting for an answer."""
@@ -66,6 +72,19 @@ class QuestionPage:
         mine = (self.plugin, self.name, self.subject, self.principal.id, self.approvers)
         ask = question.ask
         return mine == (question.plugin, ask.name, call.subject(), call.principal.id, frozenset(ask.approvers))
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose members may answer on the page.
+
+        The id of the operator is no group: credentials of agents may name any group.
+        """
+        return self.approvers - {OPERATOR.id}
+
+    @property
+    def is_for_operators(self) -> bool:
+        """Whether operators may answer on the control plane."""
+        return OPERATOR.id in self.approvers
 
     @property
     def answered_by(self) -> str:
@@ -119,8 +138,16 @@ class QuestionPages:
         loop = asyncio.get_running_loop()
         ask = question.ask
         message = jsonrpc.value(clean(jsonrpc.encode(ask.message)))
-        until = loop.time() + seconds
-        page = QuestionPage(question.plugin, ask.name, call.subject(), message, principal, approvers, until)
+        page = QuestionPage(
+            plugin=question.plugin,
+            name=ask.name,
+            subject=call.subject(),
+            message=message,
+            principal=principal,
+            approvers=approvers,
+            exchange=call.exchange_id,
+            until=loop.time() + seconds,
+        )
         page.lapse_with(self.close)
         self._pages[page.token] = page
         return page
@@ -133,6 +160,14 @@ class QuestionPages:
         """The page with that token; None if there is none, or not any more."""
         return self._pages.get(token)
 
+    def find(self, page_id: str) -> QuestionPage | None:
+        """The page with that `id`; None if there is none, or not any more."""
+        return next((page for page in self._pages.values() if page.id == page_id), None)
+
+    def unanswered(self) -> Iterator[QuestionPage]:
+        """The pages without an answer."""
+        return (page for page in self._pages.values() if not page.answer.done())
+
     def about(self, token: str, question: Question, call: Call) -> QuestionPage | None:
         """The page with that token, if it asks this question about this call."""
         page = self.at(token)
@@ -144,7 +179,7 @@ class QuestionPages:
         That is judged at the time of the answer, since a reload may have changed who reaches the pages.
         """
         if page.approvers:
-            return person is not None and person.verified and not page.approvers.isdisjoint(person.groups)
+            return person is not None and person.verified and not page.groups.isdisjoint(person.groups)
         if person is None:
             return not page.principal.verified and self._is_local()
         return person.id == page.principal.id

@@ -73,7 +73,8 @@ class Approval:
         approvers: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=64)] = (
             Field(
                 default=(),
-                description="groups whose members may answer on the page; without any, the principal of the agent may",
+                description="groups whose members may answer on the page; `operator|control-plane` lets operators "
+                "answer on the control plane; without any, the principal of the agent may answer",
             )
         )
         patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(

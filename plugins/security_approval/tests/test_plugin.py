@@ -279,7 +279,7 @@ def test_globs_that_match_nothing_are_noted():
 
 
 def test_a_group_without_members_cannot_approve_and_is_noted():
-    person = Person(answer="page", approvers=("ops", "approvrs"))
+    person = Person(answer="page", approvers=("ops", "approvrs", "operator|control-plane"))
     (note,) = person.plugin.notes(Known(frozenset(), groups=frozenset({"ops", "approvers"})))
     assert (note.setting, note.message) == (
         "approvers[1]",

@@ -72,7 +72,8 @@ class RuleConfig(PluginConfig):
     )
     approvers: _Texts | None = Field(
         default=None,
-        description="groups whose members may answer on the page; without any, the principal of the agent may",
+        description="groups whose members may answer on the page; `operator|control-plane` lets operators answer on "
+        "the control plane; without any, the principal of the agent may answer",
     )
 
     @field_validator("when")

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from gateway_core import Ask, Principal
-from gateway_core.api import Call
+from gateway_core.api import OPERATOR, Call
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.config import TrustedProxiesConfig
 from gateway_core.downstream.auth.authentication import Authentication
@@ -115,6 +115,20 @@ async def test_approvers_are_members_of_the_groups_and_the_agent_is_none(start: 
     keys.groups = ["approvers"]
     assert (await site.post(page, answer="approve", key="key-carol"))[0] == 200
     assert page.answer.result() == ("accept", "carol|keys")
+
+
+async def test_a_group_named_like_the_operator_opens_no_page(start: Any) -> None:
+    keys, pages = Keys(), QuestionPages(10)
+    keys.groups = [OPERATOR.id]
+    site = Site(await start(authenticators=[keys], pages=pages), pages)
+    alone, among = site.open(approvers=[OPERATOR.id]), site.open(approvers=[OPERATOR.id, "approvers"])
+    assert "<form" not in (await site.get(alone))[1]
+    assert "Key of a member of approvers, to prove" in (await site.get(among))[1]
+    for page in (alone, among):
+        assert (await site.post(page, answer="approve", key="key-alice"))[0] == 403
+        assert not page.answer.done()
+    keys.groups = ["approvers"]
+    assert (await site.post(among, answer="approve", key="key-carol"))[0] == 200
 
 
 async def test_a_trusted_proxy_says_who_the_person_is(start: Any) -> None:
