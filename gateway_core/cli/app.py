@@ -105,7 +105,7 @@ def _parsed() -> Any:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()  # type: ignore[attr-defined]
             return ExitCode.USAGE
-        text = message().strip().rstrip(".")
+        text = message().strip().rstrip(".").replace(": Value error, ", ": ")
         path = "rad mcp proxy" if context is None else context.command_path
         raise UsageError(f"{text[:1].lower()}{text[1:]}\n  for help: {path} --help") from error
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance
+from gateway_core.cli.locate import UsageError
 from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 from gateway_core.errors import ConfigError
@@ -38,9 +39,11 @@ _REFUSED: Final = frozenset(
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
     """GET `/admin/{page}` of the control plane; takes `TIMEOUT` seconds at most.
 
-    Raises `NotAnswering`, and `Failed` if what the page is about does not exist.
+    Raises `NotAnswering`, `Failed` if what the page is about does not exist, and `UsageError` for a wrong query.
     """
     status, body = _answer(instance, "GET", page)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY and (reason := _reason(body)):
+        raise UsageError(reason)
     if status == HTTPStatus.NOT_FOUND and (reason := _reason(body)):
         raise Failed(reason)
     if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
@@ -100,7 +103,7 @@ def messages(instance: Instance, page: str, last: str = "") -> Iterator[tuple[st
     """The messages of the event stream `/admin/{page}`, each with its id, until it ends.
 
     `last`: the id of the last message of an earlier stream. Raises `NotAnswering`, also when the gateway falls silent,
-    and `Failed` if it refuses the query.
+    and `UsageError` for a wrong query.
     """
     host = connectable(instance.control_host)
     headers = {"Authorization": f"Bearer {instance.token}", **({"Last-Event-ID": last} if last else {})}
@@ -111,7 +114,7 @@ def messages(instance: Instance, page: str, last: str = "") -> Iterator[tuple[st
             if answer.status != HTTPStatus.OK:
                 body = answer.read(MAX_ANSWER)
                 if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-                    raise Failed(_reason(body))
+                    raise UsageError(_reason(body))
                 raise _not_answering(instance, f"HTTP status {answer.status}")
             yield from _messages(answer, instance)
         except (OSError, http.client.HTTPException) as error:

@@ -311,7 +311,7 @@ async def test_the_stderr_of_a_child_can_be_read(stand: Stand) -> None:
         return found if found[-1:] == ["three"] else None
 
     assert await eventually(lines) == ["two", "three"]
-    assert "there is no such upstream" in (await stand.ask("/admin/upstreams/other/log", status=404))["error"]
+    assert "there is no upstream 'other'" in (await stand.ask("/admin/upstreams/other/log", status=404))["error"]
     assert stand.gateway.reconnect("desk")
 
     async def restarted() -> Any:

@@ -12,7 +12,7 @@ from gateway_core.cli.report import put, put_json, say
 
 
 def events(config: Path | None, types: str, *, as_json: bool) -> None:
-    """Print events until the user interrupts it. Raises `NotRunning`, and `Failed` for types that do not exist."""
+    """Print events until the user interrupts it. Raises `NotRunning`, and `UsageError` for types that do not exist."""
     for _, message in Gateway(config).messages("events", {"types": types}):
         if missed := message.get("missed"):
             say(f"events were left out: {missed} at most")

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gateway_core.cli.client import act, fetch
+from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance
 from gateway_core.cli.report import Failed, say
 from gateway_core.cli.running import instance
@@ -43,4 +44,4 @@ def _upstream(running: Instance, name: str) -> dict[str, Any]:
     for found in fetch(running, "status")["upstreams"]:
         if found["name"] == name and found["state"] != "disabled":
             return dict(found)
-    raise Failed(f"there is no upstream {name} in the running gateway")
+    raise Failed(f"there is no enabled upstream {name[:100]!r}; `{command('status')}` lists them")

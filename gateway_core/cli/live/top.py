@@ -148,9 +148,9 @@ def drawn(picture: Picture, height: int, *, paused: bool = False) -> RenderableT
 def _head(picture: Picture, calls: list[dict[str, Any]], *, paused: bool) -> Text:
     status, wrong = picture.status, sum(one["outcome"] in FAILURES for one in calls)
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"rad mcp proxy {status['version']}  up {duration(status['uptime'])}", "bold")
-    text.append(f"  generation {status['generation']}  sessions {status['sessions']}")
-    text.append(f"  in flight {status['in_flight']}  parked {status['parked']}\n")
+    text.append(f"gateway {status['version']}  up {duration(status['uptime'])}", "bold")
+    text.append(f"  in flight {status['in_flight']}  parked {status['parked']}")
+    text.append(f"  sessions {status['sessions']}  generation {status['generation']}\n")
     text.append(f"{picture.rate:.1f} calls/s  last minute: {len(calls)} recorded")
     text.append(f"  {wrong} wrong", "red" if wrong else "")
     if calls:
@@ -166,16 +166,18 @@ def _ms(calls: list[dict[str, Any]], share: float) -> str:
     return f"{found[min(len(found) - 1, int(len(found) * share))] * 1000:.1f}"
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def _table(*columns: str, right: tuple[str, ...] = (), cut: tuple[str, ...]) -> Table:
+    """A table of one line for each row. The columns `cut` give way first in a narrow terminal."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="ellipsis")
+        header = Text(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(header, justify="right" if name in right else "left", no_wrap=name not in cut)
     return table
 
 
 def _cell(text: str, style: str = "") -> Text:
     """A text of others, without control characters and without rich's markup."""
-    return Text(escape(text), style)
+    return Text(escape(text), style, no_wrap=True, overflow="ellipsis")
 
 
 def _upstreams(picture: Picture, calls: list[dict[str, Any]]) -> Table:
@@ -183,7 +185,7 @@ def _upstreams(picture: Picture, calls: list[dict[str, Any]]) -> Table:
     for call in calls:
         by_name.setdefault(call["upstream"] or "", []).append(call)
     numbers = ("calls", "wrong", "p95 ms", "in flight", "queued")
-    table = _table("upstream", "state", *numbers, "last error", right=numbers)
+    table = _table("upstream", "state", *numbers, "last error", right=numbers, cut=("upstream", "last error"))
     for one in picture.status["upstreams"]:
         own = by_name.get(one["name"], [])
         state = str(one["state"])
@@ -201,21 +203,22 @@ def _upstreams(picture: Picture, calls: list[dict[str, Any]]) -> Table:
 
 
 def _questions(found: list[dict[str, Any]]) -> Table:
-    table = _table("\nquestion of", "\ncall", "\nagent", "\nkind", "\nfor", right=("\nfor",))
+    table = _table("\nquestion of", "\ncall", "\nagent", "\nkind", "\nfor", right=("\nfor",), cut=("\ncall", "\nagent"))
     for one in found:
         table.add_row(*map(_cell, (one["source"], call_of(one), one["agent"], one["kind"], duration(one["seconds"]))))
     return table
 
 
 def _in_flight(found: list[dict[str, Any]]) -> Table:
-    table = _table("\nin flight", "\nupstream", "\nagent", "\nfor", right=("\nfor",))
+    table = _table("\nin flight", "\nupstream", "\nagent", "\nfor", right=("\nfor",), cut=("\nin flight", "\nagent"))
     for one in found:
         table.add_row(*map(_cell, (call_of(one), one["upstream"] or "-", one["agent"], duration(one["seconds"]))))
     return table
 
 
 def _failures(found: list[dict[str, Any]]) -> Table:
-    table = _table("\nlast failures", "\noutcome", "\nupstream", "\nagent", "\nreason")
+    columns = ("\nlast failures", "\noutcome", "\nupstream", "\nagent", "\nreason")
+    table = _table(*columns, cut=(columns[0], columns[-1]))
     for one in found:
         reason = one["error"]["text"] if one["error"] else ""
         table.add_row(

@@ -12,7 +12,9 @@ from gateway_core.activity.details import CallDetails
 from gateway_core.activity.events import TYPES, EndedCall
 from gateway_core.activity.following import Changes
 from gateway_core.activity.questions import Answered, Question
+from gateway_core.api.call import Outcome
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.control.endpoints.upstreams import no_upstream
 from gateway_core.log.reading import LogLine
 
 MAX_LIMIT: Final = 1000
@@ -148,6 +150,12 @@ class QuestionCancelled(TypedDict):
     cancelled: str
 
 
+def _check_outcome(name: str) -> None:
+    """Raises `Problem` if calls cannot end like this. An empty name admits all."""
+    if name and name not in set(Outcome):
+        raise Problem(422, f"there is no outcome {name[:100]!r}; there are {', '.join(Outcome)}")
+
+
 _REFUSALS: Final[Mapping[Answered, tuple[int, str]]] = {
     "not allowed": (403, "operators may not answer this question; its approvers do not name operator|control-plane"),
     "unknown": (404, "there is no such question"),
@@ -160,6 +168,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def recent(asked: Asked[RecentQuery, None]) -> RecentCalls:
         query, activity = asked.query, operations.activity
+        _check_outcome(query.outcome)
 
         def admits(call: EndedCall) -> bool:
             return (
@@ -193,6 +202,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def log(asked: Asked[LogQuery, None]) -> Lines:
         query, activity = asked.query, operations.activity
+        _check_outcome(query.outcome)
         wanted = [(key, value) for key in ("upstream", "exchange", "outcome") if (value := getattr(query, key))]
         last = activity.last_line
         found = await activity.log(query.after, query.limit, query.level, wanted)
@@ -205,7 +215,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     async def upstream_log(asked: Asked[UpstreamLogQuery, None]) -> UpstreamLog:
         lines = operations.upstream_log(asked.names["name"])
         if lines is None:
-            raise Problem(404, "there is no such upstream")
+            raise no_upstream(asked.names["name"])
         return {"lines": lines[-asked.query.limit :]}
 
     async def questions(_: Asked[None, None]) -> Questions:

@@ -48,18 +48,18 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def reconnect(asked: Asked[None, None]) -> Reconnecting:
         if not operations.reconnect(asked.names["name"]):
-            raise _no_such()
+            raise no_upstream(asked.names["name"], "enabled upstream")
         return {"reconnecting": asked.names["name"]}
 
     async def drain(drained: bool, asked: Asked[None, None]) -> Draining:
         if not operations.pool.drain(asked.names["name"], drained):
-            raise _no_such()
+            raise no_upstream(asked.names["name"], "enabled upstream")
         return {"upstream": asked.names["name"], "drained": drained}
 
     async def enable(enabled: bool, asked: Asked[None, None]) -> Applied:
         found = await applied(asked, lambda: operations.edits.enable(asked.names["name"], enabled))
         if found is None:
-            raise _no_such()
+            raise no_upstream(asked.names["name"])
         return found
 
     of_one = "/admin/upstreams/{name}"
@@ -112,5 +112,6 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     )
 
 
-def _no_such() -> Problem:
-    return Problem(404, "there is no such upstream")
+def no_upstream(name: str, kind: str = "upstream") -> Problem:
+    """The answer if no upstream has the name."""
+    return Problem(404, f"there is no {kind} {name[:100]!r}; `rad mcp proxy status` lists them")

@@ -127,7 +127,8 @@ def _resolved(raw: dict[str, Any], parts: Sequence[str], value: Any) -> tuple[Pa
         entries = at if isinstance(at, list) else []
         found = [index for index, one in enumerate(entries) if isinstance(one, dict) and one.get(name) == part]
         if len(found) > 1 or (not found and (number < last or value is None)):
-            raise _WrongKeyError(f"leads to an entry of which the file has {len(found) or 'none'}: {part[:64]!r}")
+            having = f"{len(found)} entries" if found else "no entry"
+            raise _WrongKeyError(f"the file has {having} with the {name} {part[:64]!r}")
         path, at = (*path, found[0] if found else len(entries)), entries[found[0]] if found else None
         if number == last and value is not None:
             if not isinstance(value, dict) or value.get(name, part) != part:

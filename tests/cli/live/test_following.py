@@ -84,7 +84,21 @@ def test_events_and_the_log_go_on_after_a_restart(running: Any, rad: Any, spawn:
 
 def test_a_type_of_events_that_does_not_exist_is_an_error(running: Any, rad: Any) -> None:
     done = rad("events", "--type", "noise")
-    assert (done.returncode, "there is no type of events 'noise'" in done.stderr) == (1, True)
+    assert (done.returncode, "there is no type of events 'noise'" in done.stderr) == (2, True)
+
+
+def test_a_level_that_does_not_exist_is_an_error(rad: Any) -> None:
+    done = rad("logs", "--level", "noise")
+    assert (done.returncode, done.stderr.splitlines()[0][:54]) == (
+        2,
+        "error: invalid value for '--level': 'noise' is not one",
+    )
+
+
+@pytest.mark.parametrize("follow", [(), ("-f",)])
+def test_an_outcome_that_does_not_exist_is_an_error(running: Any, rad: Any, follow: tuple[str, ...]) -> None:
+    done = rad("logs", "--outcome", "noise", *follow)
+    assert (done.returncode, "there is no outcome 'noise'; there are ok, tool_error" in done.stderr) == (2, True)
 
 
 def test_top_prints_one_picture_into_a_pipe_and_runs_in_a_terminal_until_q(running: Any, rad: Any) -> None:
@@ -126,6 +140,25 @@ def test_a_picture_fits_any_terminal_and_shows_hostile_names_as_they_are(width: 
     if width == 200:
         assert "[red]x\\x1b[2J" in "".join(lines)
         assert "20 wrong" in "".join(lines)
+
+
+def test_a_long_reason_is_cut_before_the_other_columns() -> None:
+    made = picture()
+    call = {"method": "tools/call", "name": "add", "agent": "rad@127.0.0.1", "upstream": "calculator", "seconds": 0.25}
+    failed = {**call, "at": time.time(), "outcome": "unavailable", "error": {"code": 1, "text": "too busy " * 30}}
+    made.ended.clear()
+    made.ended.append(failed)
+    made.status["upstreams"] = [{**made.status["upstreams"][0], "name": "calculator"}]
+    made.in_flight, made.questions = [], []
+    made.status["uptime"] = 93_784.0
+    console = Console(width=80, height=24, force_terminal=False, record=True, file=io.StringIO())
+    console.print(drawn(made, 24))
+    text = console.export_text()
+    lines = [line.split() for line in text.splitlines()]
+    assert ["last", "failures", "outcome", "upstream", "agent", "reason"] in lines
+    assert any(line[:5] == ["add", "unavailable", "calculator", "rad@127.0.0.1", "too"] for line in lines)
+    assert any(line[:3] == ["calculator", "needs", "login"] for line in lines)
+    assert "generation 2" in text
 
 
 def test_the_window_forgets_old_calls() -> None:

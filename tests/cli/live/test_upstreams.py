@@ -43,7 +43,8 @@ def test_an_upstream_is_drained_and_resumed(running: Any, rad: Any) -> None:
     for command in ("drain", "resume", "disable", "enable"):
         done = rad(command, "no/such")
         assert done.returncode == 1
-        assert "there is no such upstream" in done.stderr
+        kind = "upstream" if command in {"disable", "enable"} else "enabled upstream"
+        assert done.stderr == f"error: there is no {kind} 'no/such'; `rad mcp proxy status` lists them\n"
 
 
 def test_an_upstream_is_disabled_and_enabled_in_the_file_and_reloaded_once(

@@ -93,4 +93,5 @@ async def test_an_upstream_is_disabled_and_enabled_in_the_file(stand: Controlled
 async def test_an_upstream_that_is_not_there_is_404(stand: Controlled, verb: str) -> None:
     await stand.start(served("one"))
     found: tuple[int, dict[str, Any]] = await stand.ask("POST", f"upstreams/none/{verb}")
-    assert found == (404, {"error": "there is no such upstream"})
+    kind = "upstream" if verb in ("disable", "enable") else "enabled upstream"
+    assert found == (404, {"error": f"there is no {kind} 'none'; `rad mcp proxy status` lists them"})

@@ -132,8 +132,8 @@ def test_every_layout_of_a_list_takes_changes_and_entries(text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "what"),
     [
-        ("upstreams.zz.enabled", True, "has none: 'zz'"),
-        ("upstreams.zz", None, "has none: 'zz'"),
+        ("upstreams.zz.enabled", True, "no entry with the name 'zz'"),
+        ("upstreams.zz", None, "no entry with the name 'zz'"),
         ("port.x", 1, "no table"),
         ("a = 1\nb", 1, "is no key"),
         ("", 1, "is no key"),
@@ -142,7 +142,7 @@ def test_every_layout_of_a_list_takes_changes_and_entries(text: str) -> None:
         ("upstreams.one.args", [1, None], "null"),
         ("upstreams.one", "text", "must be a table"),
         ("upstreams.one", {"name": "other"}, "must be a table"),
-        ("profiles.p.overrides.t.name", "q", "has none: 'p'"),
+        ("profiles.p.overrides.t.name", "q", "no entry with the name 'p'"),
     ],
 )
 def test_a_key_that_leads_nowhere_is_named(key: str, value: Any, what: str) -> None:
