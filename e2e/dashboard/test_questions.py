@@ -100,5 +100,6 @@ def test_an_operator_approves_and_denies(visit: Callable[..., Any], guarded: Any
 def test_a_gateway_without_questions_says_so(visit: Callable[..., Any], parked: Any) -> None:
     seen = visit("servers", of=parked, expected=("404",))
     seen.page.route("**/admin/questions", lambda route: route.fulfill(status=404, json={"error": "not found"}))
+    seen.page.reload()  # so that no answer of before is shown
     seen.go("questions")
     expect(seen.page.get_by_role("alert")).to_contain_text("Questions: not found")

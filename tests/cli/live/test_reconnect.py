@@ -25,7 +25,7 @@ class Gateway:
     def status(self, *_: Any) -> dict[str, Any]:
         ends = itertools.accumulate(seconds for seconds, _, _ in self.states)
         shown = (states for end, states in zip(ends, self.states, strict=True) if self.now < end)
-        _, state, connects = next(shown, self.states[-1])
+        _end, state, connects = next(shown, self.states[-1])
         one = {"name": "slow", "state": state, "connects": connects, "server": "s 1", "last_error": "no answer"}
         return {"upstreams": [one]}
 
