@@ -75,7 +75,7 @@ TESTED_IN = {
         ),
     ),
     "activity/test_activity.py": (
-        *("activity/details.py", "activity/events.py", "activity/questions.py", "activity/recorder.py"),
+        *("activity/details.py", "activity/events.py", "activity/recorder.py"),
         *("activity/watching.py", "control/endpoints/activity.py"),
     ),
     "log/test_reading.py": ("log/recent.py",),
@@ -122,13 +122,8 @@ TESTED_IN = {
         *("control/endpoints/sessions.py", "control/endpoints/state.py", "control/shapes.py", "control/table.py"),
     ),
     "control/test_serving.py": ("control/endpoint.py",),
-    "cli/live/test_following.py": (
-        *("cli/live/events.py", "cli/live/logs.py", "cli/live/questions.py", "cli/live/top.py"),
-    ),
-    "cli/live/test_calls.py": (
-        *("cli/commands/live.py", "cli/live/sessions.py"),
-        *("control/live.py", "downstream/sessions/listing.py"),
-    ),
+    "cli/live/test_following.py": ("cli/live/events.py", "cli/live/logs.py", "cli/live/top.py"),
+    "cli/live/test_calls.py": (*("cli/commands/live.py", "cli/live/sessions.py", "downstream/sessions/listing.py"),),
     "demo/test_tour.py": (
         *("demo/http_server.py", "demo/processes.py", "demo/stage.py", "demo/stdio_server.py", "demo/steps.py"),
     ),

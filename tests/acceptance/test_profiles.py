@@ -214,7 +214,10 @@ def test_a_key_that_is_bound_to_a_profile_reaches_no_other(gateway: Any) -> None
     running = gateway(example('\n[[mcp.proxy.profiles]]\nname = "dev"\n', KEYS))
     bound = running.run("keys", "add", "ann", "--profile", "support").stdout.strip()
     free = running.run("keys", "add", "bob").stdout.strip()
+    text = running.config.read_text()
+    running.config.write_text(text + '\n[[mcp.proxy.profiles]]\nname = "gone"\n')
     lost = running.run("keys", "add", "eve", "--profile", "gone").stdout.strip()
+    running.config.write_text(text)
 
     async def status(path: str, key: str) -> int:
         body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}

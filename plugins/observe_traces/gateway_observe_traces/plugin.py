@@ -92,14 +92,19 @@ class Traces:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
         headers = {name: secret.get_secret_value() for name, secret in self.config.headers.items()}
-        session = requests.Session()
-        session.auth = partial(only_headers, frozenset(map(str.lower, headers)))
+        auth = partial(only_headers, frozenset(map(str.lower, headers)))
+
+        class Session(requests.Session):
+            def __init__(self) -> None:
+                super().__init__()
+                self.auth = auth
+
         return OTLPSpanExporter(
             self.config.endpoint,
             headers=headers,
             timeout=self.config.timeout,
             compression=Compression.Gzip,
-            session=session,
+            session=Session(),
         )
 
     async def __aenter__(self) -> Self:

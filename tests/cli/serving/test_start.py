@@ -622,7 +622,9 @@ def test_a_state_folder_holds_all_files_and_every_command_finds_it(
             assert rad("status").returncode == 3
     finally:
         assert rad("stop", *option).returncode == 0
-    assert {path.name for path in state.iterdir()} == {"own.log", "mcp-proxy.log", "mcp-proxy.names"}
+    assert {path.name for path in state.iterdir()} == {
+        *("own.log", "mcp-proxy.log", "mcp-proxy.names", "mcp-proxy.lists"),
+    }
     assert state.stat().st_mode & 0o777 == 0o700
     assert list(config.parent.iterdir()) == [config]
 
