@@ -30,7 +30,7 @@ from gateway_core.catalog.publish import Resolver, known_in
 from gateway_core.catalog.replicas import undeclared
 from gateway_core.catalog.snapshot import Snapshot, Target, explicit_tool
 from gateway_core.catalog.tasks import Tasks
-from gateway_core.catalog.uris.links import Publisher, Withheld, published_links
+from gateway_core.catalog.uris.links import Publisher, Withheld, may_hold_links, published_links
 from gateway_core.catalog.uris.templates import Effort
 from gateway_core.catalog.views import Views
 from gateway_core.config import ProxyConfig
@@ -288,6 +288,9 @@ class Catalog:
         viewer, who = exchange.agent.viewer, exchange.agent.principal
         if not (self.snapshot.linking or who.profile) or result.error is not None or result.upstream is None:
             return result
+        small = len(result.raw) <= LARGE_RESULT
+        if small and not may_hold_links(result.raw):
+            return result
         if self.snapshot.private and self._views.known(self.snapshot, viewer) is None:
             await in_task()
             await self._prepare_view(viewer, who.profile)
@@ -297,7 +300,7 @@ class Catalog:
         served = exchange.method == "resources/read"
         published = partial(seen[0].published_uri, result.upstream, served=served, effort=Effort())
         withheld = partial(hidden, self._seen(viewer)[0], seen, Effort()) if who.profile else None
-        if len(result.raw) <= LARGE_RESULT:
+        if small:
             return _linked(exchange.method, result, published, withheld)
         await in_task()
         return await asyncio.to_thread(_linked, exchange.method, result, published, withheld)

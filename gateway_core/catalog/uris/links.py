@@ -76,7 +76,7 @@ def published_links(method: str, raw: bytes, published: Publisher, withheld: Wit
 
     A text replaces each `resource_link` to a resource that is `withheld`. Contents that are in the result stay.
     """
-    if b'"uri"' not in raw and _UI_KEY not in raw and not _has_escaped_key(raw):
+    if not may_hold_links(raw):
         return raw
     link = _at("uri", _text(published))
     block = _block(link, withheld)
@@ -93,6 +93,11 @@ def published_links(method: str, raw: bytes, published: Publisher, withheld: Wit
         case _:
             return raw
     return _edited(raw, _object({**edits, **ui}))
+
+
+def may_hold_links(raw: bytes) -> bool:
+    """Whether there may be a link in a result object."""
+    return b'"uri"' in raw or _UI_KEY in raw or _has_escaped_key(raw)
 
 
 def links_to_interface(raw: bytes) -> bool:
