@@ -163,17 +163,18 @@ def gateway(session_launcher: Any, tools: Any) -> Any:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def traffic(gateway: Any) -> Iterator[Traffic]:
-    """Calls that go on during all tests."""
+    """Calls that go on during all tests of a module."""
     found = Traffic(gateway.url)
     found.start()
     yield found
     found.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. It ends with the module: while it is there, its event loop keeps other tests from running one."""
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         yield found
