@@ -42,12 +42,14 @@ class HealthMonitor:
         self._reconnecting: dict[Upstream, asyncio.Task[None]] = {}
         """Those that an operator reconnects; they have no watch meanwhile."""
         self._started = 0.0
+        self._begun = asyncio.Event()
         self._waited = False
 
     def start(self) -> None:
         """Start the watch tasks. Returns at once; they connect in the background."""
         self._started = asyncio.get_running_loop().time()
         self.watch(self._upstreams)
+        self._begun.set()
 
     def watch(self, upstreams: Iterable[Upstream]) -> None:
         """Start to watch upstreams that are not watched yet. Returns at once."""
@@ -112,6 +114,7 @@ class HealthMonitor:
         """
         if self._waited:
             return False
+        await _wait(STARTUP_GRACE, [self._begun], asyncio.ALL_COMPLETED)  # the port is open a moment earlier
         now, first_end, last_end = self._now(), self._started + STARTUP_GRACE, self._started + FIRST_GRACE
         if now >= last_end or all(watch.attempted.is_set() for watch in self._watches.values()):
             self._waited = True

@@ -121,3 +121,17 @@ async def test_an_upstream_whose_connection_fails_to_close_is_still_reconnected(
             patch.setattr(upstream.connections, "disconnect", broken)
             assert monitor.begin_reconnect("s", 0.0)
             await until(lambda: upstream.status.connects == 2)
+
+
+async def test_a_list_that_is_asked_for_before_the_servers_are_started_waits_for_them(impatient: None) -> None:
+    upstream = odd("slow", "--after", "0.8")
+    monitor = HealthMonitor([upstream], Chain([]), lambda: None)
+    try:
+        waiting = asyncio.create_task(monitor.wait_first_lists(listing=True))
+        await asyncio.sleep(0)  # the request is there first
+        monitor.start()
+        assert await waiting
+        assert upstream.fetched is not None
+    finally:
+        await monitor.stop()
+        await upstream.close()
