@@ -58,14 +58,15 @@ ENDS = ("/admin/restart",)
 """Addresses that end the gateway."""
 SETTINGS = """
 [[operations]]
-include-path-regex = "^/admin/(config|upstreams|diff|reload)"
+include-path-regex = "^/admin/(config|upstreams|diff|reload|calls/recent|log)"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 403, 404, 409, 422]
 
 [[operations]]
 include-path = "/readyz"
 checks.not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
 """
-"""What is written into a configuration may be wrong although it has the right types; and upstreams get disabled."""
+"""What is written into a configuration may be wrong although it has the right types; and upstreams get disabled.
+Names of outcomes are texts in the description."""
 
 CLOSED = '"additionalProperties": false, "type": "object", "properties"'
 """So that the answer has no member that the description lacks."""

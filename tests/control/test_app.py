@@ -277,16 +277,16 @@ async def test_operators_act_on_one_thing_by_its_name(plane: Any, path: str, ask
 
 
 @pytest.mark.parametrize(
-    ("path", "what"),
+    ("path", "problem"),
     [
-        ("/admin/calls/x/cancel", "call"),
-        ("/admin/sessions/x/end", "session"),
-        ("/admin/upstreams/x/reconnect", "upstream"),
+        ("/admin/calls/x/cancel", "there is no such call"),
+        ("/admin/sessions/x/end", "there is no such session"),
+        ("/admin/upstreams/x/reconnect", "there is no enabled upstream 'x'; `rad mcp proxy status` lists them"),
     ],
 )
-async def test_what_is_not_there_is_not_found(plane: Any, path: str, what: str) -> None:
+async def test_what_is_not_there_is_not_found(plane: Any, path: str, problem: str) -> None:
     async with plane.get(path, method="POST") as answer:
-        assert (answer.status, await answer.json()) == (404, {"error": f"there is no such {what}"})
+        assert (answer.status, await answer.json()) == (404, {"error": problem})
 
 
 @pytest.mark.parametrize(("path", "asked", "content"), ACTS)

@@ -117,7 +117,7 @@ def test_an_upstream_that_cannot_be_reached_is_said_with_the_reason(running: Any
     assert "gone is down: " in done.stderr
     assert "cannot connect to 127.0.0.1:9" in done.stderr
     unknown = rad("reconnect", "other")
-    assert (unknown.returncode, "there is no upstream other" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, "there is no enabled upstream 'other'" in unknown.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["calls", "sessions"])
