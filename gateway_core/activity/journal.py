@@ -1,6 +1,6 @@
 """Keeps the last events.
 
-Readers have no buffers: each knows the number of the event that it has read last. Calls have a ring of their own, so
+Readers have no buffers: each knows the number of the event that it has read last. Calls have their own ring, so
 that many calls do not push out what is rare.
 """
 

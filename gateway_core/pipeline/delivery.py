@@ -75,8 +75,9 @@ class PipelineParts:
         self.recorder: Final = recorder
         self.plans = CallPlans(catalog, generation)
         self.deadlines = Deadlines()
-        self.plain: type[Delivery] = Delivery
-        self.observed: type[ObservedDelivery] = ObservedDelivery
+        self.plain: type[Delivery]
+        self.observed: type[ObservedDelivery]
+        self.record_all(False)
 
     def record_all(self, every: bool) -> None:
         """Give the recorder every call that begins from now on, or only those that go wrong."""

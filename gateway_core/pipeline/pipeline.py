@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Raw
 
 from gateway_core.api import CallResult
-from gateway_core.catalog import Catalog
-from gateway_core.config import ProxyConfig
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.hooks import Chain
 from gateway_core.inline.driver import InlineCall
 from gateway_core.pipeline.delivery import Delivery, PipelineParts, followed
-from gateway_core.pipeline.observed import NO_RECORDER, Recorder
 from gateway_core.pipeline.params import Supplied
-from gateway_core.pipeline.router import Router
 
 
 class Pipeline(PipelineParts):
     """Serves calls; `calls` counts them."""
 
-    def __init__(
-        self,
-        config: ProxyConfig,
-        catalog: Catalog,
-        router: Router,
-        chain: Chain,
-        wait_first_lists: Callable[..., Awaitable[bool]],
-        *,
-        clean: Callable[[bytes], bytes] = bytes,
-        generation: int = 1,
-        recorder: Recorder = NO_RECORDER,
-    ) -> None:
-        """Arguments: see `PipelineParts`."""
-        super().__init__(
-            config, catalog, router, chain, wait_first_lists, clean=clean, generation=generation, recorder=recorder
-        )
-        self.calls = 0
-        self._delivery: Callable[..., Delivery] = Delivery
-        self.record_all(False)
+    calls = 0
+    _delivery: Callable[..., Delivery]
 
     def record_all(self, every: bool) -> None:
         super().record_all(every)

@@ -43,7 +43,7 @@ _LAUNCH: Final = ("command", "args", "env", "cwd")
 _DESTINATION: Final = ("transport", "url", "proxy", "tls", "auth")
 _OWN_SECRETS: Final = frozenset({"client_secret", "private_key"})
 _OF_PEOPLE: Final = frozenset({"authorization_code", "token_exchange"})
-"""The grants whose tokens are those of people; logins are in a file of their own."""
+"""The grants whose tokens are those of people; logins are in their own file."""
 _SWITCHES: Final = ("enabled", "on_error")
 _ADVICE: Final = f"; write it into the file yourself and reload, or allow it there with {ALLOW} = true"
 _AGAIN: Final = "; enter the secret again" + _ADVICE.replace("; write", ", or write", 1)
