@@ -37,73 +37,28 @@ _REFUSED: Final = frozenset(
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
-    """GET `/admin/{page}` of the control plane; takes `TIMEOUT` seconds at most.
-
-    Raises `NotAnswering`, `Failed` if what the page is about does not exist, and `UsageError` for a wrong query.
-    """
-    status, body = _answer(instance, "GET", page)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY and (reason := _reason(body)):
-        raise UsageError(reason)
-    if status == HTTPStatus.NOT_FOUND and (reason := _reason(body)):
-        raise Failed(reason)
-    if status != HTTPStatus.OK or len(body) > MAX_ANSWER:
-        raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
-    return _object(instance, body)
-
-
-def of_file(instance: Instance, verb: str, page: str, value: Any = None) -> dict[str, Any]:
-    """The answer of `/admin/{page}`, for which the gateway reads or writes its file. `value`: the JSON body, if any.
-
-    Raises `ConfigError` with the problems of the file, `Failed` if the gateway refuses, `NotAnswering` as `fetch`.
-    """
-    status, body = _answer(instance, verb, page, RELOAD_TIMEOUT, None if value is None else json.dumps(value).encode())
-    found = _object(instance, body)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY and "problems" in found:
-        raise ConfigError([str(one["text"]) for one in found["problems"]])
-    if status in _REFUSED and "error" in found:
-        raise Failed(str(found["error"]))
-    if status != HTTPStatus.OK:
-        raise _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
-    return found
+    """What GET `/admin/{page}` of the control plane answers within `TIMEOUT` seconds. Raises as `send`."""
+    return send(instance, "GET", page)
 
 
 def send(instance: Instance, verb: str, page: str, value: Any = None, timeout: float | None = None) -> dict[str, Any]:
-    """Send a request to `/admin/{page}`, with `value` as its JSON body unless it is None.
+    """The answer to a request to `/admin/{page}`, with `value` as its JSON body unless it is None.
 
-    Raises `Failed` with the reason if the gateway refuses, `NotAnswering` as `fetch`.
+    `timeout`: seconds, in place of `TIMEOUT`. Raises `NotAnswering`, `Failed` with the reason if the gateway refuses,
+    `UsageError` if it does not understand, and `ConfigError` with the problems of a configuration.
     """
     body = None if value is None else json.dumps(value).encode()
     status, answer = _answer(instance, verb, page, timeout, body)
-    if status != HTTPStatus.OK:
-        reason = _reason(answer)
-        raise Failed(reason) if reason else _not_answering(instance, f"HTTP status {status}, {len(answer)} bytes")
+    if status != HTTPStatus.OK or len(answer) > MAX_ANSWER:
+        raise _refusal(instance, status, answer)
     return _object(instance, answer)
-
-
-def _object(instance: Instance, body: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _not_answering(instance, "the answer is not JSON") from None
-    if not isinstance(value, dict):
-        raise _not_answering(instance, "the answer is not a JSON object")
-    return value
-
-
-def act(instance: Instance, page: str, what: str) -> None:
-    """POST `/admin/{page}`. Raises `Failed` if there is no such `what`, `NotAnswering` as `fetch`."""
-    status, _ = _answer(instance, "POST", page)
-    if status == HTTPStatus.NOT_FOUND:
-        raise Failed(f"there is no {what}")
-    if status != HTTPStatus.OK:
-        raise _not_answering(instance, f"HTTP status {status}")
 
 
 def messages(instance: Instance, page: str, last: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """The messages of the event stream `/admin/{page}`, each with its id, until it ends.
 
-    `last`: the id of the last message of an earlier stream. Raises `NotAnswering`, also when the gateway falls silent,
-    and `UsageError` for a wrong query.
+    `last`: the id of the last message of an earlier stream. Raises as `send`, `NotAnswering` also when the gateway
+    falls silent.
     """
     host = connectable(instance.control_host)
     headers = {"Authorization": f"Bearer {instance.token}", **({"Last-Event-ID": last} if last else {})}
@@ -112,10 +67,7 @@ def messages(instance: Instance, page: str, last: str = "") -> Iterator[tuple[st
             connection.request("GET", f"/admin/{page}", headers=headers)
             answer = connection.getresponse()
             if answer.status != HTTPStatus.OK:
-                body = answer.read(MAX_ANSWER)
-                if answer.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-                    raise UsageError(_reason(body))
-                raise _not_answering(instance, f"HTTP status {answer.status}")
+                raise _refusal(instance, answer.status, answer.read(MAX_ANSWER))
             yield from _messages(answer, instance)
         except (OSError, http.client.HTTPException) as error:
             raise _not_answering(instance, str(error) or type(error).__name__) from error
@@ -175,14 +127,30 @@ def _request(instance: Instance, verb: str, path: str, timeout: float, content: 
         return answer.status, body
 
 
-def _reason(body: bytes) -> str:
-    """The reason in an error of the control plane; empty if the body is none."""
+def _refusal(instance: Instance, status: int, body: bytes) -> Exception:
+    """The error for an answer that is no success, in the words of the control plane if it gives a reason."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    match found:
+        case {"problems": [*problems]} if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return ConfigError([str(one["text"]) for one in problems])
+        case {"error": str(reason)} if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return UsageError(reason)
+        case {"error": str(reason)} if status in _REFUSED:
+            return Failed(reason)
+    return _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
+
+
+def _object(instance: Instance, body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        return ""
-    reason = value.get("error") if isinstance(value, dict) else None
-    return reason if isinstance(reason, str) else ""
+        raise _not_answering(instance, "the answer is not JSON") from None
+    if not isinstance(value, dict):
+        raise _not_answering(instance, "the answer is not a JSON object")
+    return value
 
 
 @contextmanager

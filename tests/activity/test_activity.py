@@ -135,7 +135,7 @@ async def test_a_call_in_flight_shows_its_progress_and_later_how_it_ended(stand:
     ended = await stand.ask(f"/admin/calls/{details['id']}")
     assert (ended["state"], ended["outcome"]) == ("ended", "unknown")
     assert [one["what"] for one in ended["timeline"]] == ["began", "progress", "ended"]
-    assert "there is no such call" in (await stand.ask("/admin/calls/none", status=404))["error"]
+    assert "there is no call 'none'" in (await stand.ask("/admin/calls/none", status=404))["error"]
 
 
 class Guard:

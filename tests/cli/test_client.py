@@ -125,4 +125,4 @@ def test_a_port_without_a_listener_is_named(answering):
 def test_an_answer_about_the_file_that_is_no_success(answering, head, body, raised):
     answer = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
     with pytest.raises(raised):
-        client.of_file(answering([answer]), "POST", "reload")
+        client.send(answering([answer]), "POST", "reload")

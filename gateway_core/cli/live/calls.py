@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from gateway_core.cli.client import act, fetch
+from gateway_core.cli.client import fetch, send
 from gateway_core.cli.live.events import call_of
 from gateway_core.cli.live.following import clock
 from gateway_core.cli.rendering.pages import duration
@@ -25,7 +25,7 @@ def calls(config: Path | None, cancel: str | None, *, recent: bool, as_json: boo
     """
     running = instance(config)
     if cancel is not None:
-        act(running, f"calls/{quote(cancel, safe='')}/cancel", f"call {cancel}; it may have ended")
+        send(running, "POST", f"calls/{quote(cancel, safe='')}/cancel")
         say(f"cancelled {cancel}")
         return
     if recent:

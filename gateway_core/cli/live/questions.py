@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway_core.cli.client import act, fetch, send
+from gateway_core.cli.client import fetch, send
 from gateway_core.cli.live.events import call_of
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.rendering.pages import duration
@@ -24,7 +24,7 @@ def questions(config: Path | None, cancel: str | None, approve: str | None, deny
         raise UsageError("--cancel, --approve and --deny exclude each other")
     running = instance(config)
     if cancel is not None:
-        act(running, f"questions/{quote(cancel, safe='')}/cancel", f"question {cancel}; it may be answered")
+        send(running, "POST", f"questions/{quote(cancel, safe='')}/cancel")
         say(f"cancelled {cancel}")
         return
     for answered, question, verb in ((True, approve, "approved"), (False, deny, "denied")):

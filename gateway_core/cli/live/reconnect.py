@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from gateway_core.cli.client import act, fetch
+from gateway_core.cli.client import fetch, send
 from gateway_core.cli.hints import command
 from gateway_core.cli.instance import Instance
 from gateway_core.cli.report import Failed, say
@@ -25,7 +25,7 @@ def reconnect(config: Path | None, upstream: str) -> None:
     """Reconnect, and wait for the result. Raises `Failed`, `NotRunning`, `NotAnswering`."""
     running = instance(config)
     before = _upstream(running, upstream)
-    act(running, f"upstreams/{quote(upstream, safe='')}/reconnect", f"upstream {upstream}")
+    send(running, "POST", f"upstreams/{quote(upstream, safe='')}/reconnect")
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(POLL)

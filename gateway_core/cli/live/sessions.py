@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gateway_core.cli.client import act, fetch
+from gateway_core.cli.client import fetch, send
 from gateway_core.cli.rendering.pages import duration
 from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put_json, say
@@ -17,7 +17,7 @@ def sessions(config: Path | None, end: str | None, *, as_json: bool) -> None:
     """Print the sessions, or end the one whose key is `end`. Raises `NotRunning`, `NotAnswering`, `Failed`."""
     running = instance(config)
     if end is not None:
-        act(running, f"sessions/{quote(end, safe='')}/end", f"session {end}; it may have ended")
+        send(running, "POST", f"sessions/{quote(end, safe='')}/end")
         say(f"ended {end}; its agent may open another one")
         return
     found = fetch(running, "sessions")

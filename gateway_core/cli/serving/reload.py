@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gateway_core.cli.client import of_file
+from gateway_core.cli.client import RELOAD_TIMEOUT, send
 from gateway_core.cli.hints import command
 from gateway_core.cli.report import Failed, describe, put, put_json, say_error
 from gateway_core.cli.running import instance
@@ -36,7 +36,7 @@ def applied(config: Path | None, verb: str, page: str, value: Any = None, *, as_
 def _asked(config: Path | None, verb: str, page: str, value: Any = None, *, as_json: bool) -> dict[str, Any]:
     running = instance(config)
     try:
-        return of_file(running, verb, page, value)
+        return send(running, verb, page, value, RELOAD_TIMEOUT)
     except ConfigError as error:
         if as_json:
             put_json({"ok": False, "problems": error.problems})

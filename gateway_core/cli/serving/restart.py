@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from gateway_core.cli.client import fetch, of_file
+from gateway_core.cli.client import RELOAD_TIMEOUT, fetch, send
 from gateway_core.cli.inspecting.problems import with_plugins
 from gateway_core.cli.instance import Hold, Inherited, Instance, read_instance
 from gateway_core.cli.report import Failed, describe, put_json, say, say_error
@@ -178,7 +178,7 @@ def restart(config: Path | None) -> None:
     running = instance(config)
     path, _ = holder(config)
     try:
-        of_file(running, "POST", "restart")
+        send(running, "POST", "restart", timeout=RELOAD_TIMEOUT)
     except ConfigError as error:
         say_error(describe(error)[0] + "\nthe running gateway goes on as it is")
         raise Failed("") from None

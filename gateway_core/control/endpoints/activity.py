@@ -158,7 +158,7 @@ def _check_outcome(name: str) -> None:
 
 _REFUSALS: Final[Mapping[Answered, tuple[int, str]]] = {
     "not allowed": (403, "operators may not answer this question; its approvers do not name operator|control-plane"),
-    "unknown": (404, "there is no such question"),
+    "unknown": (404, "there is no such question; it may have an answer"),
     "too late": (409, "the question has an answer already, or its call was cancelled"),
 }
 
@@ -188,7 +188,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     async def call(asked: Asked[None, None]) -> CallDetails:
         found = operations.activity.call(asked.names["id"])
         if found is None:
-            raise Problem(404, "there is no such call in flight, and none that has ended lately")
+            raise Problem(404, f"there is no call {asked.names['id'][:100]!r} in flight, and none that ended lately")
         return found
 
     async def events(asked: Asked[EventsQuery, None]) -> AsyncIterator[Event[Changes]]:
@@ -223,7 +223,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def cancel(asked: Asked[None, None]) -> QuestionCancelled:
         if not operations.activity.cancel_question(asked.names["id"]):
-            raise Problem(404, "there is no such question")
+            raise Problem(*_REFUSALS["unknown"])
         return {"cancelled": asked.names["id"]}
 
     async def answer(asked: Asked[None, QuestionAnswer]) -> QuestionAnswered:

@@ -43,7 +43,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def cancel(asked: Asked[None, None]) -> Cancelled:
         if not operations.live.cancel(asked.names["id"]):
-            raise Problem(404, "there is no such call")
+            raise Problem(404, f"there is no call {asked.names['id'][:100]!r}; it may have ended")
         return {"cancelled": asked.names["id"]}
 
     return (

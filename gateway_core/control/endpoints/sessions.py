@@ -45,7 +45,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
     async def end(asked: Asked[None, None]) -> SessionEnded:
         if not operations.sessions.end_by_key(asked.names["key"]):
-            raise Problem(404, "there is no such session")
+            raise Problem(404, f"there is no session {asked.names['key'][:100]!r}; it may have ended")
         return {"ended": asked.names["key"]}
 
     return (

@@ -53,7 +53,7 @@ def test_ended_calls_and_the_log_are_shown_and_filtered(running: Any, rad: Any) 
     assert rad("logs", "--upstream", "nothing").stdout == ""
     assert rad("logs", "--level", "loud").returncode == 2
     assert "no questions wait" in rad("questions").stderr
-    assert "there is no question" in rad("questions", "--cancel", "x").stderr
+    assert "there is no such question" in rad("questions", "--cancel", "x").stderr
     assert "there is no such question" in rad("questions", "--approve", "x").stderr
     assert rad("questions", "--approve", "x", "--deny", "x").returncode == 2
 

@@ -33,7 +33,7 @@ class Gateway:
 def run(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> None:
     monkeypatch.setattr(reconnect, "time", gateway)
     monkeypatch.setattr(reconnect, "instance", lambda config: None)
-    monkeypatch.setattr(reconnect, "act", lambda *_: None)
+    monkeypatch.setattr(reconnect, "send", lambda *_: None)
     monkeypatch.setattr(reconnect, "fetch", gateway.status)
     reconnect.reconnect(None, "slow")
 
