@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Tool,
         ToolConflict,
         Turns,
+        UpstreamState,
         UpstreamView,
         tier_of,
     )
@@ -117,6 +118,7 @@ __all__ = [
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamState",
     "UpstreamView",
     "UriGlobs",
     "hookimpl",

@@ -62,6 +62,7 @@ EXPORTED = {
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamState",
     "UpstreamView",
     "UriGlobs",
     "hookimpl",
