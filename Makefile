@@ -57,7 +57,7 @@ pictures: install e2e/.venv/.installed e2e/node_modules/.installed  ## make the 
 	.venv/bin/pytest e2e/dashboard/pictures.py $(ARGS)
 
 e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/promtool/.installed  ## run the gateway with third-party servers and clients
-	.venv/bin/pytest e2e $(ARGS)
+	.venv/bin/pytest e2e -n auto --dist loadfile $(ARGS)
 
 soak: install e2e/.venv/.installed  ## look for slopes under a long load; SOAK=8h for a long one
 	.venv/bin/python e2e/soak.py --time $(or $(SOAK),10m) $(ARGS)
