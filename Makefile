@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ARGS ?=
 PEERS := $(patsubst benchmarks/requirements/%.txt,benchmarks/.venv-%/.installed,$(wildcard benchmarks/requirements/*.txt)) \
 	benchmarks/node/node_modules/.installed
+# The tests start hundreds of processes. Each of them would compile the whole gateway again.
+unexport PYTHONDONTWRITEBYTECODE
 MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
 
 help:  ## list the targets
