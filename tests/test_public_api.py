@@ -63,6 +63,7 @@ EXPORTED = {
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamChanged",
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
