@@ -11,11 +11,10 @@ from typing import Final
 import msgspec
 
 from gateway_core.api import Ask, AuthenticationEnded, Call, CallEnded, CallResult, Decision, Outcome, Pass, Reject
-from gateway_core.hooks.failures import Misuse, Own, log_failure
+from gateway_core.hooks.failures import FailureLog, Misuse, Own
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.verdicts import bounded, kind
 from gateway_core.inline.driver import in_task
-from gateway_core.log.sparing import Sparing
 
 NO_TASK: Final = Own()
 """For hooks that do not wait: an exception from one is the plugin's failure."""
@@ -58,7 +57,7 @@ class Observers:
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = tuple(hooks)
-        self._spoken = Sparing()
+        self._failures = FailureLog()
         self.telling = 0
         """Number of events that the plugins are told right now."""
 
@@ -84,7 +83,7 @@ class Observers:
                 if own.end(error):
                     cancelled = error  # the others must also see the end of the call
                     continue
-                self._failed(hook, error, ended.exchange_id)
+                self._failures.add(hook, error, ended.exchange_id)
         self.telling -= 1
         if cancelled is not None:
             raise cancelled
@@ -107,11 +106,7 @@ class Observers:
             except BaseException as error:
                 if own.end(error):
                     raise
-                self._failed(hook, error, f"a client at {ended.address or 'an unknown address'}")
-
-    def _failed(self, hook: Hook, error: BaseException, subject: str) -> None:
-        if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
-            log_failure(hook, error, subject, note="; logged once a minute")
+                self._failures.add(hook, error, f"a client at {ended.address or 'an unknown address'}")
 
 
 def _check(verdict: object) -> None:
