@@ -3,12 +3,12 @@
 from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
 
 class Settings(PluginConfig):
-    closed: bool = False
+    max_bytes: int = 10_000
 
-class NightWatch(Plugin[Settings]):
+class SmallCalls(Plugin[Settings]):
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
-        return Reject("closed for the night") if self.config.closed else None
+        return Reject("too large") if len(call.raw_arguments) > self.config.max_bytes else None
 """
 
 from importlib import import_module
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
         Tool,
         ToolConflict,
         Turns,
+        UpstreamChanged,
+        UpstreamState,
         UpstreamView,
         tier_of,
     )
@@ -117,6 +119,8 @@ __all__ = [
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamChanged",
+    "UpstreamState",
     "UpstreamView",
     "UriGlobs",
     "hookimpl",

@@ -62,6 +62,8 @@ EXPORTED = {
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamChanged",
+    "UpstreamState",
     "UpstreamView",
     "UriGlobs",
     "hookimpl",

@@ -13,12 +13,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway_core import UpstreamState
 from gateway_observe_metrics.counts import Calls, Counter
 
-STATES: Final = (
-    *("connecting", "healthy", "idle", "ejected", "down", "needs_login", "misconfigured", "stopped", "disabled"),
-)
-"""The states of an upstream, each of which is a series."""
+STATES: Final = (*(state.value for state in UpstreamState), "disabled")
+"""The states of an upstream in the status, each of which is a series."""
 Status: TypeAlias = Mapping[str, Any]
 
 _GATEWAY: Final = (

@@ -22,21 +22,21 @@ MAX_RULES: Final = 1000
 class Settings(PluginConfig):
     """The settings of the plugin in the TOML."""
 
-    path: str = Field(default="/metrics", description="Where the figures are on the control plane.")
+    path: str = Field(default="/metrics", description="where the figures are on the control plane")
     token: SecretStr = Field(
         default=SecretStr(""),
-        description="A bearer token for this page alone, besides the tokens of the control plane.",
+        description="a bearer token for this page alone, besides the tokens of the control plane",
     )
     buckets: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
-        default=BUCKETS, min_length=1, max_length=50, description="Upper bounds of durations, in seconds, ascending."
+        default=BUCKETS, min_length=1, max_length=50, description="upper bounds of durations, in seconds, ascending"
     )
     max_series: int = Field(
         default=2000,
         ge=1,
         le=100_000,
-        description="Combinations of method, upstream and tool that are counted one by one; others as `(other)`.",
+        description="combinations of method, upstream and tool that are counted one by one; others as `(other)`",
     )
-    hook_times: bool = Field(default=False, description="Measure how long each hook of each plugin takes.")
+    hook_times: bool = Field(default=False, description="measure how long each hook of each plugin takes")
 
     @field_validator("buckets")
     @classmethod
@@ -65,9 +65,9 @@ class Metrics:
         """Count a call or an authentication that has ended."""
         if isinstance(event, CallEnded):
             final = event.final
-            # Only names that a server lists: agents can make up any number of others.
-            name = final.name if final is not None and final.tool is not None else ""
-            key = (event.method, event.upstream, name, event.result.outcome)
+            # The published name: what agents write is any number of names, and of a task its id, which grants access.
+            tool = None if final is None else final.tool
+            key = (event.method, event.upstream, "" if tool is None else tool.name, event.result.outcome)
             found = self._series.get(key) or self._calls.new(key)  # as few steps as possible: each call takes them
             found[bisect_left(self._bounds, event.seconds)] += 1
             found[-1] += event.seconds

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from gateway_observe_metrics.plugin import Metrics, Settings
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
-from gateway_core import AuthenticationEnded, Call, CallResult, Pass, Principal, Reject, hookimpl
+from gateway_core import AuthenticationEnded, Call, CallResult, Pass, Principal, Reject, UpstreamState, hookimpl
 from gateway_core.testing import FakeUpstream, make_call, make_result, run_call, run_hook
 
 STATUS: dict[str, Any] = {
@@ -116,6 +117,17 @@ async def test_names_that_no_server_lists_make_no_series() -> None:
     assert series[0][1:] == ("tools/call", "", "", "error")
 
 
+async def test_calls_are_counted_under_the_published_name_of_their_tool() -> None:
+    plugin = Metrics(Settings())
+    for written in ("files:echo", "the-echo-of-a-profile"):
+        await run_call(replace(make_call("echo"), name=written), FakeUpstream(), plugin)
+    for number in range(3):
+        call = replace(make_call("echo"), method="tasks/get", name=f"sealed-task-id-{number}")
+        await run_call(call, FakeUpstream(CallResult.of({"status": "working"})), plugin)
+    series = {key[1:]: value for key, value in figures(plugin).items() if key[0] == "radium_calls_total"}
+    assert series == {("tools/call", "upstream", "echo", "ok"): 2, ("tasks/get", "upstream", "echo", "ok"): 3}
+
+
 async def test_series_are_bounded_and_none_is_lost() -> None:
     plugin = Metrics(Settings(max_series=2))
     for number in range(10):
@@ -169,6 +181,8 @@ def test_the_state_of_the_gateway_is_shown() -> None:
     assert found["radium_upstream_state", "files", "healthy"] == 1
     assert found["radium_upstream_state", "files", "down"] == 0
     assert found["radium_upstream_state", 'a"b\nc', "down"] == 1
+    states = {key[2] for key in found if key[:2] == ("radium_upstream_state", "files")}
+    assert states == {*UpstreamState, "disabled"}
     assert found["radium_upstream_calls_queued", "files"] == 5
     assert found["radium_upstream_ejections_total", "files"] == 1
     assert found["radium_loop_blocked_seconds_total",] == 0.5

@@ -32,22 +32,22 @@ class Settings(PluginConfig):
     """The settings of the plugin in the TOML."""
 
     endpoint: str = Field(
-        default="http://127.0.0.1:4318/v1/traces", description="Where spans go: OTLP over HTTP, with protobuf."
+        default="http://127.0.0.1:4318/v1/traces", description="where spans go: OTLP over HTTP, with protobuf"
     )
     headers: dict[str, SecretStr] = Field(
-        default_factory=dict, max_length=20, description="Headers of the requests to the endpoint, such as a key."
+        default_factory=dict, max_length=20, description="headers of the requests to the endpoint, such as a key"
     )
     ratio: float = Field(
-        default=1.0, ge=0, le=1, description="The share of traces that are recorded, of those that begin here."
+        default=1.0, ge=0, le=1, description="the share of traces that are recorded, of those that begin here"
     )
     follow_agents: bool = Field(
         default=True,
-        description="Record what an agent's `traceparent` marks as sampled, and nothing that it does not; "
-        "if false, `ratio` decides about these, too.",
+        description="record what an agent's `traceparent` marks as sampled, and nothing that it does not; "
+        "if false, `ratio` decides about these, too",
     )
-    service_name: str = Field(default="radium-mcp-gateway", min_length=1, description="`service.name` of the spans.")
-    timeout: float = Field(default=10.0, gt=0, le=60, description="Seconds for one request to the endpoint.")
-    queue: int = Field(default=8192, ge=1, le=1_000_000, description="Spans that wait in memory; older ones are lost.")
+    service_name: str = Field(default="radium-mcp-gateway", min_length=1, description="`service.name` of the spans")
+    timeout: float = Field(default=10.0, gt=0, le=60, description="seconds for one request to the endpoint")
+    queue: int = Field(default=8192, ge=1, le=1_000_000, description="spans that wait in memory; older ones are lost")
 
     @field_validator("endpoint")
     @classmethod
