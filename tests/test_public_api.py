@@ -62,6 +62,7 @@ EXPORTED = {
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamChanged",
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",

@@ -136,10 +136,14 @@ class Chain:
     async def enter(self, running: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.enter`."""
         await self._life.enter(running)
+        self.observers.begin()
 
     async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.leave`."""
-        await self._life.leave(kept)
+        try:
+            await self.observers.finish()
+        finally:
+            await self._life.leave(kept)
 
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""

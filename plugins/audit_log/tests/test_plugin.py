@@ -29,6 +29,8 @@ from gateway_core import (
     Principal,
     Reject,
     RpcError,
+    UpstreamChanged,
+    UpstreamState,
     hookimpl,
 )
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
@@ -264,6 +266,7 @@ def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
 
 async def test_authentications(path):
     async with configured(AuditLog, file=path).instance as audit:
+        assert audit.observe(UpstreamChanged("one", UpstreamState.DOWN, UpstreamState.HEALTHY)) is None
         audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
         audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", "", generation=3))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
