@@ -3,12 +3,12 @@
 from gateway_core import Call, Plugin, PluginConfig, Reject, hookimpl
 
 class Settings(PluginConfig):
-    closed: bool = False
+    max_bytes: int = 10_000
 
-class NightWatch(Plugin[Settings]):
+class SmallCalls(Plugin[Settings]):
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
-        return Reject("closed for the night") if self.config.closed else None
+        return Reject("too large") if len(call.raw_arguments) > self.config.max_bytes else None
 """
 
 from importlib import import_module
@@ -48,13 +48,14 @@ if TYPE_CHECKING:
         Tool,
         ToolConflict,
         Turns,
+        UpstreamChanged,
         UpstreamState,
         UpstreamView,
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
-    from gateway_core.api.approving.hiding import Hider
     from gateway_core.api.globs import Globs
+    from gateway_core.api.hiding.hider import Hider
     from gateway_core.api.notes import Known, Note
     from gateway_core.api.uris import UriGlobs
     from gateway_core.cli.options import ConfigOption, JsonOption
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from gateway_core.limits.shares import network_of
     from gateway_core.log.access import shown_name
     from gateway_core.log.output import note
+    from gateway_core.patterns import Patterns
 
 __all__ = [
     "Answer",
@@ -103,6 +105,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Pass",
+    "Patterns",
     "Plugin",
     "PluginConfig",
     "Principal",
@@ -118,6 +121,7 @@ __all__ = [
     "ToolConflict",
     "Turns",
     "UnusableFile",
+    "UpstreamChanged",
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
@@ -136,13 +140,14 @@ _ELSEWHERE = {
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
     "Globs": "gateway_core.api.globs",
-    "Hider": "gateway_core.api.approving.hiding",
+    "Hider": "gateway_core.api.hiding.hider",
     "JsonOption": "gateway_core.cli.options",
     "Judgement": "gateway_core.cli.plugin_commands.rehearsal",
     "RecordedCall": "gateway_core.cli.plugin_commands.rehearsal",
     "Rehearsal": "gateway_core.cli.plugin_commands.rehearsal",
     "Known": "gateway_core.api.notes",
     "Note": "gateway_core.api.notes",
+    "Patterns": "gateway_core.patterns",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "UnusableFile": "gateway_core.files",

@@ -95,7 +95,7 @@ class Gateway(Reloadable):
         held = held or held_secrets(proxy, admin_token, read_token)
         self.clean: Final = held.clean
         activity = self.activity = Activity(lambda: self.live, lambda: self.input_required, held.clean_line)
-        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, activity.upstream_changed)
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, self._upstream_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins

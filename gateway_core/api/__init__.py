@@ -13,6 +13,7 @@ from gateway_core.api.events import (
     HookStep,
     HopStep,
     Step,
+    UpstreamChanged,
 )
 from gateway_core.api.identity import OPERATOR, Credentials, Principal
 from gateway_core.api.page import Page
@@ -63,6 +64,7 @@ __all__ = [
     "ToolConflict",
     "Transport",
     "Turns",
+    "UpstreamChanged",
     "UpstreamFacts",
     "UpstreamState",
     "UpstreamView",

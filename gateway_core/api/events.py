@@ -1,4 +1,5 @@
-"""What plugins learn about calls and authentications: how they began (`trace_call`) and ended (`observe`)."""
+"""What plugins learn: how calls began (`trace_call`), how calls and authentications ended, and what upstreams do
+(`observe`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import msgspec
 
 from gateway_core.api.call import Call, CallResult
 from gateway_core.api.identity import Principal
-from gateway_core.api.upstream import UpstreamView
+from gateway_core.api.upstream import UpstreamState, UpstreamView
 from gateway_core.mcp.literals import Era
 
 Decided: TypeAlias = Literal["pass", "rewrite", "refuse", "answer", "ask", "edit", "fail"]
@@ -111,7 +112,23 @@ class AuthenticationEnded(msgspec.Struct, frozen=True):
     """The number of the configuration that judged them; see `CallEnded.generation`."""
 
 
-Event: TypeAlias = CallEnded | AuthenticationEnded
+class UpstreamChanged(msgspec.Struct, frozen=True):
+    """An upstream of the configuration in force has entered another state."""
+
+    upstream: str
+    """Its name."""
+    state: UpstreamState
+    before: UpstreamState
+    """The state that plugins were told last; `connecting` for a new upstream."""
+    reason: str = ""
+    """Why calls do not reach it, in words that agents may see; empty for a state that needs no reason."""
+    at: float = 0.0
+    """Seconds since the epoch."""
+    generation: int = 1
+    """The number of the configuration in force; see `CallEnded.generation`."""
+
+
+Event: TypeAlias = CallEnded | AuthenticationEnded | UpstreamChanged
 
 
 class CallBegun(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 class Plugin(Generic[ConfigT]):
     """An optional base for plugins that gives editors and type checkers the type of `self.config`.
 
-    The gateway treats `class NightWatch(Plugin[Settings])` like a plain class with `Config = Settings` and a
+    The gateway treats `class SmallCalls(Plugin[Settings])` like a plain class with `Config = Settings` and a
     constructor that stores its argument as `self.config`.
     """
 

@@ -120,7 +120,7 @@ class Downstream:
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
-            sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
+            sse=SseHttp(self._legacy, sessions),
             questions=None if self._pages is None else QuestionPageHttp(self._pages, self._authentication),
             logins=LoginPages(config, self._attempts, self._authentication),
         )
@@ -164,7 +164,6 @@ class Downstream:
                 presenting=presenting,
                 credential_headers=_headers(now.authenticators, presenting),
                 documents=now.authenticators.documents,
-                sse=SseHttp(self._legacy, self.sessions) if config.transport == "sse" else None,
             )
             doubts = not known or before.profiles != config.profiles
             self._server.use(config, now.certificate, doubts=doubts)

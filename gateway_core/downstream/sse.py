@@ -38,6 +38,12 @@ class SseHttp:
         self._legacy = legacy
         self._sessions = sessions
         self._channels: dict[str, Duplex] = {}
+        """Session id -> the channel of an open stream."""
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a stream is open."""
+        return bool(self._channels)
 
     def get(self, caller: Caller, client: Client, head: RequestHead, _: bytes) -> PendingStream:
         """Open a session and its stream. Raises `HttpError`, `RpcError`."""

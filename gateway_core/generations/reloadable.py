@@ -9,7 +9,7 @@ from typing import Any, Final
 from loguru import logger
 
 from gateway_core.activity import Activity
-from gateway_core.api import CallResult, Principal
+from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
@@ -86,6 +86,11 @@ class Reloadable(ABC):
         agent = Agent(Principal("operator@cli", address="cli", profile=profile), "modern", "2026-07-28")
         params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
+
+    def _upstream_changed(self, upstream: UpstreamView, before: UpstreamState, reason: str | None) -> None:
+        """Report to operators and plugins that an upstream has entered another state."""
+        self.activity.upstream_changed(upstream.name, upstream.state, before, reason)
+        self._reloads.states.changed(upstream)
 
     @property
     def input_required(self) -> InputRequired:

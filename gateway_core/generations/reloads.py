@@ -25,6 +25,7 @@ from gateway_core.errors import ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.draft import Draft
 from gateway_core.generations.generation import Common, Generation, chain_for, generation
+from gateway_core.generations.reported_states import ReportedStates
 from gateway_core.generations.source import Content, Prepared
 from gateway_core.hooks import Chain, LoadedPlugin
 from gateway_core.hooks import loader as plugins
@@ -82,6 +83,7 @@ class Reloads:
     def __init__(self, parts: Parts, first: Generation) -> None:
         self._parts = parts
         self.current = first
+        self.states: Final = ReportedStates(lambda: self.current)
         self._earlier_calls = 0
         """Calls of generations before the current one."""
         self._retiring: list[Generation] = []
@@ -232,6 +234,7 @@ class Reloads:
         parts.control.allow(HostGuard(proxy.control.host, proxy.allowed_hosts))
         self._earlier_calls += before.pipeline.calls
         self.current = after
+        self.states.switched()
         self._retiring.append(before)
         self._name_plugins()
         task = asyncio.get_running_loop().create_task(self._retire(before), name=f"retire generation {before.number}")

@@ -20,7 +20,6 @@ from gateway_core import (
     CallEnded,
     CallResult,
     Decision,
-    Event,
     Hider,
     Outcome,
     Principal,
@@ -52,7 +51,7 @@ class Entries:
         """What stands behind calls of a tool by its own name; the catalog uses one object until the tool changes."""
         self._principals: OrderedDict[int, tuple[Principal, Raw]] = OrderedDict()
 
-    def of(self, event: Event) -> Body:
+    def of(self, event: CallEnded | AuthenticationEnded) -> Body:
         """The entry of an event, without the members of the chain."""
         if isinstance(event, AuthenticationEnded):
             return self._of_authentication(event)

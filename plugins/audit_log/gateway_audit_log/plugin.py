@@ -19,7 +19,7 @@ from gateway_audit_log.chaining import keys_of
 from gateway_audit_log.entries import Entries
 from gateway_audit_log.settings import AuditConfig
 from gateway_audit_log.writer import Source, Writer
-from gateway_core import Call, CallEnded, Event, Reject, hookimpl
+from gateway_core import AuthenticationEnded, Call, CallEnded, Event, Reject, hookimpl
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 """The key of digests without a key file: that of this process, which no file has."""
@@ -72,6 +72,8 @@ class AuditLog:
         if event.__class__ is CallEnded:
             call = event.call
             size = len(event.result.raw) + (0 if call is None else len(call.raw_arguments))
+        elif event.__class__ is not AuthenticationEnded:
+            return None
         if not self._waits:
             writer.put(event, self._source, size)
             return None

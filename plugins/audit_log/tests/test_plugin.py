@@ -29,6 +29,8 @@ from gateway_core import (
     Principal,
     Reject,
     RpcError,
+    UpstreamChanged,
+    UpstreamState,
     hookimpl,
 )
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
@@ -238,7 +240,7 @@ async def test_secrets_in_payloads_are_hidden(path):
     arguments = {"password": "hunter2", "note": "token=ghp_abcdefghijklmnop1234", "plain": "kept"}
     _, (entry,) = await recorded(path, make_call("echo", arguments), payloads=["*"])
     kept = entry["payload"]["arguments"]
-    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[hidden]", "kept", True)
+    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[REDACTED]", "kept", True)
     assert "hunter2" not in path.read_text()
     assert "ghp_abcdefghijklmnop1234" not in path.read_text()
 
@@ -264,6 +266,7 @@ def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
 
 async def test_authentications(path):
     async with configured(AuditLog, file=path).instance as audit:
+        assert audit.observe(UpstreamChanged("one", UpstreamState.DOWN, UpstreamState.HEALTHY)) is None
         audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
         audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", "", generation=3))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
