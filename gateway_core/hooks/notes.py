@@ -44,7 +44,8 @@ def groups_of(plugins: Sequence[LoadedPlugin]) -> frozenset[str] | None:
         if "authenticate" not in plugin.hooks:
             continue
         try:
-            found.update(plugin.instance.known_groups)  # type: ignore[attr-defined]
+            given = plugin.instance.known_groups  # type: ignore[attr-defined]
+            found.update([given] if isinstance(given, str) else given)
         except Exception:  # noqa: BLE001 - a plugin that has none, or whose bug must not hide the notes
             return None
     return frozenset(found)

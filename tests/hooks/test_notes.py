@@ -96,6 +96,9 @@ def test_groups_are_known_if_all_authenticators_know_theirs() -> None:
         def known_groups(self) -> frozenset[str]:
             return frozenset({"ops"})
 
+    class One(Keys):
+        known_groups = "admins"
+
     class Tokens:
         @hookimpl
         def authenticate(self) -> None:
@@ -111,5 +114,6 @@ def test_groups_are_known_if_all_authenticators_know_theirs() -> None:
     )
     assert groups_of([]) == groups_of([other]) == frozenset()
     assert groups_of([keys, other, others]) == {"dev", "ops"}
+    assert groups_of([keys, configured(One, name="One")]) == {"dev", "admins"}, "a text is one group"
     assert groups_of([keys, tokens]) is None
     assert groups_of([fails]) is None
