@@ -132,7 +132,7 @@ TESTED_IN = {
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),
-    "api/approving/test_question.py": ("api/approving/hiding.py",),
+    "api/hiding/test_hider.py": ("api/hiding/names.py", "api/hiding/shapes.py"),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": (
         *("internal_errors.py", "pipeline/delivery.py", "pipeline/params.py", "pipeline/results.py"),

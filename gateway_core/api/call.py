@@ -18,7 +18,14 @@ from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
 from gateway_core.api.definition import Definition, decoded
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY, RpcError, drop_traceback
+from gateway_core.errors import (
+    INVALID_PARAMS,
+    REJECTED,
+    RESOURCE_NOT_FOUND_LEGACY,
+    RpcError,
+    UnreadableCall,
+    drop_traceback,
+)
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era, Kind
 from gateway_core.mcp.preset import Preset
@@ -113,7 +120,8 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     def arguments(self) -> Mapping[str, Any]:
         """The decoded arguments, read-only; decoded once. To change them return `replace(arguments=…)`.
 
-        Raises `RpcError` if they are not an object, or if parsers may read them differently (a duplicate key).
+        Raises `RpcError` if they are not an object, or if parsers may read them differently (a duplicate key). Do not
+        catch it in a hook of calls: the agent then gets this error.
         """
         arguments: Mapping[str, Any] | None = self._decoded.get("arguments")
         if arguments is None:
@@ -217,9 +225,12 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:
     """The read-only value of a JSON object; no members if `raw` is empty."""
-    value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    try:
+        value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    except RpcError as error:
+        raise UnreadableCall(error.code, error.message, error.data) from None
     if not isinstance(value, dict):
-        raise RpcError.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
+        raise UnreadableCall.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
     return value
 
 

@@ -153,9 +153,9 @@ class DataPlane:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for chore in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
+            for work in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
                 try:
-                    chore()
+                    work()
                 except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
                     logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
 

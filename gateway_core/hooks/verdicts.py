@@ -105,15 +105,6 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
     return verdict
 
 
-def sendable(error: RpcError) -> bool:
-    """Whether an error that a hook raised can be sent unchanged."""
-    try:
-        _check_error(error, None)
-    except Misuse:
-        return False
-    return True
-
-
 def check_refusal(refusal: Reject) -> None:
     """Raise `Misuse` unless the refusal can be sent."""
     check_text(refusal.message, "a Reject whose message")

@@ -125,6 +125,21 @@ async def test_before_initialize_only_ping_is_answered(open_stream: Any) -> None
     assert (await stream.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
 
 
+async def test_requests_during_a_restart_are_refused_on_the_stream(open_stream: Any, helpers: Any) -> None:
+    """The stream ends with this process, so the next one could not answer them."""
+    stream, other = await open_stream(), await open_stream()
+    await stream.ask(helpers.initialize())
+    stream.world.downstream.gate.close(defer=True)
+    subscribe = {"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "x:y"}}
+    for answer in (
+        await stream.ask(call("echo")),
+        await stream.ask(subscribe),
+        await other.ask(helpers.initialize()),
+    ):
+        assert answer["error"]["code"] == -31005
+        assert "restarting" in answer["error"]["message"]
+
+
 async def test_initialize_is_answered_once(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())

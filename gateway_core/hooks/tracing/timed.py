@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway_core.api import Ask, Call, CallResult, Decision, Pass, Reject
-from gateway_core.errors import RpcError
+from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.observers import clean_rule, decision_of
 from gateway_core.hooks.tracing.timeline import Timeline
@@ -70,5 +70,5 @@ def _decision(plugin: str, hook: str, verdict: Any, others: tuple[Any, ...]) -> 
 
 def _failure(plugin: str, error: BaseException) -> Decision | None:
     """A failure of the plugin; None if the call was cancelled, or for malformed arguments of the agent."""
-    mine = not isinstance(error, asyncio.CancelledError | GeneratorExit | RpcError)
+    mine = not isinstance(error, asyncio.CancelledError | GeneratorExit | UnreadableCall)
     return Decision(plugin, "fail") if mine else None

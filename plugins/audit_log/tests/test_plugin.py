@@ -240,7 +240,7 @@ async def test_secrets_in_payloads_are_hidden(path):
     arguments = {"password": "hunter2", "note": "token=ghp_abcdefghijklmnop1234", "plain": "kept"}
     _, (entry,) = await recorded(path, make_call("echo", arguments), payloads=["*"])
     kept = entry["payload"]["arguments"]
-    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[hidden]", "kept", True)
+    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[REDACTED]", "kept", True)
     assert "hunter2" not in path.read_text()
     assert "ghp_abcdefghijklmnop1234" not in path.read_text()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gateway_core import (
     Approvals,
@@ -21,6 +21,7 @@ from gateway_core import (
     Globs,
     Known,
     Note,
+    Patterns,
     PluginConfig,
     Reject,
     Remember,
@@ -77,15 +78,9 @@ class Approval:
                 "answer on the control plane; without any, the principal of the agent may answer",
             )
         )
-        patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
-            default=(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
+        patterns: Patterns = Field(
+            default=Patterns(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
         )
-
-        @field_validator("patterns")
-        @classmethod
-        def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-            Approvals(patterns)
-            return patterns
 
         @model_validator(mode="after")
         def _approvers_need_a_page(self) -> Self:

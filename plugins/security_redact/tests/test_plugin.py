@@ -9,7 +9,6 @@ import threading
 import pytest
 from gateway_security_redact import plugin
 from gateway_security_redact.background import SearchThread
-from gateway_security_redact.hiding import Hider
 from gateway_security_redact.plugin import Redact
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Call, CallResult, Principal, RpcError
+from gateway_core import Call, CallResult, Hider, Principal, RpcError
 from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
 
 
@@ -63,7 +62,13 @@ def test_a_pattern_names_a_part_of_a_key_in_any_case(lines, key):
     assert "hush" not in logged_request(lines, {key: "hush"})
 
 
-@pytest.mark.parametrize("value", [{"deep": ["hush"]}, ["hush"], 424242, None, True])
+def test_the_default_patterns_have_the_exceptions_of_the_builtin_names(lines):
+    assert logged_request(lines, {"max_tokens": 9}) == 'request tools/call echo {"max_tokens":9}'
+    lines.clear()
+    assert "REDACTED" in logged_request(lines, {"max_tokens": 9}, builtin=False)
+
+
+@pytest.mark.parametrize("value", [{"deep": ["hush"]}, ["hush"], 424242, True])
 def test_the_whole_value_is_hidden_whatever_it_is(lines, value):
     assert logged_request(lines, {"a": [{"token": value}]}) == 'request tools/call echo {"a":[{"token":"[REDACTED]"}]}'
 
@@ -145,7 +150,7 @@ def test_without_patterns_and_the_builtin_set_nothing_is_hidden(lines):
 
 @pytest.mark.parametrize(
     ("pattern", "why"),
-    [("(open", "not valid RE2"), (r"(a)\1", "not valid RE2"), (".*", "every key"), ("", "every key")],
+    [("(open", "not valid RE2"), (r"(a)\1", "not valid RE2"), (".*", "everything"), ("", "everything")],
 )
 def test_a_bad_pattern_is_a_settings_error(pattern, why):
     with pytest.raises(ValidationError, match=why):
@@ -434,7 +439,7 @@ _JSON_VALUES = st.recursive(
 @settings(max_examples=1000)
 @given(_JSON_VALUES, st.lists(st.sampled_from(_PATTERNS), min_size=1, max_size=2), st.booleans())
 def test_what_is_cleared_holds_nothing_to_hide(value, patterns, ascii_only):
-    hider = Hider(patterns)
+    hider = Hider(patterns, builtin=False)
     raw = json.dumps(value, ensure_ascii=ascii_only).encode()
     if hider.clears(raw):
         assert hider.value(value) is value
@@ -454,7 +459,7 @@ def test_what_is_cleared_holds_nothing_to_hide(value, patterns, ascii_only):
     ],
 )
 def test_what_is_cleared_at_a_glance(patterns, text, cleared):
-    assert Hider(patterns).clears(text.encode()) is cleared
+    assert Hider(patterns, builtin=False).clears(text.encode()) is cleared
 
 
 def test_a_payload_cannot_break_its_line_or_format_it(lines):
