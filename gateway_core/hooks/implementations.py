@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -67,10 +67,10 @@ def _secrets_in(value: Any) -> Iterator[str]:
             yield secret
         return
     if isinstance(value, BaseModel):
-        value = dict(value)
-    if isinstance(value, Mapping):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, Mapping):
         value = value.values()
-    elif not isinstance(value, (list, tuple, set, frozenset)):
+    if not isinstance(value, (list, tuple, set, frozenset, ValuesView)):
         return
     for part in value:
         yield from _secrets_in(part)

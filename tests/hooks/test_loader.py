@@ -528,6 +528,7 @@ SECRETIVE = """
             any_text: Secret[str] = Secret("")
             number: Secret[int] = Secret(1)
             plain: str = "plain-text"
+            keys: tuple[str, ...] = ()
 
         def __init__(self, config):
             pass
