@@ -310,7 +310,7 @@ class ProxyConfig(Section):
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
-    security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
+    security: SecurityConfig = Field(default=SecurityConfig(), description="Short forms of settings of plugins.")
     upstreams: Annotated[tuple[UpstreamConfig, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The MCP servers, in order."
     )

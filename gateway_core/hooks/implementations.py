@@ -64,6 +64,8 @@ class Hook:
     name: str
     function: Callable[..., Any]
     is_async: bool
+    reads_arguments: bool = False
+    """For `after_call`: whether it may read the arguments and the `_meta` of the call."""
 
     @classmethod
     def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
@@ -77,4 +79,6 @@ class Hook:
             def function(*values: Any) -> Any:
                 return inner(*[values[position] for position in positions])
 
-        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function))
+        reads = name == "after_call" and "call" in wanted
+        reads = reads and getattr(plugin.instance, "after_call_reads_arguments", True) is not False
+        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function), reads)

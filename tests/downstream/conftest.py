@@ -107,7 +107,7 @@ class FakePipeline:
 
     def begin(self, exchange: Exchange, params: Mapping[str, jsonrpc.Raw]) -> asyncio.Task[CallResult]:
         now = asyncio.get_running_loop().time()
-        deadline = Deadline(self.deadlines, exchange, when=now + 60.0)
+        deadline = Deadline(self.deadlines, exchange, now, now + 60.0)
         deadline.begin()
         task = asyncio.get_running_loop().create_task(self.call(exchange, params))
         task.add_done_callback(lambda _: deadline.end())

@@ -1,7 +1,7 @@
 """The store of legacy agents' sessions, its limits, and the choice of the session to evict.
 
 A store keeps records, not sessions: nothing in its protocol is bound to one process. `sessions.py`, its only user, asks
-it about new sessions, about sessions that this process does not serve yet, and once a second. A usual call does not
+it about new sessions, about sessions that this process does not serve yet, and once a second. Ordinary calls do not
 reach it.
 
 Many clients never send DELETE, so at a limit the idlest session is evicted. At the limit of a principal it is one of

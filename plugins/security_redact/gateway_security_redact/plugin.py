@@ -33,6 +33,7 @@ _MAX_NAME: Final = 256
 class Redact:
     """Logs payloads and hides secrets."""
 
+    after_call_reads_arguments = False
     methods: frozenset[str] = frozenset(
         {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
     )
