@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway_core.api.call import Tool
+from gateway_core.api.definition import Tool
 from gateway_core.api.globs import Globs
 from gateway_core.api.identity import OPERATOR
 

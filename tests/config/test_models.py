@@ -453,7 +453,7 @@ def test_an_error_is_one_line_whatever_the_keys_and_values_hold() -> None:
     assert all(text.isprintable() for text in found)
 
 
-# Plugins and the keys of older files
+# Plugins and the short forms of their settings
 
 
 def settings(text: str) -> dict[str, dict[str, Any]]:
