@@ -26,7 +26,7 @@ from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.sessions import SessionEvents
+from gateway_core.downstream.sessions.live import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
