@@ -47,6 +47,9 @@ class Plugin(Generic[ConfigT]):
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
     """The model of the plugin's settings in the TOML; taken from the type argument."""
+    needs_client_certificates: ClassVar[bool] = False
+    """Whether the plugin is of no use unless agents may present client certificates, for which a file needs
+    `client_ca`."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

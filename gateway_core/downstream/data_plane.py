@@ -19,6 +19,7 @@ from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.http1.server import HttpServer
+from gateway_core.limits.slices import in_turns
 from gateway_core.mcp.names import IMPLEMENTATION
 from gateway_core.supervised import cancel_all, poll, run_all
 
@@ -94,7 +95,7 @@ class DataPlane:
         tls = None if self._certificate is None else self._certificate.context
         await self.http.start(host, port, tls=tls, sockets=sockets)
         self._forget_changes = self._catalog.listen(self._sessions.changed)
-        steps = (self.http.poll, self._sessions.end_expired, self._renew_certificate)
+        steps = (self.http.poll, lambda: in_turns(self._sessions.end_expired()), self._renew_certificate)
         keep_house = poll("keeping house", HOUSEKEEPING_INTERVAL, *steps)
         self._housekeeping.append(asyncio.create_task(keep_house, name="keep house"))
 

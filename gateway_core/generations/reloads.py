@@ -162,6 +162,7 @@ class Reloads:
         """Build the next generation and put it in force."""
         proxy, pool = config.proxy, self._parts.pool
         chain = chain_for(before, config, listening=listening)
+        self._hide((*_secrets(self.live), *secrets_of(proxy), *chain.secrets))
         certificate = None
         if proxy.tls is not None and proxy.tls != before.config.proxy.tls:
             certificate = ServerCertificate(proxy.tls)
@@ -299,4 +300,4 @@ def _stopping() -> ReloadRefused:
 
 
 def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:
-    return tuple(dict.fromkeys(secret for it in generations for secret in secrets_of(it.config.proxy)))
+    return tuple(dict.fromkeys(secret for it in generations for secret in it.secrets))
