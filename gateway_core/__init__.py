@@ -54,8 +54,8 @@ if TYPE_CHECKING:
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
-    from gateway_core.api.approving.hiding import Hider
     from gateway_core.api.globs import Globs
+    from gateway_core.api.hiding.hider import Hider
     from gateway_core.api.notes import Known, Note
     from gateway_core.api.uris import UriGlobs
     from gateway_core.cli.options import ConfigOption, JsonOption
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from gateway_core.limits.shares import network_of
     from gateway_core.log.access import shown_name
     from gateway_core.log.output import note
+    from gateway_core.patterns import Patterns
 
 __all__ = [
     "Answer",
@@ -104,6 +105,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Pass",
+    "Patterns",
     "Plugin",
     "PluginConfig",
     "Principal",
@@ -138,13 +140,14 @@ _ELSEWHERE = {
     "CommandGroup": "gateway_core.cli.plugin_commands.context",
     "ConfigOption": "gateway_core.cli.options",
     "Globs": "gateway_core.api.globs",
-    "Hider": "gateway_core.api.approving.hiding",
+    "Hider": "gateway_core.api.hiding.hider",
     "JsonOption": "gateway_core.cli.options",
     "Judgement": "gateway_core.cli.plugin_commands.rehearsal",
     "RecordedCall": "gateway_core.cli.plugin_commands.rehearsal",
     "Rehearsal": "gateway_core.cli.plugin_commands.rehearsal",
     "Known": "gateway_core.api.notes",
     "Note": "gateway_core.api.notes",
+    "Patterns": "gateway_core.patterns",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
     "UnusableFile": "gateway_core.files",

@@ -64,6 +64,13 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
+class UnreadableCall(RpcError):
+    """The arguments or the `_meta` of a call cannot be read: `Call.arguments` and `Call.meta` raise it.
+
+    It is the agent's fault, not that of the plugin that reads them, so the agent gets this error.
+    """
+
+
 def drop_traceback(error: E) -> E:
     """Remove the traceback, cause and context from `error` and from its chain of contexts; returns `error`.
 

@@ -47,6 +47,7 @@ EXPORTED = {
     "Outcome",
     "Page",
     "Pass",
+    "Patterns",
     "Plugin",
     "PluginConfig",
     "Principal",

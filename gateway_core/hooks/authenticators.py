@@ -11,12 +11,11 @@ from typing import Any, Final
 from gateway_core.api import Credentials, Principal, Reject
 from gateway_core.api.identity import PROXY, reads_as_id
 from gateway_core.errors import PluginError, RpcError
-from gateway_core.hooks.failures import Misuse, Own, log_failure, refusal
+from gateway_core.hooks.failures import FailureLog, Misuse, Own, refusal
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
 from gateway_core.http1.head import VARYING
-from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
 AUTHENTICATE_TIMEOUT: Final = 10.0
@@ -48,7 +47,7 @@ class Authenticators:
         self.judging = 0
         """Number of credentials that the plugins look at right now."""
         self.observers: Final = Observers(()) if observers is None else observers
-        self._spoken = Sparing()
+        self._failures = FailureLog()
         headers: dict[str, None] = {}
         challenges: list[str] = []
         documents: dict[str, bytes] = {}
@@ -104,9 +103,7 @@ class Authenticators:
             except BaseException as error:
                 if own.end(error):
                     raise
-                if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
-                    client = f"a client at {credentials.address or 'an unknown address'}"
-                    log_failure(hook, error, client, note="; logged once a minute")
+                self._failures.add(hook, error, f"a client at {credentials.address or 'an unknown address'}")
                 raise refusal(hook, "it is not known who makes the request") from None
         return "", None
 
@@ -134,8 +131,10 @@ def _checked(verdict: Any) -> Principal | Reject:
     if "|" in verdict.issuer:
         raise Misuse("returned a Principal whose issuer has a |")
     for names in (verdict.groups, verdict.scopes):
-        if not all(isinstance(name, str) for name in names) or len(names) > MAX_NAMES:
-            raise Misuse(f"returned a Principal with groups or scopes that are not texts, or more than {MAX_NAMES}")
+        if not isinstance(names, frozenset) or not all(isinstance(name, str) for name in names):
+            raise Misuse("returned a Principal whose groups or scopes are no frozenset of texts")
+        if len(names) > MAX_NAMES:
+            raise Misuse(f"returned a Principal with more than {MAX_NAMES} groups or scopes")
     expires = verdict.expires
     if not (expires is None or (isinstance(expires, int | float) and math.isfinite(expires))):
         raise Misuse("returned a Principal whose expires is neither None nor a finite number of seconds")

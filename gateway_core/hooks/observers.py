@@ -24,7 +24,7 @@ from gateway_core.api import (
     Reject,
     UpstreamChanged,
 )
-from gateway_core.hooks.failures import Misuse, Own, log_failure
+from gateway_core.hooks.failures import FailureLog, Misuse, Own
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.verdicts import AFTER_TIMEOUT, bounded, kind
 from gateway_core.inline.driver import in_task
@@ -73,6 +73,7 @@ class Observers:
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = tuple(hooks)
+        self._failures = FailureLog()
         self._spoken = Sparing()
         self._changes: deque[UpstreamChanged] = deque(maxlen=MAX_WAITING)
         self._teller: asyncio.Task[None] | None = None
@@ -119,7 +120,7 @@ class Observers:
                 if own.end(error):
                     cancelled = error  # the others must also see the end of the call
                     continue
-                self._failed(hook, error, ended.exchange_id)
+                self._failures.add(hook, error, ended.exchange_id)
         self.telling -= 1
         if cancelled is not None:
             raise cancelled
@@ -170,11 +171,7 @@ class Observers:
             except BaseException as error:
                 if own.end(error):
                     raise
-                self._failed(hook, error, subject)
-
-    def _failed(self, hook: Hook, error: BaseException, subject: str) -> None:
-        if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
-            log_failure(hook, error, subject, note="; logged once a minute")
+                self._failures.add(hook, error, subject)
 
 
 def _check(verdict: object) -> None:

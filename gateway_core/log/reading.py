@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import re2
-
 from gateway_core.log.recent import Recent
+from gateway_core.patterns import compiled
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 """Least severe first."""
-_TEXT: Final = re2.compile(
+_TEXT: Final = compiled(
     r"(?s)^(\S+) (?:\x1b\[[0-9;]*m)?([A-Z]+) *(?:\x1b\[0m)? (.*?)"
     r"((?: [A-Za-z_][A-Za-z0-9_.-]*=(?:\"(?:[^\"\\]|\\.)*\"|[^\s\"=]+))*)$"
 )

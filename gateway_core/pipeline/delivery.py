@@ -117,9 +117,9 @@ class Delivery(msgspec.Struct, eq=False):
     def begin(self) -> InlineCall[CallResult]:
         """Put the deadline in force and run the call until it waits."""
         pipeline, started = self.pipeline, self.started
-        timeout, limit = pipeline.timeout, started + pipeline.max_timeout
+        timeout, longest = pipeline.timeout, pipeline.max_timeout
         running = self._running = InlineCall(
-            pipeline.deadlines, self.exchange, started + timeout, timeout, limit, coroutine=self._run()
+            pipeline.deadlines, self.exchange, started, started + timeout, timeout, longest, coroutine=self._run()
         )
         self.exchange.begin(running, pipeline.question_timeout)
         running.begin()
@@ -254,9 +254,9 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _set_deadline(self, target: Target) -> None:
         """Apply the longest timeout of the target's upstreams, if it differs from the default."""
-        upstreams, usual = target.upstreams, self.pipeline.timeout
-        own = upstreams[0].timeout if len(upstreams) == 1 else max(upstream.timeout or usual for upstream in upstreams)
-        if own is not None and own != usual and self._running is not None:
+        upstreams, default = target.upstreams, self.pipeline.timeout
+        own = upstreams[0].timeout if len(upstreams) == 1 else max(it.timeout or default for it in upstreams)
+        if own is not None and own != default and self._running is not None:
             self._running.limit(own)
 
     def _published(self, result: CallResult) -> CallResult:

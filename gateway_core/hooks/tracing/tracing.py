@@ -13,11 +13,10 @@ from gateway_core.api import CallBegun, CallEnded, CallTrace, UpstreamView
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.hops import CONTEXT_KEYS, MAX_CONTEXT, Carried, WrongContext
-from gateway_core.hooks.failures import Misuse, log_failure
+from gateway_core.hooks.failures import FailureLog, Misuse
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.tracing.timeline import Timeline
 from gateway_core.hooks.verdicts import kind
-from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
 _NONE: Final[Mapping[str, str]] = {}
@@ -31,7 +30,7 @@ class Tracing:
         self._hook = hook
         self._ask: Callable[[CallBegun], Any] = _follow_nothing if hook is None else hook.function
         self._timelines = timelines
-        self._spoken = Sparing()
+        self._failures = FailureLog()
 
     def __bool__(self) -> bool:
         return self._hook is not None
@@ -86,11 +85,8 @@ class Tracing:
             self._failed(error, ended.exchange_id)
 
     def _failed(self, error: BaseException, subject: str) -> None:
-        if self._hook is None or not self._spoken.due(type(error).__name__):
-            return
-        if isinstance(error, WrongContext):
-            error = Misuse(str(error))
-        log_failure(self._hook, error, subject, note="; logged once a minute")
+        if self._hook is not None:
+            self._failures.add(self._hook, Misuse(str(error)) if isinstance(error, WrongContext) else error, subject)
 
 
 def _follow_nothing(begun: CallBegun) -> None:

@@ -137,8 +137,8 @@ def test_names_are_shown_as_in_the_log(method: str, name: str, shown: str) -> No
     exchange = Exchange(Agent(Principal("ada"), "modern", "2026-07-28"), method)
     called: Any = SimpleNamespace(name=name)
     exchange.identify(called)
-    running = [SimpleNamespace(about=exchange, hard_limit=0.0)]
-    pipeline: Any = SimpleNamespace(deadlines=SimpleNamespace(running=running), max_timeout=0.0)
+    running = [SimpleNamespace(about=exchange, started=0.0)]
+    pipeline: Any = SimpleNamespace(deadlines=SimpleNamespace(running=running))
     parking: Any = SimpleNamespace(calls=list)
     (call,) = LiveCalls(lambda: [pipeline], parking).listing()
     assert call["name"] == shown
