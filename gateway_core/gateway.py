@@ -20,12 +20,13 @@ from gateway_core.api import UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
+from gateway_core.config.secrets import secrets_of
 from gateway_core.control import Access, BrowserSessions, ControlPlane, shapes, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.sessions import SessionEvents
+from gateway_core.downstream.sessions.live import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
@@ -89,10 +90,11 @@ class Gateway(Reloadable):
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
-        chain = Chain(plugins.load(proxy.plugins, file))
+        chain = Chain(plugins.load(proxy.plugins, file, certificates=proxy.asks_certificates))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
-        held = held or held_secrets(proxy, admin_token, read_token)
+        held = held or held_secrets(proxy)
+        held.hold((*secrets_of(proxy), *chain.secrets, *control_secrets(admin_token, read_token)))
         self.clean: Final = held.clean
         activity = self.activity = Activity(lambda: self.live, lambda: self.input_required, held.clean_line)
         events = UpstreamEvents(self._lists_changed, self._private_lists_changed, self._upstream_changed)

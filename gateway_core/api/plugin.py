@@ -57,6 +57,7 @@ class Plugin(Generic[ConfigT]):
     if TYPE_CHECKING:  # the types of what a plugin may have; the gateway looks at plain classes, too
         fails_closed: ClassVar[bool]
         after_call_reads_arguments: ClassVar[bool]
+        needs_client_certificates: ClassVar[bool]
         methods: Collection[str]
         measures_hooks: bool
         pages: Sequence[Page]

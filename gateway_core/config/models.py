@@ -321,6 +321,11 @@ class ProxyConfig(Section):
         default=(), description="The plugins, in the order in which they run. Without it, the default set."
     )
 
+    @property
+    def asks_certificates(self) -> bool:
+        """Whether agents may present client certificates."""
+        return self.tls is not None and self.tls.client_ca is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

@@ -62,7 +62,6 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
     yield from check_profiles(proxy, lines)
     plugins = tables_in(proxy, "plugins")
     yield from check_names(plugins, PLUGINS, lines)
-    yield from _client_certificates(proxy, plugins)
     if "plugins" in proxy:
         yield from _security(proxy, [plugin for _, plugin in plugins])
 
@@ -127,15 +126,6 @@ def _server_tls(tls: dict[str, Any]) -> Iterator[Problem]:
             (*path, "client_ca"),
             f'is required for client_certificate = "{asks}": who issues the certificates of agents',
         )
-
-
-def _client_certificates(proxy: dict[str, Any], plugins: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
-    tls = proxy.get("tls")
-    if isinstance(tls, dict) and "client_ca" in tls:
-        return
-    for index, plugin in plugins:
-        if plugin.get("name") == "auth_mtls" and plugin.get("enabled") is not False:
-            yield Problem((*PLUGINS, index, "name"), "needs client certificates: set client_ca below [mcp.proxy.tls]")
 
 
 def _upstream_time(

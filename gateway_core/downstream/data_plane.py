@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.http1.server import HttpServer
 from gateway_core.internal_errors import where
+from gateway_core.limits.slices import in_turns
 from gateway_core.mcp.names import IMPLEMENTATION
 
 MOVE_GRACE: Final = 1.0
@@ -153,12 +154,22 @@ class DataPlane:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for work in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
-                try:
-                    work()
-                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
-                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
+            with _going_on():
+                self.http.poll()
+            with _going_on():
+                await in_turns(self._sessions.end_expired())
+            with _going_on():
+                self._renew_certificate()
 
     def _renew_certificate(self) -> None:
         if self._certificate is not None and self._certificate.poll():
             self.http.renew(self._certificate.context)
+
+
+@contextlib.contextmanager
+def _going_on() -> Iterator[None]:
+    """Log an exception, so that housekeeping continues after a bug."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - see above
+        logger.error("{} while keeping house\n{}", type(error).__name__, where(error))

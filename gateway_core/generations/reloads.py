@@ -185,6 +185,7 @@ class Reloads:
         """Build the next generation and put it in force."""
         proxy = config.proxy
         chain = chain_for(before, config, listening=listening)
+        self._hide((*_secrets(self.live), *secrets_of(proxy), *chain.secrets))
         certificate = None
         if proxy.tls is not None and proxy.tls != before.config.proxy.tls:
             certificate = ServerCertificate(proxy.tls)
@@ -331,7 +332,7 @@ def packages(chain: Chain) -> dict[str, str]:
 
 
 def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:
-    return tuple(dict.fromkeys(secret for it in generations for secret in secrets_of(it.config.proxy)))
+    return tuple(dict.fromkeys(secret for it in generations for secret in it.secrets))
 
 
 def _shown_differently(before: Generation, after: Generation) -> frozenset[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import pluggy
+import pydantic
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway_core.api import PluginConfig
+from gateway_core.concealing import Secret
 from gateway_core.errors import PluginError
 from gateway_core.hooks import hookspecs
 
@@ -40,6 +43,12 @@ class LoadedPlugin:
     """Its settings; None if it was not made from a configuration file."""
 
     @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets in its settings: all values whose type is one of pydantic's for secrets."""
+        label = f"a setting of plugin {self.name}"
+        return tuple(Secret(label, value) for value in _secrets_in(self.config) if value)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the plugin says about its own state in its optional attribute `warnings`, for `status`."""
         try:
@@ -66,6 +75,24 @@ def implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
         options = getattr(method, f"{hookspecs.PROJECT}_impl", None) if inspect.isroutine(method) else None
         if isinstance(options, dict):
             yield name, options
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, (pydantic.Secret, SecretStr, SecretBytes)):
+        secret = value.get_secret_value()
+        if isinstance(secret, bytes):
+            yield secret.decode(errors="replace")
+        elif isinstance(secret, str):
+            yield secret
+        return
+    if isinstance(value, BaseModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, Mapping):
+        value = value.values()
+    if not isinstance(value, (list, tuple, set, frozenset, ValuesView)):
+        return
+    for part in value:
+        yield from _secrets_in(part)
 
 
 def manager() -> pluggy.PluginManager:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,3 +288,55 @@ async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(st
     assert [one["seq"] for one in entries] == list(range(1, len(entries) + 1))
     assert [one["prev"] for one in entries[1:]] == [one["hash"] for one in entries[:-1]]
     assert [one["type"] for one in entries if one["type"] in {"start", "stop"}] == ["start", "stop"]
+
+
+SECRETIVE = """
+from pydantic import SecretStr
+from gateway_core import PluginConfig, hookimpl
+
+
+class Secretive:
+    class Config(PluginConfig):
+        pepper: SecretStr
+
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    def before_call(self, call):
+        pass
+"""
+
+
+async def test_secrets_of_plugins_are_hidden_as_long_as_their_generation_serves(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secretive_plugin.py").write_text(SECRETIVE)
+    info = tmp_path / "gateway_secretive-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-secretive\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[gateway_core]\nsecretive = secretive_plugin:Secretive\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def plugins(pepper: str) -> list[dict[str, str]]:
+        return [{"name": "secretive", "pepper": pepper}]
+
+    def hides(secret: str) -> bool:
+        return secret.encode() not in stand.gateway.clean(f'{{"text":"{secret}"}}'.encode())
+
+    await stand.start(served("one"), plugins=plugins("hush-hush-1"))
+    assert hides("hush-hush-1")
+    async with stand.client() as client:
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=60))
+        while not stand.gateway._reloads.in_flight:
+            await asyncio.sleep(0.01)
+        await stand.reload(served("one"), plugins=plugins("hush-hush-2"))
+        assert hides("hush-hush-1")
+        assert hides("hush-hush-2")
+        waiting.cancel()
+    await stand.settled()
+    assert not hides("hush-hush-1")
+    assert hides("hush-hush-2")
+    with pytest.raises(PluginError):
+        await stand.reload(served("one"), plugins=[*plugins("hush-hush-3"), {"name": "missing"}])
+    assert not hides("hush-hush-3")

@@ -22,6 +22,7 @@ ATTRIBUTES: Final = frozenset(
         "known_groups",
         "measures_hooks",
         "methods",
+        "needs_client_certificates",
         "pages",
         "remember",
         "warnings",
@@ -31,7 +32,8 @@ ATTRIBUTES: Final = frozenset(
 """Optional attributes of plugins. `Plugin` declares their types."""
 METHODS: Final = frozenset({"notes", "use_clock"})
 """Optional methods of plugins other than hooks."""
-_FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks")
+FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks", "needs_client_certificates")
+"""Those that are True or False."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 _CLOSE: Final = 0.85
 """How similar the name of an attribute is to one that the gateway reads if it is probably meant."""
@@ -45,7 +47,7 @@ def class_problems(plugin: type) -> list[str]:
 def instance_problems(instance: object, methods: frozenset[str]) -> Iterator[str]:
     """What is wrong with an instance. `methods`: those of its class, of which it may leave some out."""
     own: dict[str, Any] = getattr(instance, "__dict__", {})
-    for name in _FLAGS:
+    for name in FLAGS:
         if not isinstance(own.get(name, False), bool):
             yield f"its {name} must be True or False, not a {type(own[name]).__name__}"
     if "fails_closed" in own:
@@ -125,7 +127,7 @@ def _attribute_problems(plugin: type) -> Iterator[str]:
                 f"has {name}, which the gateway does not read; did you mean {close[0]}? "
                 f"If it is for the plugin alone, call it _{name}"
             )
-    for name in _FLAGS:
+    for name in FLAGS:
         value = own.get(name, False)
         if not isinstance(value, bool | property):
             yield f"its {name} must be True or False, not a {type(value).__name__}"

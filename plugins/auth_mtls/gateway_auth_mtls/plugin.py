@@ -39,6 +39,7 @@ class MutualTls:
     """Makes a principal of a client certificate."""
 
     credential_headers: ClassVar[tuple[str, ...]] = ()
+    needs_client_certificates: ClassVar = True
 
     class Config(PluginConfig):
         """Settings of `auth_mtls`."""

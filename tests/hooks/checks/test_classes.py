@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway_core import Plugin, hookimpl
-from gateway_core.hooks.checks.classes import ATTRIBUTES, METHODS, class_problems, instance_problems, methods_of
+from gateway_core.hooks.checks.classes import ATTRIBUTES, FLAGS, METHODS, class_problems, instance_problems, methods_of
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -50,7 +50,8 @@ def test_what_the_gateway_would_pass_over_without_a_word_is_a_problem(members: M
     "members",
     [
         {},
-        dict.fromkeys(sorted(ATTRIBUTES - {"fails_closed", "measures_hooks", "after_call_reads_arguments"}), ()),
+        dict.fromkeys(sorted(ATTRIBUTES.difference(FLAGS)), ()),
+        dict.fromkeys(FLAGS, True),
         {"fails_closed": True, "measures_hooks": False, "after_call_reads_arguments": False},
         {"methods": {"tools/list"}, "method": "GET"},
         {"_warning": "", "limit": 3, "page": lambda self: None, "Method": type},
