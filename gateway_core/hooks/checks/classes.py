@@ -34,6 +34,7 @@ METHODS: Final = frozenset({"notes", "use_clock"})
 """Optional methods of plugins other than hooks."""
 FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks", "needs_client_certificates")
 """Those that are True or False."""
+"""Those that are True or False."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 _CLOSE: Final = 0.85
 """How similar the name of an attribute is to one that the gateway reads if it is probably meant."""
