@@ -167,10 +167,9 @@ def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> De
         if "authenticate" not in plugin.hooks:
             continue
         wrong = partial(refuse, plugin)
-        found.headers += [name for name in _header_names(plugin, wrong) if name not in found.headers]
-        found.challenges += _texts(
-            plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong
-        )
+        found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
+        challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)
+        found.challenges.extend(challenges)
         found.remember[plugin.name] = _seconds(plugin, wrong)
         for path, document in _documents(plugin, wrong):
             if path in found.documents:
