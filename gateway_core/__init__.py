@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UpstreamChanged,
         UpstreamState,
         UpstreamView,
+        WaitStep,
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
@@ -125,6 +126,7 @@ __all__ = [
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
+    "WaitStep",
     "hookimpl",
     "network_of",
     "note",
