@@ -260,7 +260,7 @@ async def test_streams_end_when_the_gateway_stops(open_stream: Any) -> None:
 async def test_while_stopping_no_stream_begins_and_those_open_are_told_so(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())
-    await stream.world.server.stop_accepting()
+    stream.world.server.stop_accepting()
     async with stream.world.http.get(stream.world.base + "/sse") as refused:
         assert refused.status == 503
         assert (await refused.json())["error"]["code"] == -31005
