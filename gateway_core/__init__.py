@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         UpstreamChanged,
         UpstreamState,
         UpstreamView,
+        WaitStep,
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
@@ -130,6 +131,7 @@ __all__ = [
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
+    "WaitStep",
     "check_public_file",
     "check_secret_file",
     "hookimpl",
