@@ -318,6 +318,11 @@ def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[
                 f"has no effect, because [[mcp.proxy.plugins]] does not list {plugin}, and a list replaces the default "
                 f'set; remove it, or add an entry with name = "{plugin}"',
             )
+        elif entries[plugin].get("enabled") is False:
+            yield Problem(
+                (*SECURITY, key),
+                f"has no effect, because the entry of {plugin} has enabled = false; remove one of the two",
+            )
         elif setting in entries[plugin]:
             yield Problem(
                 (*SECURITY, key),

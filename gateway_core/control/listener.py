@@ -108,6 +108,11 @@ class ControlPlane:
         if (connection := self._of(request)) is not None:
             connection.end_after(seconds)
 
+    def ended(self, request: web.Request) -> asyncio.Event | None:
+        """The event that is set when the connection of a request ends. None if it has ended."""
+        connection = self._of(request)
+        return None if connection is None else connection.ended
+
     def keep(self, request: web.Request) -> asyncio.Event | None:
         """Keep the connection of a request for an event stream. None if too many are open.
 

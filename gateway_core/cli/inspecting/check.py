@@ -38,7 +38,12 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         raise
     found, notes, tools = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings), [])
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "idle", "disabled"}]
-    known = Known(_names(settings), tools if connect and not failed else None, groups_of(loaded))
+    known = Known(
+        _names(settings),
+        tools if connect and not failed else None,
+        groups_of(loaded),
+        frozenset(profile.name for profile in settings.proxy.profiles) or None,
+    )
     notes += left_out(loaded, settings.proxy.plugins)
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
