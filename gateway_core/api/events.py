@@ -92,6 +92,10 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """The number of the configuration that judged and served it; each reload that changes something counts it up."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
+    answered: bool = False
+    """Whether a question of a plugin about the call was answered, in this request or in one that it continues."""
+    answered_by: tuple[str, ...] = ()
+    """The ids of the principals that answered on a page, in the order of the answers."""
     steps: tuple[Step, ...] = ()
     """Hooks and requests to upstreams with their times, in the order in which they ended; empty unless a plugin traces
     this call (`trace_call`)."""

@@ -23,7 +23,7 @@ from gateway_core.config.placeholders.conversion import convert
 from gateway_core.config.placeholders.interpolate import Interpolated, fill
 from gateway_core.config.placeholders.missing import Unfilled
 from gateway_core.config.report import Problem, from_pydantic
-from gateway_core.config.sections import PluginEntry, SecurityConfig
+from gateway_core.config.sections import RESERVED, PluginEntry, SecurityConfig
 from gateway_core.config.server_tls import server_context_of
 from gateway_core.config.source import Layout, Path, layout_of, line_of, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
@@ -38,7 +38,6 @@ FILE_LIMIT: Final = 1024 * 1024
 Files = TypeVar("Files", bound=TlsFiles)
 
 _PROXY: Final[Path] = ("mcp", "proxy")
-_RESERVED = frozenset({"name", "enabled", "on_error"})
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TOML_HINTS: Final = {
     "Invalid value": 'text needs quotes, for example: name = "github"',
@@ -263,9 +262,9 @@ def _plugin_entry(entry: Any, index: int, lines: dict[Path, int], filled: Interp
     path = (*PLUGINS, index)
     inside = {where[len(path) :]: line for where, line in lines.items() if where[: len(path)] == path}
     sources = {where[len(path) :]: source for where, source in filled.sources.items() if where[: len(path)] == path}
-    settings = {key: value for key, value in entry.items() if key not in _RESERVED}
+    settings = {key: value for key, value in entry.items() if key not in RESERVED}
     return {
-        **{key: value for key, value in entry.items() if key in _RESERVED},
+        **{key: value for key, value in entry.items() if key in RESERVED},
         "settings": settings,
         "line": line_of(lines, path),
         "key_lines": {show(where): line for where, line in inside.items() if where and where[0] in settings},

@@ -17,9 +17,10 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.exchange.hops import Carried, WrongContext
 from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
 from gateway_core.hooks.authenticators import checked_identity
-from gateway_core.hooks.checks.classes import STRATEGIES, class_problems, instance_problems, methods_of
+from gateway_core.hooks.checks.classes import STRATEGIES, class_problems, config_problems, instance_problems, methods_of
 from gateway_core.hooks.failures import Misuse
-from gateway_core.hooks.loader import construct, implementations
+from gateway_core.hooks.implementations import implementations
+from gateway_core.hooks.loader import construct
 from gateway_core.hooks.observers import check_nothing
 from gateway_core.hooks.tracing.tracing import checked_trace
 from gateway_core.hooks.verdicts import checked_choice, checked_health, checked_names, judge, sound
@@ -53,7 +54,7 @@ def configured(
     package = kind.__module__.partition(".")[0]
     default = package.removeprefix("gateway_") if package.startswith("gateway_") else kind.__name__
     name = name or default
-    problems = class_problems(kind, on_error)
+    problems = [*class_problems(kind, on_error), *config_problems(kind)]
     methods = methods_of(kind, problems.append)
     if problems:
         raise _refused(name, problems)
@@ -72,7 +73,7 @@ def configured(
 
 
 def _refused(name: str, problems: Sequence[str]) -> PluginError:
-    return PluginError("\n".join(f"the gateway would not load the plugin {name}: it {problem}" for problem in problems))
+    return PluginError("\n".join(f"the gateway would not load the plugin {name}: {problem}" for problem in problems))
 
 
 def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:

@@ -20,6 +20,7 @@ from gateway_core import (
     Decision,
     Health,
     Pass,
+    PluginConfig,
     Principal,
     Reject,
     UpstreamState,
@@ -104,6 +105,14 @@ class Elsewhere:
     def before_call(self) -> None: ...
 
 
+class Reserved:
+    class Config(PluginConfig):
+        name: str = ""
+
+    @hookimpl
+    def before_call(self) -> None: ...
+
+
 REFUSED = [
     (Unmarked, "its method before_call has a hook's name but no @hookimpl above it"),
     (Misspelt, "before_call takes request, which the hook does not give"),
@@ -111,6 +120,7 @@ REFUSED = [
     (Asynchronous, "route_tool is async"),
     (Nothing, "has no method marked @hookimpl"),
     (Elsewhere, "its methods name 'tools/cal'"),
+    (Reserved, "its Config has the setting name, which the gateway reads itself"),
 ]
 
 
