@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Decision,
         Era,
         Event,
+        HeaderName,
         Health,
         HookStep,
         HopStep,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from gateway_core.files import open_private as open_private_file
     from gateway_core.files import read_private as read_private_file
     from gateway_core.hooks.hookspecs import hookimpl
+    from gateway_core.http1.hosts import is_loopback
     from gateway_core.limits.shares import network_of
     from gateway_core.log.access import shown_name
     from gateway_core.log.output import note
@@ -93,6 +95,7 @@ __all__ = [
     "Era",
     "Event",
     "Globs",
+    "HeaderName",
     "Health",
     "Hider",
     "HookStep",
@@ -126,6 +129,7 @@ __all__ = [
     "UpstreamView",
     "UriGlobs",
     "hookimpl",
+    "is_loopback",
     "network_of",
     "note",
     "open_private_file",
@@ -153,6 +157,7 @@ _ELSEWHERE = {
     "UnusableFile": "gateway_core.files",
     "UriGlobs": "gateway_core.api.uris",
     "hookimpl": "gateway_core.hooks.hookspecs",
+    "is_loopback": "gateway_core.http1.hosts",
     "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
     "open_private_file": "gateway_core.files",

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from gateway_core.http1.tokens import is_token
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -76,6 +78,16 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
 ConfigPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolute)]
 """Type of a setting that names a file or folder. A relative path starts at the folder of the configuration file, `~` is
 the home directory. Without a configuration file, as in a test, a relative path stays relative."""
+
+
+def _header_name(value: str) -> str:
+    if not is_token(value):
+        raise ValueError("is not the name of an HTTP header")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+"""Type of a setting that names an HTTP header."""
 
 ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 

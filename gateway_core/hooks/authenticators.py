@@ -19,19 +19,18 @@ from gateway_core.hooks.implementations import Hook, LoadedPlugin, Refuse, refus
 from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
 from gateway_core.http1.head import VARYING
+from gateway_core.http1.tokens import TOKEN
 from gateway_core.mcp import jsonrpc
 
 AUTHENTICATE_TIMEOUT: Final = 10.0
 """Seconds that a plugin may take to judge credentials."""
-MAX_SUBJECT: Final = 512
-"""Maximum characters of a subject, and of an issuer."""
 MAX_NAMES: Final = 1000
 """Maximum number of groups, and of scopes."""
 REMEMBER: Final = 300.0
 """Seconds for which the verdict of a plugin is remembered, unless the plugin has `remember`."""
 MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_FIELD_NAME: Final = re.compile(rf"(?!.*[A-Z]){TOKEN}")
 _FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
@@ -119,8 +118,9 @@ def checked_identity(verdict: Any) -> Principal | Reject:
     for what in ("subject", "issuer"):
         text = getattr(verdict, what)
         check_text(text, f"a Principal whose {what}")
-        if not 0 < len(text) <= MAX_SUBJECT or not text.isprintable():
-            raise Misuse(f"returned a Principal whose {what} is empty, longer than {MAX_SUBJECT}, or not printable")
+        most = Principal.MAX_SUBJECT
+        if not 0 < len(text) <= most or not text.isprintable():
+            raise Misuse(f"returned a Principal whose {what} is empty, longer than {most}, or not printable")
     if "|" in verdict.issuer:
         raise Misuse("returned a Principal whose issuer has a |")
     for names in (verdict.groups, verdict.scopes):
@@ -167,10 +167,9 @@ def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> De
         if "authenticate" not in plugin.hooks:
             continue
         wrong = partial(refuse, plugin)
-        found.headers += [name for name in _header_names(plugin, wrong) if name not in found.headers]
-        found.challenges += _texts(
-            plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong
-        )
+        found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
+        challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)
+        found.challenges.extend(challenges)
         found.remember[plugin.name] = _seconds(plugin, wrong)
         for path, document in _documents(plugin, wrong):
             if path in found.documents:
