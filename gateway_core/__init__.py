@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         UpstreamChanged,
         UpstreamState,
         UpstreamView,
+        WaitStep,
         tier_of,
     )
     from gateway_core.api.approving.approvals import Approvals, Remember
@@ -128,6 +129,7 @@ __all__ = [
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
+    "WaitStep",
     "hookimpl",
     "is_loopback",
     "network_of",
