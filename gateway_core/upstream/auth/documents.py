@@ -36,7 +36,7 @@ from yarl import URL
 from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
 from gateway_core.http1.client.dial import ProxyFailed
-from gateway_core.http1.client.response import JSON
+from gateway_core.http1.media_types import JSON
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import reach

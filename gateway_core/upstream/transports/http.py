@@ -22,7 +22,8 @@ from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client.response import EVENT_STREAM, ClientResponse
+from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -211,7 +212,7 @@ class HttpConnection(Connection):
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
-                session.send_in_background(lambda: session.post(notice, last=True))
+                session.background.run(lambda: session.post(notice, last=True))
             raise
         finally:
             del self._pending[pending.number]
