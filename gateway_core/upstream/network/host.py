@@ -76,9 +76,9 @@ class HostConnections:
         assert port is not None, "checked by the configuration"
         if self._unusable is not None:
             raise self.not_sent(self._unusable)
-        context = self._access.trust.context() if self._url.scheme == "https" else None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
+                context = await self._access.trust.context() if self._url.scheme == "https" else None
                 connection = await dial(self._made, host, port, context, self._proxy)
         except (OSError, RuntimeError, ValueError) as error:
             raise self.not_sent(error) from None
