@@ -8,16 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs
 from loguru import logger
+from msgspec import Raw
 
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.hops import CONTEXT_KEYS
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.header_values import encode_header_value
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import (
@@ -28,6 +30,7 @@ from gateway_core.mcp.names import (
     MCP_PROTOCOL_VERSION_HEADER,
     MCP_SESSION_ID_HEADER,
     MODERN_PROTOCOL_VERSIONS,
+    NAME_MEMBERS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
 from gateway_core.upstream.messages.noise import Noisy
@@ -50,8 +53,14 @@ class HttpSession:
     """One session's state and its single HTTP requests."""
 
     def __init__(
-        self, name: str, http: HttpClient, context: ClientContext, in_flight: Callable[[], Iterable[Exchange]]
+        self,
+        name: str,
+        http: HttpClient,
+        context: ClientContext,
+        in_flight: Callable[[], Iterable[Exchange]],
+        on_end: Callable[[], None],
     ) -> None:
+        """`in_flight` returns the calls that were sent on it. `on_end` is called once when it ends."""
         self.version = ""
         """The negotiated protocol version; empty before the negotiation."""
         self.id: str | None = None
@@ -64,6 +73,7 @@ class HttpSession:
         self._http = http
         self.context = context
         self._in_flight = in_flight
+        self._on_end = on_end
         self._questions = ServerQuestions(name, context, in_flight, self.post)
         self.background: Final = background_sends(name)
         """Sends messages that no caller waits for."""
@@ -91,6 +101,7 @@ class HttpSession:
         if not self.over:
             self.why_ended = why
             self.ended.set()
+            self._on_end()
             self._questions.end()
             self.unexpected.report(why)
 
@@ -147,24 +158,35 @@ class HttpSession:
         return headers
 
     async def ask(
-        self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        own: Mapping[str, str],
+        body: bytes,
+        before_send: Callable[[], None],
     ) -> ClientResponse:
         """POST a request. Raises `NotSent` and `OutcomeUnknown`.
 
-        `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: trace context, and
-        `Mcp-Param-*` headers, which legacy servers do not get.
+        `params`: those in `body`. `own`: trace context, and `Mcp-Param-*` headers, which legacy servers do not get.
         """
-        headers = self.headers_of(method, name)
+        headers = self.headers_of(method, params)
         for key, value in own.items():
             if key in CONTEXT_KEYS or (self.modern and key.lower().startswith(_PARAM)):
                 headers[key] = value
         return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
-    def headers_of(self, method: str, name: str | None) -> dict[str, str]:
-        """The headers of a request that `ask` sends, without `Mcp-Param-*`."""
+    def headers_of(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
+        """The headers of a request that `ask` sends, without `Mcp-Param-*`.
+
+        A modern request repeats the name of its tool or prompt, or the URI of its resource (Standard Request Headers).
+        """
         headers = self._headers("POST", json=True)
         if self.modern:
             headers[MCP_METHOD_HEADER] = method
+            member = NAME_MEMBERS.get(method)
+            name = params.get(member) if member is not None else None
+            if isinstance(name, Raw):
+                name = jsonrpc.text(name, member or "")
             if name is not None:
                 headers[MCP_NAME_HEADER] = encode_header_value(name)
         return headers

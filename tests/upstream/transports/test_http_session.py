@@ -10,7 +10,7 @@ from gateway_core.upstream.transports.http_session import HttpSession
 
 async def test_of_many_background_sends_each_has_its_turn_before_the_session_closes() -> None:
     no_client: Any = None
-    session = HttpSession("u", no_client, ClientContext(lambda *_: None), list)
+    session = HttpSession("u", no_client, ClientContext(lambda *_: None), list, lambda: None)
     running = most = sent = 0
 
     async def send() -> None:
