@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from loguru import logger
-
-from gateway_core.internal_errors import where
+from gateway_core.supervised import failed
 
 
 class Background:
@@ -16,26 +13,23 @@ class Background:
 
     def __init__(
         self,
-        name: str,
+        during: str,
         *,
         limit: int | None = None,
         at_once: int | None = None,
         timeout: float | None = None,
         expected: tuple[type[Exception], ...] = (),
-        upstream: str | None = None,
     ) -> None:
-        """`name`: what the tasks do, for their names and for the log.
+        """`during`: what the tasks do, for their names and for the log, such as "closing upstream NAME".
 
         `limit`: maximum number of tasks; more work is dropped. `at_once`: how many of them run; the others wait.
         `timeout`: seconds for one, once it runs. `expected`: exceptions that end work without a line in the log.
-        `upstream`: the upstream that the work is for.
         """
-        self.name: Final = name
+        self._during = during
         self._limit = limit
         self._turns = None if at_once is None else asyncio.Semaphore(at_once)
         self._timeout = timeout
         self._expected = expected
-        self._upstream = upstream
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -45,7 +39,7 @@ class Background:
         """Call `work` in a task, and await what it returns. Returns False if it was dropped."""
         if self._limit is not None and len(self._tasks) >= self._limit:
             return False
-        task = asyncio.get_running_loop().create_task(self._run(work), name=self.name)
+        task = asyncio.get_running_loop().create_task(self._run(work), name=self._during)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
@@ -60,8 +54,7 @@ class Background:
         except self._expected:
             pass
         except Exception as error:  # noqa: BLE001 - no caller would see it
-            about = {} if self._upstream is None else {"upstream": self._upstream}
-            logger.bind(**about).error("{} in the background ({})\n{}", type(error).__name__, self.name, where(error))
+            failed(self._during, error)
 
     async def _bounded(self, work: Callable[[], Awaitable[object]]) -> None:
         async with asyncio.timeout(self._timeout):

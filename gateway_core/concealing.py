@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
+from gateway_core.patterns import compiled
+
 LOGIN_PAGES: Final = "/oauth/start/"
 """The beginning of the paths of pages where users log in; the rest of such a path is a secret of one user."""
 QUESTION_PAGES: Final = "/ask/"
@@ -259,16 +261,10 @@ def _probes(forms: Iterable[bytes]) -> tuple[tuple[int, ...], frozenset[bytes]]:
 
 def any_of(forms: Iterable[bytes]) -> Any:
     """An RE2 pattern for bytes that finds each of these, the longest first."""
-    import re2  # noqa: PLC0415 - not needed until something looks like a secret
-
-    options = re2.Options()
-    options.log_errors = False
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.max_mem = MAX_MEMORY
     pattern = b"|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
     try:
-        return re2.compile(pattern, options)
-    except re2.error:  # too large: slower, but it hides the same
+        return compiled(pattern, is_latin=True, max_memory=MAX_MEMORY)
+    except ValueError:  # too large: slower, but it hides the same
         return re.compile(pattern)
 
 

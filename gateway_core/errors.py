@@ -64,6 +64,13 @@ class RpcError(Exception):
         return f"RpcError({self.code}, {self.message!r}, {self.data!r})"
 
 
+class UnreadableCall(RpcError):
+    """The arguments or the `_meta` of a call cannot be read: `Call.arguments` and `Call.meta` raise it.
+
+    It is the agent's fault, not that of the plugin that reads them, so the agent gets this error.
+    """
+
+
 def drop_traceback(error: E) -> E:
     """Remove the traceback, cause and context from `error` and from its chain of contexts; returns `error`.
 
@@ -181,6 +188,15 @@ class PluginError(GatewayError):
 
 class ReloadRefused(GatewayError):
     """The gateway takes no other configuration now."""
+
+
+class TryLater(GatewayError):
+    """Too much of the same work is in progress."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        """`retry_after`: seconds after which to try again."""
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class EditRefused(GatewayError):

@@ -76,7 +76,7 @@ TESTED_IN = {
     ),
     "activity/test_activity.py": (
         *("activity/details.py", "activity/events.py", "activity/recorder.py"),
-        *("activity/watching.py", "control/endpoints/activity.py"),
+        "control/endpoints/activity.py",
     ),
     "log/test_reading.py": ("log/recent.py",),
     "hooks/test_chain.py": (
@@ -84,7 +84,10 @@ TESTED_IN = {
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
     "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
-    "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
+    "generations/test_reloads.py": (
+        *("generations/overview.py", "generations/parts.py"),
+        *("generations/reloadable.py", "generations/source.py"),
+    ),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         *("cli/commands/config.py", "cli/commands/upstreams.py"),
@@ -132,7 +135,7 @@ TESTED_IN = {
     "hooks/test_hookspecs.py": ("api/conflict.py", "api/upstream.py"),
     "api/test_call.py": ("api/served.py",),
     "api/approving/test_approvals.py": ("api/approving/memory.py",),
-    "api/approving/test_question.py": ("api/approving/hiding.py",),
+    "api/hiding/test_hider.py": ("api/hiding/names.py", "api/hiding/shapes.py"),
     "downstream/subscriptions/test_resources.py": ("downstream/subscriptions/asking.py",),
     "pipeline/test_pipeline.py": (
         *("internal_errors.py", "pipeline/delivery.py", "pipeline/params.py", "pipeline/results.py"),
@@ -179,9 +182,7 @@ TESTED_IN = {
     ),
     "upstream/transports/test_http_session.py": ("upstream/messages/sends.py",),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
-    "upstream/lists/test_private_lists.py": (
-        *("upstream/lists/published_lists.py", "upstream/pool.py"),
-    ),
+    "upstream/lists/test_private_lists.py": (*("upstream/lists/published_lists.py", "upstream/pool.py"),),
     "generations/editing/test_keyed.py": ("generations/editing/blocks.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),

@@ -64,7 +64,7 @@ async def test_work_that_takes_too_long_is_cancelled(lines: list[str]) -> None:
 
 
 async def test_a_bug_is_logged_without_its_message_and_an_expected_failure_is_not(lines: list[str]) -> None:
-    background = Background("wash up", expected=(OSError,))
+    background = Background("washing up", expected=(OSError,))
 
     async def fail(error: Exception) -> None:
         raise error
@@ -73,7 +73,7 @@ async def test_a_bug_is_logged_without_its_message_and_an_expected_failure_is_no
     background.run(lambda: fail(ZeroDivisionError("secret")))
     await background.wait()
     (line,) = lines
-    assert line.startswith("ZeroDivisionError in the background (wash up)\n")
+    assert line.startswith("ZeroDivisionError while washing up\n")
     assert "test_background.py" in line
     assert "secret" not in line
 

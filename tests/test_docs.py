@@ -16,16 +16,20 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway_core import Reject
+from gateway_core import PluginConfig, Reject
 from gateway_core.cli.app import app
 from gateway_core.cli.importing.client_file import read
 from gateway_core.cli.importing.convert import convert
-from gateway_core.config import loads
-from gateway_core.errors import ConfigError
+from gateway_core.config import Config, loads
+from gateway_core.errors import ConfigError, PluginError
+from gateway_core.hooks.loader import installed, settings_model
+from gateway_core.hooks.settings import settings_of
 from gateway_core.testing import FakeUpstream, configured, make_call, run_call, run_hook
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+READMES = sorted(ROOT.glob("plugins/*/README.md"))
+EXAMPLES = sorted(ROOT.glob("examples/*.toml"))
 MINIMAL = "[mcp.proxy]\nenable = true\n\n"
 PEM = (
     ec.generate_private_key(ec.SECP256R1())
@@ -164,17 +168,18 @@ def test_every_make_target_exists() -> None:
 # Configuration
 
 
-def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> None:
+def loads_as_it_is_or_as_a_part(text: str, folder: Path) -> Config:
     """A block is a whole file, or what is added to a minimal one. Raises `ConfigError` with the problems of both."""
-    for name in re.findall(r"\$\{file:([\w.]+)\}", text):
+    text = re.sub(r"\$\{file:/[\w/.-]*/", "${file:", text)  # the files lie in the folder instead
+    for name in re.findall(r"\$\{file:([\w.-]+)\}", text):
         (folder / name).write_text(PEM if name.endswith(".pem") else "text\n", encoding="utf-8")
     for key, name in re.findall(r'\b(ca|cert|key|client_ca) = "([\w-]+\.pem)"', text):
         CERTIFICATES[key].write_to_path(str(folder / name))
     try:
-        loads(text, folder / "mcp-proxy.toml", AnyVariable())
+        return loads(text, folder / "mcp-proxy.toml", AnyVariable())
     except ConfigError as whole:
         try:
-            loads(MINIMAL + text, folder / "mcp-proxy.toml", AnyVariable())
+            return loads(MINIMAL + text, folder / "mcp-proxy.toml", AnyVariable())
         except ConfigError as part:
             raise ConfigError([*whole.problems, *part.problems]) from None
 
@@ -191,6 +196,39 @@ def test_every_toml_block_is_a_configuration(path: Path, tmp_path: Path) -> None
 def test_a_wrong_block_is_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         loads_as_it_is_or_as_a_part("[mcp.proxy]\nenable = true\nprot = 3000\n", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, type[PluginConfig]]:
+    """The settings of each installed plugin and of the one that the page for authors builds, by name."""
+    page = ROOT / "docs" / "writing-a-plugin.md"
+    (source,) = (block for block in blocks(page, "python") if block.startswith("# gateway_night_watch/plugin.py\n"))
+    names: dict[str, Any] = {"__name__": "gateway_night_watch.plugin"}
+    exec(compile(source, page.name, "exec", dont_inherit=True), names)
+    ours = {plugin.name: settings_model(plugin.name) for plugin in installed()}
+    return {**ours, "night_watch": names["NightWatch"].Config}
+
+
+def check_plugin_tables(text: str, folder: Path, models: Mapping[str, type[PluginConfig]]) -> None:
+    """Raise `PluginError` or `KeyError` for a table that its plugin would not accept, or of an unknown plugin."""
+    for index, entry in enumerate(loads_as_it_is_or_as_a_part(text, folder).proxy.plugins):
+        settings_of(models[entry.name], entry, index, str(folder / "mcp-proxy.toml"))
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, *PAGES, *READMES], ids=page_id)
+def test_plugins_accept_their_tables(path: Path, tmp_path: Path, models: dict[str, type[PluginConfig]]) -> None:
+    for text in [path.read_text(encoding="utf-8")] if path.suffix == ".toml" else blocks(path, "toml"):
+        if not text.startswith("# pyproject.toml\n"):
+            check_plugin_tables(text, tmp_path, models)
+
+
+def test_a_wrong_table_of_a_plugin_is_found(tmp_path: Path, models: dict[str, type[PluginConfig]]) -> None:
+    table = '[[mcp.proxy.plugins]]\nname = "{}"\n{} = 7\n'
+    check_plugin_tables(table.format("night_watch", "opens"), tmp_path, models)
+    with pytest.raises(PluginError, match="closed: unknown setting"):
+        check_plugin_tables(table.format("night_watch", "closed"), tmp_path, models)
+    with pytest.raises(KeyError):
+        check_plugin_tables(table.format("day_watch", "opens"), tmp_path, models)
 
 
 # Links and names

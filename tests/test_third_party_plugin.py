@@ -21,18 +21,18 @@ FILES = {
         backend-path = ["."]
 
         [project]
-        name = "acme-night-watch"
+        name = "acme-curfew"
         version = "2.5"
         dependencies = ["gateway-core"]
 
         [project.entry-points.gateway_core]
-        night_watch = "acme_night_watch:NightWatch"
+        curfew = "acme_curfew:Curfew"
     """,
-    "acme_night_watch.py": """
+    "acme_curfew.py": """
         from gateway_core import Call, PluginConfig, Reject, hookimpl
 
 
-        class NightWatch:
+        class Curfew:
             class Config(PluginConfig):
                 closed: bool = False
 
@@ -54,7 +54,7 @@ FILES = {
             points = project["entry-points"]["gateway_core"].items()
             info = f"{stem}.dist-info"
             contents = {
-                "acme_night_watch.py": Path("acme_night_watch.py").read_text(),
+                "acme_curfew.py": Path("acme_curfew.py").read_text(),
                 f"{info}/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n".format(**project),
                 f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: own\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
                 f"{info}/entry_points.txt": "[gateway_core]\\n" + "".join(f"{n} = {v}\\n" for n, v in points),
@@ -85,7 +85,7 @@ else:
     seen["loaded"] = [plugin.name for plugin in loaded]
     result = asyncio.run(run_call(make_call("echo"), FakeUpstream(), *loaded))
     seen["answer"] = result.error.message if result.error else result.content["content"][0]["text"]
-seen["imported"] = "acme_night_watch" in sys.modules
+seen["imported"] = "acme_curfew" in sys.modules
 print(json.dumps(seen))
 """
 
@@ -147,18 +147,18 @@ def start(site, tmp_path):
 def test_a_foreign_plugin_is_enabled_by_name_and_obeyed(start):
     seen = start("""
         [[mcp.proxy.plugins]]
-        name = "night_watch"
+        name = "curfew"
         closed = true
     """)
-    assert seen["loaded"] == ["night_watch"]
+    assert seen["loaded"] == ["curfew"]
     assert seen["answer"] == "echo is closed for the night"
-    assert seen["installed"]["night_watch"] == ["acme-night-watch", "2.5"]
+    assert seen["installed"]["curfew"] == ["acme-curfew", "2.5"]
 
 
 def test_its_wrong_settings_are_reported_at_their_lines(start, tmp_path):
     seen = start("""
         [[mcp.proxy.plugins]]
-        name = "night_watch"
+        name = "curfew"
         closed = "perhaps"
         open = 1
     """)
@@ -166,9 +166,9 @@ def test_its_wrong_settings_are_reported_at_their_lines(start, tmp_path):
     line = len(UPSTREAM.splitlines())
     first, second = seen["error"].splitlines()
     assert first.startswith(
-        f"{path}:{line + 3}: mcp.proxy.plugins[0] (night_watch): closed: must be true or false, but is text"
+        f"{path}:{line + 3}: mcp.proxy.plugins[0] (curfew): closed: must be true or false, but is text"
     )
-    assert second.startswith(f"{path}:{line + 4}: mcp.proxy.plugins[0] (night_watch): open: unknown setting; ")
+    assert second.startswith(f"{path}:{line + 4}: mcp.proxy.plugins[0] (curfew): open: unknown setting; ")
     assert "perhaps" not in seen["error"]
 
 
@@ -177,14 +177,14 @@ def test_its_wrong_settings_are_reported_at_their_lines(start, tmp_path):
     [
         "",
         '[[mcp.proxy.plugins]]\nname = "routing_priority"\n',
-        '[[mcp.proxy.plugins]]\nname = "night_watch"\nclosed = true\nenabled = false\n',
+        '[[mcp.proxy.plugins]]\nname = "curfew"\nclosed = true\nenabled = false\n',
     ],
     ids=["no list", "another plugin", "not enabled"],
 )
 def test_it_is_inert_when_the_file_does_not_enable_it(start, plugins):
     seen = start(plugins)
-    assert "night_watch" in seen["installed"]
-    assert "night_watch" not in seen["loaded"]
+    assert "curfew" in seen["installed"]
+    assert "curfew" not in seen["loaded"]
     assert not seen["imported"]
     assert seen["answer"] == "ok"
 
@@ -223,16 +223,16 @@ def rad(site, tmp_path):
 
 def test_the_command_line_obeys_it_only_where_the_file_names_it(rad):
     add = ("call", "add", "--arg", "a=2", "--arg", "b=3")
-    enabled = '[[mcp.proxy.plugins]]\nname = "night_watch"\nclosed = true\n'
+    enabled = '[[mcp.proxy.plugins]]\nname = "curfew"\nclosed = true\n'
     refused = rad(enabled, *add)
     assert refused.returncode == 1
     assert "add is closed for the night" in refused.stdout + refused.stderr
     assert rad("", *add).stdout.strip() == "5"
-    assert "night_watch" in rad(enabled, "plugins").stdout
+    assert "curfew" in rad(enabled, "plugins").stdout
 
 
 def test_the_command_line_reports_its_wrong_settings_at_their_line(rad):
-    done = rad('[[mcp.proxy.plugins]]\nname = "night_watch"\nclosed = "perhaps"\n', "check")
+    done = rad('[[mcp.proxy.plugins]]\nname = "curfew"\nclosed = "perhaps"\n', "check")
     assert done.returncode == 2
     line = len(DEMO.splitlines()) + 3
-    assert f"mcp-proxy.toml:{line}: mcp.proxy.plugins[0] (night_watch): closed" in done.stderr
+    assert f"mcp-proxy.toml:{line}: mcp.proxy.plugins[0] (curfew): closed" in done.stderr

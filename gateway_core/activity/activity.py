@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
@@ -30,7 +31,7 @@ from gateway_core.api import OPERATOR, Action, UpstreamState
 from gateway_core.concealing import without_pages
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.log import output, reading
-from gateway_core.log.reading import LEVELS, LogLine
+from gateway_core.log.reading import LEVELS, Excerpt, LogLine
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.pipeline import Pipeline
@@ -157,9 +158,12 @@ class Activity:
         """Whether every call is recorded; otherwise only those that go wrong."""
         return self._watching.on
 
-    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool]) -> list[EndedCall]:
-        """Ended calls with higher numbers than `after`, latest first. For a while from now on, all are recorded."""
-        self._watching.look()
+    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool], browser: str = "") -> list[EndedCall]:
+        """Ended calls with higher numbers than `after`, latest first. For a while from now on, all are recorded.
+
+        `browser`: see `Watching.begin`, here and in the methods below.
+        """
+        self._watching.look(browser)
         found: list[EndedCall] = []
         for call in reversed(self.journal.calls):
             if call.seq <= after or len(found) >= limit:
@@ -168,18 +172,18 @@ class Activity:
                 found.append(call)
         return found
 
-    def call(self, exchange_id: str) -> CallDetails | None:
+    def call(self, exchange_id: str, browser: str = "") -> CallDetails | None:
         """What is known of a call that has not ended, or has ended lately."""
-        self._watching.look()
+        self._watching.look(browser)
         live = self._live().find(exchange_id)
         if live is not None:
             return of_live(*live)
         ended = next((it for it in reversed(self.journal.calls) if it.id == exchange_id), None)
-        return None if ended is None else of_ended(ended)
+        return None if ended is None else of_ended(ended, self.journal.steps_of(exchange_id))
 
-    def follow(self, types: Sequence[str], after: int | None) -> AsyncIterator[tuple[int, Changes]]:
+    def follow(self, types: Sequence[str], after: int | None, browser: str = "") -> AsyncIterator[tuple[int, Changes]]:
         """The events of some types, as they come; see `follow`."""
-        watch = self._watching.begin if CALL in types else _nothing
+        watch = partial(self._watching.begin, browser) if CALL in types else _nothing
         return follow(self.journal, types, after, watch)
 
     def questions(self) -> list[Question]:
@@ -214,8 +218,8 @@ class Activity:
     def _question(self, question_id: str) -> Question | None:
         return next((one for one in self.questions() if one["id"] == question_id), None)
 
-    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]:
-        """The latest lines of the log that are at least as severe as `level`, oldest first.
+    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> Excerpt:
+        """Lines of the log that are at least as severe as `level`: see `excerpt`.
 
         `wanted`: fields and their values.
         """
@@ -224,17 +228,12 @@ class Activity:
         def admits(line: LogLine) -> bool:
             return line.level in severe and all(line.fields.get(key) == value for key, value in wanted)
 
-        return await asyncio.to_thread(reading.lines, output.recent, after, limit, admits)
+        return await asyncio.to_thread(reading.excerpt, output.recent, after, limit, admits)
 
     @property
     def last(self) -> int:
         """The number of the last event."""
         return self.journal.last
-
-    @property
-    def last_line(self) -> int:
-        """The number of the last line of the log."""
-        return output.recent.last
 
 
 def _nothing() -> Callable[[], None]:

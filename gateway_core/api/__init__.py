@@ -1,8 +1,9 @@
 """The types that plugins use: identities, calls, results, verdicts, tools, upstreams, conflicts; read-only."""
 
 from gateway_core.api.asking import Action, Answer, Answers, Ask, GivenAnswer
-from gateway_core.api.call import Call, CallResult, Outcome, Tool
+from gateway_core.api.call import Call, CallResult, Outcome
 from gateway_core.api.conflict import Claim, ToolConflict
+from gateway_core.api.definition import Tool
 from gateway_core.api.events import (
     AuthenticationEnded,
     CallBegun,
@@ -13,10 +14,13 @@ from gateway_core.api.events import (
     HookStep,
     HopStep,
     Step,
+    UpstreamChanged,
+    WaitedFor,
+    WaitStep,
 )
 from gateway_core.api.identity import OPERATOR, Credentials, Principal
 from gateway_core.api.page import Page
-from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
+from gateway_core.api.plugin import ConfigPath, HeaderName, Plugin, PluginConfig
 from gateway_core.api.served import Published
 from gateway_core.api.tier import Tier, tier_of
 from gateway_core.api.turns import Turns
@@ -45,6 +49,7 @@ __all__ = [
     "Era",
     "Event",
     "GivenAnswer",
+    "HeaderName",
     "Health",
     "HookStep",
     "HopStep",
@@ -63,8 +68,11 @@ __all__ = [
     "ToolConflict",
     "Transport",
     "Turns",
+    "UpstreamChanged",
     "UpstreamFacts",
     "UpstreamState",
     "UpstreamView",
+    "WaitStep",
+    "WaitedFor",
     "tier_of",
 ]

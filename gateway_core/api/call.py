@@ -15,10 +15,17 @@ import msgspec
 from msgspec.structs import replace as _replace
 
 from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
-from gateway_core.api.definition import Definition, decoded
+from gateway_core.api.definition import Tool
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
-from gateway_core.errors import INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY, RpcError, drop_traceback
+from gateway_core.errors import (
+    INVALID_PARAMS,
+    REJECTED,
+    RESOURCE_NOT_FOUND_LEGACY,
+    RpcError,
+    UnreadableCall,
+    drop_traceback,
+)
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.literals import Era, Kind
 from gateway_core.mcp.preset import Preset
@@ -28,41 +35,6 @@ _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
 _NOTHING_LISTED: Final[Mapping[str, Published]] = ReadOnlyDict()
 MAX_NAME_SHOWN: Final = 500
 """Maximum characters of a name that an error quotes."""
-
-
-class Tool(msgspec.Struct, frozen=True, eq=False):
-    """A published tool: its definition for agents, and the upstreams that serve it."""
-
-    name: str
-    """The published name. Agents use it, except in a profile that gives the tool another name."""
-    original_name: str
-    """The name its upstreams use."""
-    _definition: Definition
-    upstreams: tuple[str, ...]
-    """Names of the upstreams that serve it, in file order."""
-
-    @property
-    def definition(self) -> Mapping[str, Any]:
-        """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
-        return decoded(self)
-
-    @property
-    def annotations(self) -> Mapping[str, Any]:
-        """The tool's hints (`readOnlyHint`, …), claimed by its server and untrusted (server/tools, Annotations)."""
-        found = self.definition.get("annotations")
-        return found if isinstance(found, dict) else {}
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Tool):
-            return NotImplemented
-        mine, theirs = (
-            (self.name, self.original_name, self.upstreams),
-            (other.name, other.original_name, other.upstreams),
-        )
-        return mine == theirs and self.definition == other.definition
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.original_name, self.upstreams))
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):
@@ -113,7 +85,8 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     def arguments(self) -> Mapping[str, Any]:
         """The decoded arguments, read-only; decoded once. To change them return `replace(arguments=…)`.
 
-        Raises `RpcError` if they are not an object, or if parsers may read them differently (a duplicate key).
+        Raises `RpcError` if they are not an object, or if parsers may read them differently (a duplicate key). Do not
+        catch it in a hook of calls: the agent then gets this error.
         """
         arguments: Mapping[str, Any] | None = self._decoded.get("arguments")
         if arguments is None:
@@ -173,10 +146,6 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Called by the core: this call with `answers`."""
         return _replace(self, _answers=answers, continues=continues)
 
-    def given_answers(self) -> Answers:
-        """Called by the core: the answers of all plugins' questions."""
-        return Answers() if self._answers is None else self._answers
-
     def seen_by(self, plugin: str) -> Call:
         """Called by the core: the view of this call for `plugin`, with that plugin's `state`."""
         return self if self._plugin == plugin else _replace(self, _plugin=plugin)
@@ -215,11 +184,19 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         )
 
 
+def answers_of(call: Call) -> Answers:
+    """The answers to the questions of all plugins. No plugin gets them: each sees its own in `Call.answers`."""
+    return Answers() if call._answers is None else call._answers
+
+
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:
     """The read-only value of a JSON object; no members if `raw` is empty."""
-    value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    try:
+        value = jsonrpc.value(raw, frozen=True) if raw else _EMPTY
+    except RpcError as error:
+        raise UnreadableCall(error.code, error.message, error.data) from None
     if not isinstance(value, dict):
-        raise RpcError.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
+        raise UnreadableCall.of_gateway(INVALID_PARAMS, f"the member {what!r} must be an object")
     return value
 
 
@@ -245,6 +222,14 @@ class Outcome(enum.StrEnum):
     UNKNOWN = "unknown"
     """The call was sent without a response: it may have been executed."""
     CANCELLED = "cancelled"
+
+
+_KEPT: Final = frozenset({Outcome.ASKED, Outcome.UNKNOWN})
+"""Outcomes with a result object that no edit of it changes."""
+
+
+def _outcome_of(content: Mapping[str, Any]) -> Outcome:
+    return Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
 
 
 class CallResult(msgspec.Struct, frozen=True, eq=False):
@@ -281,10 +266,15 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     def replace(self, content: Mapping[str, Any]) -> CallResult:
         """A copy of this result with another result object: return it from `after_call` to rewrite the result.
 
-        Later changes of the dict have no effect. Raises `TypeError` if `content` is not a dict.
+        The outcome is then that of the content, `OK` or `TOOL_ERROR`; a result object that is a question stays `ASKED`,
+        and one that says that the outcome is unknown stays `UNKNOWN`. Later changes of the dict have no effect. Raises
+        `TypeError` if `content` is not a dict.
         """
         _check_dict(content, "content of a result")
-        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[])
+        outcome = self.outcome
+        if self.error is not None or outcome not in _KEPT:
+            outcome = _outcome_of(content)
+        return _replace(self, raw=jsonrpc.encode(content), error=None, outcome=outcome, _decoded=[])
 
     def replace_error(self, message: str, data: Any = None) -> CallResult:
         """The same error code with another message and `data`. Raises `ValueError` if the result is not an error."""
@@ -296,8 +286,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     def of(cls, content: Mapping[str, Any]) -> CallResult:
         """A plugin's result in place of the upstream's; copies `content`. Raises `TypeError` if it is not a dict."""
         _check_dict(content, "content of a result")
-        outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
-        return cls(raw=jsonrpc.encode(content), outcome=outcome)
+        return cls(raw=jsonrpc.encode(content), outcome=_outcome_of(content))
 
     @classmethod
     def text(cls, text: str, *, is_error: bool = False) -> CallResult:

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
-import re2
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from gateway_core.patterns import compiled, escaped
 
 MAX_GLOBS: Final = 1024
 """Maximum number of globs in one list."""
@@ -77,14 +78,11 @@ class Globs(tuple[str, ...]):
 
 
 def _compiled(globs: Iterable[str], separators: str) -> Any:
-    one = f"[^{re2.escape(separators)}]" if separators else "."
-    options = re2.Options()
-    options.log_errors = False
-    options.dot_nl = True
-    options.max_mem = MAX_MEMORY
+    one = f"[^{escaped(separators)}]" if separators else "."
+    pattern = "|".join(_expression(glob, one) for glob in globs)
     try:
-        return re2.compile("|".join(_expression(glob, one) for glob in globs), options)
-    except re2.error:
+        return compiled(pattern, dot_matches_all=True, max_memory=MAX_MEMORY)
+    except ValueError:
         raise ValueError("the globs are too complex together; write fewer or simpler ones") from None
 
 
@@ -92,6 +90,6 @@ def _expression(glob: str, one: str) -> str:
     found, at = list[str](), 0
     for wildcard in _WILDCARD.finditer(glob):
         any_number = ".*" if len(wildcard[0]) > 1 else f"{one}*"
-        found += (re2.escape(glob[at : wildcard.start()]), one if wildcard[0] == "?" else any_number)
+        found += (escaped(glob[at : wildcard.start()]), one if wildcard[0] == "?" else any_number)
         at = wildcard.end()
-    return "".join((*found, re2.escape(glob[at:])))
+    return "".join((*found, escaped(glob[at:])))

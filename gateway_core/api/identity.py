@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.read_only import ReadOnlyDict, read_only
@@ -51,6 +51,8 @@ class Credentials:
 class Principal:
     """The identity of an agent. `verified`: whether `id` was proven, or only derived from the agent's own claims."""
 
+    MAX_SUBJECT: ClassVar[int] = 512
+    """Maximum characters of `subject` and `issuer`."""
     id: str
     """Stable key for limits and audit: `NAME@ADDRESS` as claimed, e.g. `claude-code@127.0.0.1`, or `SUBJECT|ISSUER` if
     verified."""
@@ -88,7 +90,13 @@ class Principal:
         claims: Mapping[str, Any] | None = None,
         expires: float | None = None,
     ) -> Principal:
-        """A verified principal, for `authenticate`. Raises `TypeError` if `claims` is not a dict."""
+        """A verified principal, for `authenticate`.
+
+        Raises `TypeError` if `claims` is not a dict, or if `groups` or `scopes` is a text: its letters are no names.
+        """
+        for what, names in (("groups", groups), ("scopes", scopes)):
+            if isinstance(names, str | bytes):
+                raise TypeError(f"the {what} must be several texts, such as a list, not a {type(names).__name__}")
         if claims is not None and not isinstance(claims, dict):
             raise TypeError(f"the claims must be a dict, not a {type(claims).__name__}")
         return cls(

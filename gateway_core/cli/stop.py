@@ -32,7 +32,7 @@ def stop(config: Path | None, *, now: bool) -> None:
         f"stopping pid {instance.pid}"
         + (" now" if now else f": calls in flight get up to {instance.drain_timeout:g} s to end")
     )
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     repeat = now
     while _still_there(path, instance):
         passed = time.monotonic() - begun
@@ -45,8 +45,8 @@ def stop(config: Path | None, *, now: bool) -> None:
         if repeat and passed > SECOND_SIGNAL_AFTER:
             repeat = False
             _signal(instance)
-        if time.monotonic() - told >= PROGRESS_INTERVAL:
-            told = time.monotonic()
+        if time.monotonic() - reported >= PROGRESS_INTERVAL:
+            reported = time.monotonic()
             say(f"  still waiting ({passed:.0f} s of at most {limit:g} s)")
         time.sleep(0.05)
     say("stopped")

@@ -43,7 +43,7 @@ class LiveCalls:
         for pipeline in self._pipelines():
             for call in list(pipeline.deadlines.running):
                 exchange: Exchange = call.about
-                yield exchange, now - (call.hard_limit - pipeline.max_timeout - exchange.waited)
+                yield exchange, now - call.started
 
 
 def _call(exchange: Exchange, seconds: float) -> LiveCall:

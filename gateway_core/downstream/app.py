@@ -68,11 +68,11 @@ class App:
         documents: Mapping[str, bytes],
         modern: ModernHttp,
         legacy: LegacyHttp,
-        sse: SseHttp | None,
+        sse: SseHttp,
         logins: LoginPages,
         questions: QuestionPageHttp | None = None,
     ) -> None:
-        """`ready`: whether `/readyz` answers 200. `sse`: None unless the older transport is enabled.
+        """`ready`: whether `/readyz` answers 200. `sse`: the older transport, if the configuration enables it.
 
         `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
         may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
@@ -84,9 +84,10 @@ class App:
         )
         self._modern = modern
         self._legacy = legacy
+        self._sse = sse
         self._questions = questions
         self._logins = logins
-        self._apply(config, credential_headers, documents, sse)
+        self._apply(config, credential_headers, documents)
 
     def use(
         self,
@@ -96,22 +97,15 @@ class App:
         presenting: Presenting,
         credential_headers: Sequence[str],
         documents: Mapping[str, bytes],
-        sse: SseHttp | None,
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
         self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
         if self._questions is not None:
             self._questions.use(authentication)
         self._logins.use(config, authentication)
-        self._apply(config, credential_headers, documents, sse)
+        self._apply(config, credential_headers, documents)
 
-    def _apply(
-        self,
-        config: ProxyConfig,
-        credential_headers: Sequence[str],
-        documents: Mapping[str, bytes],
-        sse: SseHttp | None,
-    ) -> None:
+    def _apply(self, config: ProxyConfig, credential_headers: Sequence[str], documents: Mapping[str, bytes]) -> None:
         self._profiles = bool(config.profiles)
         self._credential_headers = credential_headers
         self._documents = {f"{WELL_KNOWN}{path}": document for path, document in documents.items()}
@@ -119,12 +113,15 @@ class App:
         public = filter(None, [urlsplit(config.public_url or "").hostname])
         hosts = (*config.allowed_hosts, *public)
         self._guard = HostGuard(config.host, hosts, config.allowed_origins, secure=secure)
-        self._sse = sse
+        self._offers_sse = config.transport == "sse"
+        older = {STREAM_PATH: ("GET",), MESSAGE_PATH: ("POST",)} if self._offers_sse else {}
+        if self._sse.is_in_use:
+            older[MESSAGE_PATH] = ("POST",)  # open streams go on when a reload disables the transport
         methods = {
             **dict.fromkeys(MCP_PATHS, _MCP_METHODS),
             **dict.fromkeys(_ALWAYS_SERVED, ("GET", "HEAD")),
             **dict.fromkeys(self._documents, ("GET", "HEAD")),
-            **({STREAM_PATH: ("GET",), MESSAGE_PATH: ("POST",)} if sse is not None else {}),
+            **older,
         }
         self._methods = methods | {f"{path}/": methods[path] for path in methods if path != "/"}
         """Path -> its methods besides OPTIONS. A slash at the end makes no difference."""
@@ -178,7 +175,6 @@ class App:
 
     def _older(self, head: RequestHead, path: str) -> CallerHandler:
         """The handler of a request to HTTP+SSE."""
-        assert self._sse is not None, "otherwise its paths have no methods"
         _require_method(head, *self._methods[path])
         if path == STREAM_PATH:
             return self._sse.get
@@ -266,7 +262,7 @@ class App:
         return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})
 
     def _page(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        return page.page(head, self._place(head)[1], secure=client.secure, sse=self._sse is not None)
+        return page.page(head, self._place(head)[1], secure=client.secure, sse=self._offers_sse)
 
     def _well_known(self, client: Client, head: RequestHead, body: bytes) -> Response:
         return Response(self._documents[head.path.rstrip("/")])

@@ -26,7 +26,8 @@ from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.sessions import SessionEvents, Sessions
+from gateway_core.downstream.sessions.live import SessionEvents
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer
@@ -120,7 +121,7 @@ class Downstream:
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
             legacy=LegacyHttp(self._legacy, sessions, self._budget),
-            sse=SseHttp(self._legacy, sessions) if config.transport == "sse" else None,
+            sse=SseHttp(self._legacy, sessions),
             questions=None if self._pages is None else QuestionPageHttp(self._pages, self._authentication),
             logins=LoginPages(config, self._attempts, self._authentication),
         )
@@ -164,7 +165,6 @@ class Downstream:
                 presenting=presenting,
                 credential_headers=_headers(now.authenticators, presenting),
                 documents=now.authenticators.documents,
-                sse=SseHttp(self._legacy, self.sessions) if config.transport == "sse" else None,
             )
             doubts = not known or before.profiles != config.profiles
             self._server.use(config, now.certificate, doubts=doubts)

@@ -13,6 +13,7 @@ from gateway_core.api import CallResult
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import exchange_for, meta_of
 from gateway_core.downstream.calls.calls import Calls, response_to
+from gateway_core.downstream.calls.gate import restarting
 from gateway_core.downstream.legacy import Legacy, cancelled_key
 from gateway_core.downstream.modern import admit, discover, is_modern
 from gateway_core.downstream.sessions.live import LiveSession, SessionBack
@@ -20,6 +21,7 @@ from gateway_core.downstream.streams.stream import Keep
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.errors import INVALID_REQUEST, RpcError, overloaded
 from gateway_core.exchange.exchange import Agent
+from gateway_core.http1.application import Deferred
 from gateway_core.inline.driver import Running
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
@@ -95,6 +97,8 @@ class Duplex:
                 answer = self._request(message)
             except RpcError as error:
                 answer = jsonrpc.error(message.id, error)
+            except Deferred:  # the channel ends with this process
+                answer = jsonrpc.error(message.id, restarting())
             if isinstance(answer, bytes):
                 self.send(answer)
             elif answer is not None:

@@ -13,6 +13,7 @@ from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.batch import PendingBatch, decode_batch
 from gateway_core.downstream.calls.calls import response_to
+from gateway_core.downstream.calls.gate import restarting
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -22,7 +23,7 @@ from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.event_store import StoredStream, is_of_standalone
 from gateway_core.downstream.streams.stream import PostResponse
-from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError, overloaded
+from gateway_core.errors import CANCELLED, INVALID_REQUEST, RpcError
 from gateway_core.http1.application import Client, Deferred
 from gateway_core.http1.head import HttpError, RequestHead
 from gateway_core.http1.response import Response
@@ -92,7 +93,7 @@ class LegacyHttp:
             try:
                 return self._legacy.request(session, message, meta, reply)
             except Deferred:  # others of the batch may have begun
-                return jsonrpc.error(message.id, overloaded("the gateway is restarting"))
+                return jsonrpc.error(message.id, restarting())
 
         return PendingBatch(reply, requests, begin, _respond)
 

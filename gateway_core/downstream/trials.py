@@ -18,9 +18,11 @@ from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.agents import exchange_for, meta_of
 from gateway_core.downstream.auth.caller import Caller, in_profile
 from gateway_core.downstream.calls.calls import Calls, response_to
+from gateway_core.downstream.calls.gate import restarting
 from gateway_core.downstream.modern import admit
 from gateway_core.errors import CANCELLED, RpcError
 from gateway_core.exchange.back import NO_BACK
+from gateway_core.http1.application import Deferred
 from gateway_core.inline.driver import task_of
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_request
@@ -85,6 +87,8 @@ class Trials:
                 raise RpcError.of_gateway(CANCELLED, "cancelled")
             response = response_to(message, running)[0]
         except RpcError as error:
-            response = jsonrpc.error(str(self._made).encode(), error)
+            response = jsonrpc.error(str(request["id"]).encode(), error)
+        except Deferred:  # the connection of the operator ends with this process
+            response = jsonrpc.error(str(request["id"]).encode(), restarting())
         seconds = round(time.monotonic() - began, 6)
         return Tried(request, json.loads(response), seconds, "" if exchange is None else exchange.id)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self, TypeGuard
+from typing import Final, Self
 
 import msgspec
 
@@ -21,9 +21,10 @@ from gateway_core.api import (
     ToolConflict,
     UpstreamView,
 )
-from gateway_core.errors import RpcError
+from gateway_core.concealing import Secret
+from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.authenticators import Authenticators
-from gateway_core.hooks.failures import Own, failed_after, failed_before, log_failure, refusal
+from gateway_core.hooks.failures import FailureLog, Own, failed_after, failed_before, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
 from gateway_core.hooks.lifecycle import Lifecycle
 from gateway_core.hooks.observers import NO_TASK, ChainProgress, Observers, promoted
@@ -37,7 +38,6 @@ from gateway_core.hooks.verdicts import (
     checked_health,
     checked_names,
     judge,
-    sendable,
     sound,
 )
 
@@ -47,6 +47,8 @@ class Stage:
     plugin: str
     before: Hook | None
     after: Hook | None
+    reads_after: bool
+    """Whether `after` may read the arguments."""
 
 
 class Question(msgspec.Struct, frozen=True, eq=False):
@@ -62,8 +64,8 @@ class Question(msgspec.Struct, frozen=True, eq=False):
 class Chain:
     """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
-    def __init__(self, plugins: Sequence[LoadedPlugin], *, keeps_decisions: bool = False) -> None:
-        """`keeps_decisions`: record what plugins do even if none of them observes.
+    def __init__(self, plugins: Sequence[LoadedPlugin], *, rehearses: bool = False) -> None:
+        """`rehearses`: run `before_call` alone, and record what plugins do even if none of them observes.
 
         Raises `PluginError` for an authenticator or a page that cannot be used.
         """
@@ -84,8 +86,10 @@ class Chain:
                     found[plugin.name] = hook if self.times is None else self.times.timed(hook)
         stages: dict[str, list[Stage]] = {}
         for plugin in self.plugins:
-            stage = Stage(plugin.name, hooks["before_call"].get(plugin.name), hooks["after_call"].get(plugin.name))
-            if stage.before is not None or stage.after is not None:
+            before = hooks["before_call"].get(plugin.name)
+            after = None if rehearses else hooks["after_call"].get(plugin.name)
+            stage = Stage(plugin.name, before, after, after is not None and after.reads_arguments)
+            if before is not None or after is not None:
                 for method in plugin.methods:
                     stages.setdefault(method, []).append(stage)
         self._stages = {method: tuple(of_method) for method, of_method in stages.items()}
@@ -97,12 +101,13 @@ class Chain:
         self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None), self.timelines)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
-        self._keeps_decisions: Final = keeps_decisions or bool(hooks["observe"]) or bool(hooks["trace_call"])
+        self._keeps_decisions: Final = rehearses or bool(hooks["observe"]) or bool(hooks["trace_call"])
         self._observed = self._keeps_decisions
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
         self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
+        self._failures = FailureLog()
         self._checking = 0
         """Health checks in progress."""
         self.followed: Final = self._followed()
@@ -116,11 +121,16 @@ class Chain:
     def _record(self) -> None:
         self._stages = {
             method: tuple(
-                Stage(it.plugin, timed_by(it.before, self.timelines), timed_by(it.after, self.timelines))
+                replace(it, before=timed_by(it.before, self.timelines), after=timed_by(it.after, self.timelines))
                 for it in of_method
             )
             for method, of_method in self._stages.items()
         }
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets in the settings of the plugins, as their models mark them."""
+        return tuple(secret for plugin in self.plugins for secret in plugin.secrets)
 
     async def __aenter__(self) -> Self:
         """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""
@@ -136,14 +146,19 @@ class Chain:
     async def enter(self, running: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.enter`."""
         await self._life.enter(running)
+        self.observers.begin()
 
     async def leave(self, kept: Collection[LoadedPlugin] = ()) -> None:
         """See `Lifecycle.leave`."""
-        await self._life.leave(kept)
+        try:
+            await self.observers.finish()
+        finally:
+            await self._life.leave(kept)
 
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""
-        self._observed = keep or self._keeps_decisions
+        for chain in (self, self.followed):
+            chain._observed = keep or self._keeps_decisions
 
     @property
     def asked(self) -> bool:
@@ -167,7 +182,7 @@ class Chain:
         `lookup` finds the tool of a rewritten call. `progress` records what `run_after` has to run, even if this
         coroutine is cancelled. `answered`: the question at which the chain stopped; it goes on with the plugin that
         asked. Returns the call as the plugins left it, and the verdict that ended the chain. The verdict of a failed
-        plugin is a `CallResult` with an error.
+        plugin is a `CallResult` with an error, and so is that of a call that a plugin cannot read.
         """
         end: Reject | CallResult | Question | None = None
         stages = self._stages.get(call.method, ())
@@ -178,7 +193,7 @@ class Chain:
             hook = stage.before
             if end is not None and hook is not None:
                 continue
-            call = call.seen_by(stage.plugin)
+            call = seen = call.seen_by(stage.plugin)
             if hook is not None:
                 progress.running = stage.plugin
                 own = NO_TASK
@@ -191,19 +206,27 @@ class Chain:
                         if verdict.__class__ is not Pass:
                             call, judged = judge(call, verdict, lookup)
                             end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
-                        if verdict is not None and (self._observed or end is not None):
+                        if verdict is not None and verdict is not seen and (self._observed or end is not None):
                             progress.decided(stage.plugin, verdict)
                 except BaseException as error:
                     if own.end(error):
                         raise
-                    end = _end_of(hook, call, error)
-                    if not _is_of_agent(error):
-                        progress.failed(stage.plugin)
+                    end = self._end_of(hook, call, error, progress)
                     continue
             if stage.after is not None:
                 progress.due.append((stage.after, call.seen_by(stage.plugin)))
+                if stage.reads_after and end is None:
+                    end = _unreadable(call)
         progress.running = None
         return call, end
+
+    def _end_of(self, hook: Hook, call: Call, error: BaseException, progress: ChainProgress) -> CallResult | None:
+        """The result of a call after a `before_call` raised; None: continue without that plugin."""
+        if isinstance(error, UnreadableCall):
+            return CallResult.failed(error)
+        self._failures.add(hook, error, call.exchange_id)
+        progress.failed(hook.plugin.name)
+        return failed_before(hook)
 
     async def run_after(self, progress: ChainProgress, result: CallResult) -> CallResult:
         """Run the `after_call` hooks that are due, once each, in reverse order; returns the final result.
@@ -230,8 +253,12 @@ class Chain:
                 if own.end(error):
                     cancelled = error  # the remaining hooks must also see the end of the call
                     continue
-                result = failed_after(hook, call, result, error)
+                if hook.reads_arguments and isinstance(error, UnreadableCall):  # it was not sent
+                    result = result if result.error is not None else CallResult.failed(error)
+                    continue
+                self._failures.add(hook, error, call.exchange_id)
                 progress.failed(hook.plugin.name)
+                result = failed_after(hook, result)
         if cancelled is not None:
             raise cancelled
         return result
@@ -239,15 +266,18 @@ class Chain:
     def route_tool(self, call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
         """The routing plugin's choice among `candidates`; None: the core takes the first.
 
-        Raises `RpcError(PLUGIN_FAILED)` when the plugin failed and its `on_error` is "reject".
+        Raises `RpcError(PLUGIN_FAILED)` when the plugin failed and its `on_error` is "reject", and `UnreadableCall`
+        when it read malformed arguments.
         """
         hook = self._router
         if hook is None:
             return None
         try:
             return checked_choice(candidates, hook.function(call.seen_by(hook.plugin.name), candidates))
+        except UnreadableCall:
+            raise
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            log_failure(hook, error, call.exchange_id)
+            self._failures.add(hook, error, call.exchange_id)
             if hook.plugin.on_error == "ignore":
                 return None
             raise refusal(hook, "the call was not sent") from None
@@ -264,7 +294,7 @@ class Chain:
         try:
             return checked_names(conflict, hook.function(conflict))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            log_failure(hook, error, f"the {conflict.kind} {conflict.name!r}")
+            self._failures.add(hook, error, f"the {conflict.kind} {conflict.name!r}")
             return None
 
     async def check_health(self, upstream: UpstreamView) -> Health | None:
@@ -291,7 +321,7 @@ class Chain:
             except BaseException as error:
                 if own.end(error):
                     raise
-                log_failure(hook, error, f"the upstream {upstream.name}")
+                self._failures.add(hook, error, f"the upstream {upstream.name}")
                 if hook.plugin.on_error == "reject":
                     return Health(False, f"the plugin {hook.plugin.name} failed in check_health")
         return None
@@ -301,11 +331,10 @@ def _question(stage: Stage, ask: Ask, progress: ChainProgress) -> Question:
     return Question(stage.plugin, ask, stage, len(progress.due))
 
 
-def _end_of(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
-    """The result of a call after a `before_call` raised; None: continue without that plugin."""
-    return CallResult.failed(error) if _is_of_agent(error) else failed_before(hook, call, error)
-
-
-def _is_of_agent(error: BaseException) -> TypeGuard[RpcError]:
-    """Whether a hook raised what `call.arguments` raises for malformed arguments, which are the agent's fault."""
-    return isinstance(error, RpcError) and sendable(error)
+def _unreadable(call: Call) -> CallResult | None:
+    """The error for a call that must not be sent, because an `after_call` could not read it; None if it can."""
+    try:
+        _ = call.arguments, call.meta
+    except UnreadableCall as error:
+        return CallResult.failed(error)
+    return None

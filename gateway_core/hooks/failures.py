@@ -1,4 +1,4 @@
-"""Handles failed hooks: one log record without any payload, and the action of `on_error`.
+"""Handles failed hooks: log records without any payload, and the action of `on_error`.
 
 Every exception from a plugin's code is the plugin's failure, even a `BaseException`: a plugin must neither end the
 gateway nor look like a cancellation. `Own` recognises the exceptions that end the running task itself.
@@ -11,10 +11,11 @@ import traceback
 
 from loguru import logger
 
-from gateway_core.api import Call, CallResult, Outcome
+from gateway_core.api import CallResult, Outcome
 from gateway_core.errors import PLUGIN_FAILED, RpcError
 from gateway_core.hooks.implementations import Hook
 from gateway_core.inline.driver import is_stepping
+from gateway_core.log.sparing import Sparing
 from gateway_core.mcp.read_only import ADVICE, ReadOnlyError
 
 
@@ -53,17 +54,40 @@ def _running_task() -> asyncio.Task[object] | None:
         return None
 
 
-def failed_before(hook: Hook, call: Call, error: BaseException) -> CallResult | None:
+class FailureLog:
+    """Logs the failures of hooks: at most once a minute for each plugin, hook and type of exception.
+
+    Agents can cause such failures with every call.
+    """
+
+    def __init__(self) -> None:
+        self._spoken = Sparing()
+
+    def add(self, hook: Hook, error: BaseException, subject: str) -> None:
+        """Log the plugin, the hook, the subject, the exception and its location.
+
+        `subject`: what the hook was called for, such as the id of an exchange or the name of an upstream.
+        """
+        kind = str(error) if isinstance(error, Misuse) else type(error).__name__
+        if not self._spoken.due(f"{hook.plugin.name} {hook.name} {kind}"):
+            return
+        what = kind if isinstance(error, Misuse) else f"raised {kind} at {where(error)}"
+        if isinstance(error, ReadOnlyError):
+            what += f"; {ADVICE}"
+        logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
+            "plugin {} failed in {} for {}: {}; logged once a minute", hook.plugin.name, hook.name, subject, what
+        )
+
+
+def failed_before(hook: Hook) -> CallResult | None:
     """The verdict for a `before_call` that failed; None: continue without that plugin."""
-    log_failure(hook, error, call.exchange_id)
     if hook.plugin.on_error == "ignore":
         return None
     return CallResult.failed(refusal(hook, "the call was not sent"), Outcome.REFUSED)
 
 
-def failed_after(hook: Hook, call: Call, result: CallResult, error: BaseException) -> CallResult:
+def failed_after(hook: Hook, result: CallResult) -> CallResult:
     """The result after `after_call` failed: an error under "reject", because the plugin may hide parts of `result`."""
-    log_failure(hook, error, call.exchange_id)
     if hook.plugin.on_error == "ignore" or result.error is not None:
         return result
     ran = result.upstream is not None
@@ -76,19 +100,6 @@ def refusal(hook: Hook, what: str) -> RpcError:
     name = hook.plugin.name
     return RpcError.of_gateway(
         PLUGIN_FAILED, f"the plugin {name} failed in {hook.name}; {what}", plugin=name, hook=hook.name
-    )
-
-
-def log_failure(hook: Hook, error: BaseException, subject: str, *, note: str = "") -> None:
-    """Log the plugin, the hook, the subject (an exchange's id, an upstream's name), the exception and its location.
-
-    `note`: what follows in the message.
-    """
-    what = str(error) if isinstance(error, Misuse) else f"raised {type(error).__name__} at {where(error)}"
-    if isinstance(error, ReadOnlyError):
-        what += f"; {ADVICE}"
-    logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
-        "plugin {} failed in {} for {}: {}{}", hook.plugin.name, hook.name, subject, what, note
     )
 
 

@@ -114,12 +114,13 @@ def authenticate(credentials: Credentials) -> Principal | Reject | Awaitable[Pri
 
 @hookspec
 def observe(event: Event) -> Awaitable[None] | None:
-    """See how a call or an authentication ended.
+    """See how a call or an authentication ended, or that an upstream has entered another state.
 
     :param event: a `CallEnded` for each request that reached the plugins' side of the gateway, after the last
         `after_call`: also one that a plugin refused, that was cancelled, or whose params were malformed. An
-        `AuthenticationEnded` for credentials that were looked at.
-    :returns: None, or an awaitable for which the agent's answer waits, at most 5 s.
+        `AuthenticationEnded` for credentials that were looked at. An `UpstreamChanged` for each upstream that has
+        entered another state.
+    :returns: None, or an awaitable for which the agent's answer, or the next change of an upstream, waits, at most 5 s.
 
     Synchronous or asynchronous. Runs in the order of the TOML, for all methods. Nothing that it does changes the
     result; a failure is logged, whatever its `on_error` says.

@@ -1,19 +1,32 @@
-"""The plugins that observe how calls and authentications ended, and what is recorded for them during a call."""
+"""The plugins that observe calls, authentications and upstreams, and what is recorded for them during a call."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
+from loguru import logger
 
-from gateway_core.api import Ask, AuthenticationEnded, Call, CallEnded, CallResult, Decision, Outcome, Pass, Reject
-from gateway_core.hooks.failures import Misuse, Own, log_failure
+from gateway_core.api import (
+    Ask,
+    AuthenticationEnded,
+    Call,
+    CallEnded,
+    CallResult,
+    Decision,
+    Outcome,
+    Pass,
+    Reject,
+    UpstreamChanged,
+)
+from gateway_core.hooks.failures import FailureLog, Misuse, Own
 from gateway_core.hooks.implementations import Hook
-from gateway_core.hooks.verdicts import bounded, kind
+from gateway_core.hooks.verdicts import AFTER_TIMEOUT, bounded, kind
 from gateway_core.inline.driver import in_task
 from gateway_core.log.sparing import Sparing
 
@@ -21,6 +34,8 @@ NO_TASK: Final = Own()
 """For hooks that do not wait: an exception from one is the plugin's failure."""
 MAX_RULE: Final = 200
 """Maximum characters of the name of a rule."""
+MAX_WAITING: Final = 100
+"""Maximum changes of upstreams that wait until the plugins were told the earlier ones."""
 
 
 class ChainProgress(msgspec.Struct, eq=False):
@@ -58,12 +73,33 @@ class Observers:
 
     def __init__(self, hooks: Sequence[Hook]) -> None:
         self._hooks = tuple(hooks)
+        self._failures = FailureLog()
         self._spoken = Sparing()
+        self._changes: deque[UpstreamChanged] = deque(maxlen=MAX_WAITING)
+        self._teller: asyncio.Task[None] | None = None
+        """Tells the plugins about `_changes`."""
+        self._begun = False
         self.telling = 0
         """Number of events that the plugins are told right now."""
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
+
+    def begin(self) -> None:
+        """The plugins were entered: tell them changes of upstreams from now on."""
+        self._begun = True
+
+    async def finish(self) -> None:
+        """Tell no further changes of upstreams, and wait for those that the plugins are told, at most 5 s."""
+        self._begun = False
+        teller = self._teller
+        if teller is None:
+            return
+        try:
+            await asyncio.wait([teller], timeout=AFTER_TIMEOUT)
+        finally:
+            self._changes.clear()
+            teller.cancel()
 
     async def call_ended(self, ended: CallEnded) -> None:
         """Tell all of them, and wait for those that want the agent to wait.
@@ -84,7 +120,7 @@ class Observers:
                 if own.end(error):
                     cancelled = error  # the others must also see the end of the call
                     continue
-                self._failed(hook, error, ended.exchange_id)
+                self._failures.add(hook, error, ended.exchange_id)
         self.telling -= 1
         if cancelled is not None:
             raise cancelled
@@ -93,25 +129,49 @@ class Observers:
         """Tell all of them, in a task, and wait for those that want the client to wait."""
         self.telling += 1
         try:
-            await self._authentication_ended(ended)
+            await self._tell(ended, f"a client at {ended.address or 'an unknown address'}")
         finally:
             self.telling -= 1
 
-    async def _authentication_ended(self, ended: AuthenticationEnded) -> None:
+    def upstream_changed(self, changed: UpstreamChanged) -> None:
+        """Tell all of them soon, in a task, one change after the other. If they are too slow, the oldest is lost."""
+        if not self._hooks or not self._begun:
+            return
+        if len(self._changes) == MAX_WAITING and self._spoken.due("lost"):
+            logger.warning(
+                "the plugins with observe are too slow: changes of upstreams are lost to them; logged once a minute"
+            )
+        self._changes.append(changed)
+        if self._teller is None:
+            self._begin_telling()
+
+    def _begin_telling(self) -> None:
+        self.telling += 1
+        self._teller = asyncio.get_running_loop().create_task(self._tell_changes(), name="tell plugins of upstreams")
+        self._teller.add_done_callback(self._told)
+
+    async def _tell_changes(self) -> None:
+        while self._changes:
+            changed = self._changes.popleft()
+            await self._tell(changed, f"the upstream {changed.upstream}")
+
+    def _told(self, teller: asyncio.Task[None]) -> None:
+        self._teller = None
+        self.telling -= 1
+        if self._changes:  # added after the task had ended
+            self._begin_telling()
+
+    async def _tell(self, event: AuthenticationEnded | UpstreamChanged, subject: str) -> None:
         own = Own()
         for hook in self._hooks:
             try:
-                waiting = hook.function(ended)
+                waiting = hook.function(event)
                 if waiting is not None:
                     _check(await bounded(waiting))
             except BaseException as error:
                 if own.end(error):
                     raise
-                self._failed(hook, error, f"a client at {ended.address or 'an unknown address'}")
-
-    def _failed(self, hook: Hook, error: BaseException, subject: str) -> None:
-        if self._spoken.due(f"{hook.plugin.name} {type(error).__name__}"):
-            log_failure(hook, error, subject, note="; logged once a minute")
+                self._failures.add(hook, error, subject)
 
 
 def _check(verdict: object) -> None:

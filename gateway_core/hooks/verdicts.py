@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -13,6 +12,7 @@ from gateway_core.api import Ask, Call, CallResult, Claim, Health, Outcome, Reje
 from gateway_core.errors import RpcError, drop_traceback
 from gateway_core.hooks.failures import Misuse, Own
 from gateway_core.hooks.forms import check_form
+from gateway_core.hooks.times import Waiting
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 
@@ -37,7 +37,7 @@ async def await_verdict(awaitable: Awaitable[Any]) -> Any:
     try:
         await in_task()
     except BaseException:
-        if isinstance(awaitable, Coroutine):
+        if isinstance(awaitable, Coroutine | Waiting):
             awaitable.close()  # it never ran
         raise
     own = Own()
@@ -103,15 +103,6 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
     elif before is None or verdict.raw is not before.raw:
         _check_object(verdict.raw, "a CallResult whose contents")
     return verdict
-
-
-def sendable(error: RpcError) -> bool:
-    """Whether an error that a hook raised can be sent unchanged."""
-    try:
-        _check_error(error, None)
-    except Misuse:
-        return False
-    return True
 
 
 def check_refusal(refusal: Reject) -> None:
@@ -247,7 +238,7 @@ def checked_health(health: Any) -> Health:
 
 def kind(value: Any) -> str:
     """What a verdict is, for a message; closes a coroutine."""
-    if inspect.iscoroutine(value):
+    if isinstance(value, Coroutine | Waiting):
         value.close()  # never awaited; without this, Python warns about it in an unrelated place
         return "an awaitable"
     return f"a {type(value).__name__}"

@@ -20,16 +20,28 @@ class Deadline(msgspec.Struct, eq=False):
     timer: Deadlines
     about: Any = None
     """The exchange that the call serves; for the owner of the call. None once it has ended."""
+    started: float = 0.0
+    """Loop time at which the call began."""
     when: float = math.inf
     """Loop time."""
     idle_limit: float = 60.0
     """Seconds until the deadline after progress, or after an agent's answer."""
-    hard_limit: float = math.inf
-    """Loop time beyond which progress cannot extend the deadline."""
+    longest: float = math.inf
+    """Seconds from `started` to `hard_limit`."""
     passed: bool = False
     """Whether the deadline has passed."""
     _open: bool = True
     """Whether the deadline is in force."""
+
+    @property
+    def hard_limit(self) -> float:
+        """Loop time beyond which progress cannot extend the deadline."""
+        return self.started + self.longest
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the deadline is in force and has not passed."""
+        return self._open and not self.passed
 
     def begin(self) -> None:
         """Put the deadline in force. The owner of the call must call `end`."""
@@ -76,7 +88,7 @@ class Deadline(msgspec.Struct, eq=False):
 
     def resume(self, waited: float) -> None:
         """End a suspension, which lasted `waited` seconds: they do not count against `hard_limit`."""
-        self.hard_limit += waited
+        self.longest += waited
         self.move(min(asyncio.get_running_loop().time() + self.idle_limit, self.hard_limit))
 
     def tell_asking(self) -> None:
@@ -115,8 +127,9 @@ class Deadlines:
     def _fire(self) -> None:
         now = asyncio.get_running_loop().time()
         self._timer, self.fires = None, math.inf
-        for deadline in [it for it in self.running if it.when <= now and not it.passed]:
+        for deadline in [it for it in self.running if it.when <= now and it.is_pending]:
             deadline.lapse()
-        left = [it.when for it in self.running if not it.passed]
+        # A call whose deadline was closed runs on, for example while plugins handle its result.
+        left = [it.when for it in self.running if it.is_pending]
         if left:
             self.arm(min(left))

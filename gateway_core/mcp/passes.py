@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
-import re2
 from msgspec import Raw
 
 from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
+from gateway_core.patterns import compiled
 
 MAX_DEPTH: Final = 64
 """Maximum nesting of arrays and objects."""
@@ -101,7 +101,7 @@ def check_depth(data: bytes, levels: int = MAX_DEPTH) -> None:
 
 
 @cache
-def _shallow(levels: int) -> re2._Regexp:
+def _shallow(levels: int) -> Any:
     """Matches square brackets that nest at most `levels` deep.
 
     RE2 runs it as an automaton with one state per level: one pass for any nesting.
@@ -109,7 +109,7 @@ def _shallow(levels: int) -> re2._Regexp:
     inner = ""
     for _ in range(levels):
         inner = rf"(?:\[{inner}\])*"
-    return re2.compile(inner.encode())
+    return compiled(inner.encode())
 
 
 def check_depth_of_members(data: bytes, members: dict[str, Raw]) -> None:

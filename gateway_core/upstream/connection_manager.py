@@ -17,6 +17,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, Idle, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.supervised import run_all
 from gateway_core.upstream.auth import LoginTokens
 from gateway_core.upstream.base import Connection, SessionGone
 from gateway_core.upstream.capabilities import EVERYTHING
@@ -166,7 +167,8 @@ class ConnectionManager:
         if deadline is not None:
             deadline.suspend(self.start_limit)
         try:
-            await self.demand.attempt()
+            attempt, hops = self.demand.attempt(), exchange.hops
+            await (attempt if hops is None else hops.wait(self._config.name, "start", attempt))
         finally:
             if deadline is not None:
                 deadline.resume(self._status.clock.now() - started)
@@ -298,7 +300,9 @@ class ConnectionManager:
 
     async def close(self) -> None:
         """`disconnect`, and close the HTTP client."""
-        self.demand.close()
-        await self.disconnect()
-        if self.http is not None:
-            await self.http.close()
+        await run_all(
+            f"closing the connections of upstream {self._config.name}",
+            self.demand.close,
+            self.disconnect,
+            lambda: None if self.http is None else self.http.close(),
+        )

@@ -42,8 +42,8 @@ class UpstreamEvents:
     """Called when a call or a late list has updated the published lists."""
     private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
     """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
-    state_changed: Callable[[str, UpstreamState, UpstreamState, str | None], None] = lambda name, now, before, why: None
-    """Called with the name of an upstream, its state, the state before, and the reason of its last failure."""
+    state_changed: Callable[[UpstreamView, UpstreamState, str | None], None] = lambda view, before, why: None
+    """Called with an upstream that has entered another state, the state before, and the reason of its last failure."""
 
 
 NO_EVENTS: Final = UpstreamEvents()
@@ -100,7 +100,7 @@ class UpstreamStatus:
         self.facts.enter(shown)
         if shown is not before:
             reason = self.reason if shown is UpstreamState.DRAINING else self.last_error
-            self._events.state_changed(self.facts.name, shown, before, reason)
+            self._events.state_changed(self.view, before, reason)
 
     @property
     def reason(self) -> str:

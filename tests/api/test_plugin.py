@@ -15,19 +15,19 @@ class Settings(PluginConfig):
     closed: bool = False
 
 
-class NightWatch(Plugin[Settings]):
+class Closed(Plugin[Settings]):
     @hookimpl
     def before_call(self, call: Call) -> Reject | None:
         return Reject("closed") if self.config.closed else None
 
 
 def test_the_type_argument_is_its_config() -> None:
-    assert NightWatch.Config is Settings
-    closed = configured(NightWatch, closed=True)
-    assert isinstance(closed.instance, NightWatch)
+    assert Closed.Config is Settings
+    closed = configured(Closed, closed=True)
+    assert isinstance(closed.instance, Closed)
     assert closed.instance.config == Settings(closed=True)
     assert run_hook(closed.instance, "before_call", make_call()) == Reject("closed")
-    assert run_hook(NightWatch, "before_call", make_call()) is None
+    assert run_hook(Closed, "before_call", make_call()) is None
 
 
 def test_a_class_nested_in_it_works_too() -> None:

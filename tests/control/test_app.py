@@ -279,7 +279,7 @@ async def test_operators_act_on_one_thing_by_its_name(plane: Any, path: str, ask
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        ("/admin/calls/x/cancel", "there is no call 'x'"),
+        ("/admin/calls/x/cancel", "there is no call 'x'; it may have ended"),
         ("/admin/sessions/x/end", "there is no session 'x'"),
         ("/admin/upstreams/x/reconnect", "there is no enabled upstream 'x'; `rad mcp proxy status` lists them"),
     ],

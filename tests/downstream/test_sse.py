@@ -8,6 +8,8 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import pytest
 
+from gateway_core.downstream.streams.stream import Keep
+
 
 class Stream:
     def __init__(self, world: Any, response: aiohttp.ClientResponse) -> None:
@@ -125,6 +127,21 @@ async def test_before_initialize_only_ping_is_answered(open_stream: Any) -> None
     assert (await stream.ask({"jsonrpc": "2.0", "id": 2, "method": "ping"}))["id"] == 2
 
 
+async def test_requests_during_a_restart_are_refused_on_the_stream(open_stream: Any, helpers: Any) -> None:
+    """The stream ends with this process, so the next one could not answer them."""
+    stream, other = await open_stream(), await open_stream()
+    await stream.ask(helpers.initialize())
+    stream.world.downstream.gate.close(defer=True)
+    subscribe = {"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "x:y"}}
+    for answer in (
+        await stream.ask(call("echo")),
+        await stream.ask(subscribe),
+        await other.ask(helpers.initialize()),
+    ):
+        assert answer["error"]["code"] == -31005
+        assert "restarting" in answer["error"]["message"]
+
+
 async def test_initialize_is_answered_once(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())
@@ -168,6 +185,25 @@ async def test_the_end_of_the_stream_ends_the_session(open_stream: Any, helpers:
             await asyncio.sleep(0.01)
     assert (await stream.send(call("echo"))).status == 404
     assert len(stream.world.downstream.sessions) == 0
+
+
+async def test_a_session_that_an_operator_ends_takes_no_message_and_ends_once(
+    open_stream: Any, sse_world: Any, helpers: Any
+) -> None:
+    stream = await open_stream()
+    assert "result" in await stream.ask(helpers.initialize())
+    (session,) = sse_world.downstream.sessions
+    session.mailbox.put(b'"%s"' % (b"x" * 16 * 1024 * 1024), Keep.ALWAYS)
+    assert sse_world.downstream.sessions.end_by_key(session.record.key)
+    assert (await stream.send(call("echo"))).status == 404
+    assert session.record.streams == 1, "its agent does not read the rest of the stream"
+    stream.response.close()
+    async with asyncio.timeout(10):
+        while session.record.streams:
+            await asyncio.sleep(0.01)
+    await sse_world.downstream.sessions.wait_closed(5.0)
+    assert sse_world.counted == [True, False]
+    assert sse_world.ended == [session.record.id]
 
 
 async def test_messages_need_the_session_of_an_open_stream(sse_world: Any) -> None:
@@ -224,7 +260,7 @@ async def test_streams_end_when_the_gateway_stops(open_stream: Any) -> None:
 async def test_while_stopping_no_stream_begins_and_those_open_are_told_so(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())
-    await stream.world.server.stop_accepting()
+    stream.world.server.stop_accepting()
     async with stream.world.http.get(stream.world.base + "/sse") as refused:
         assert refused.status == 503
         assert (await refused.json())["error"]["code"] == -31005

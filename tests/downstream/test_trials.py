@@ -137,6 +137,15 @@ async def test_what_is_not_admitted_is_an_error_response(trials: Trials, gateway
     assert gateway.downstream.gate.in_flight == 0
 
 
+async def test_a_request_during_a_restart_is_refused_in_its_response(trials: Trials, gateway: Gateway) -> None:
+    """The next process continues no connection of an operator, so the request cannot wait for it."""
+    gateway.downstream.gate.close(defer=True)
+    found = await trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}})
+    assert "restarting" in found.response["error"]["message"]
+    assert found.response["error"]["data"]["retryAfterMs"]
+    assert gateway.downstream.gate.in_flight == 0
+
+
 async def test_a_cancelled_trial_cancels_its_call(trials: Trials, gateway: Gateway) -> None:
     for upstream in gateway.pool.upstreams:
         upstream.limiter._limit = 0  # no call gets a place

@@ -145,7 +145,7 @@ async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_o
     exchange.back = slow = Slow()
     loop = asyncio.get_running_loop()
     started = loop.time()
-    exchange.begin(deadline := InlineCall(Deadlines(), hard_limit=started + 100), 60)
+    exchange.begin(deadline := InlineCall(Deadlines(), started=started, longest=100.0), 60)
     asking = [asyncio.create_task(exchange.ask("u", "roots/list", b"{}")) for _ in range(50)]
     await asyncio.sleep(0.05)
     slow.answer.set()

@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 from loguru import logger
+from mcp import Client
+from mcp.client.sse import sse_client
 
 import gateway_core.hooks.loader
 from gateway_core import PluginConfig
@@ -236,3 +238,53 @@ async def test_hosts_that_agents_and_operators_may_use_move(stand: Stand) -> Non
         assert set(await statuses()) <= {403, 421}
         await stand.reload(served("one"), allowed_hosts=["gw.example.com"])
         assert not set(await statuses()) & {403, 421}
+
+
+async def test_an_agent_on_http_sse_goes_on_over_reloads(stand: Stand) -> None:
+    """Calls in flight, calls that begin afterwards, and notices come over the stream that was open before."""
+    changed = asyncio.Event()
+
+    async def noticed(message: Any) -> None:
+        if type(message).__name__ == "ToolListChangedNotification":
+            changed.set()
+
+    await stand.start(served("one"), transport="sse")
+    async with Client(
+        sse_client(f"{stand.gateway.address}/sse"), mode="legacy", read_timeout_seconds=60, message_handler=noticed
+    ) as client:
+        before = await text(client, "one_pid")
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=1.0))
+        async with asyncio.timeout(30):
+            while not stand.gateway._reloads.in_flight:
+                await asyncio.sleep(0.01)
+        await stand.reload(served("one"), served("two"), transport="sse")
+        assert await text(client, "one_pid") == before
+        assert await waiting == "waited"
+        await text(client, "two_pid")
+        async with asyncio.timeout(30):
+            await changed.wait()
+        await stand.reload(served("one"), transport="sse", timeout=31.0)
+        assert await text(client, "one_pid") == before
+    async with asyncio.timeout(30):
+        while len(stand.gateway.sessions):
+            await asyncio.sleep(0.01)
+
+
+async def test_open_streams_outlive_a_reload_that_disables_http_sse(stand: Stand) -> None:
+    await stand.start(served("one"), transport="sse")
+    url = f"{stand.gateway.address}/sse"
+    async with Client(sse_client(url), mode="legacy", read_timeout_seconds=60) as client:
+        before = await text(client, "one_pid")
+        await stand.reload(served("one"), transport="http")
+        assert await text(client, "one_pid") == before
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            assert answer.status == 404
+        await stand.reload(served("one"), transport="http", timeout=31.0)
+        assert await text(client, "one_pid") == before
+        await stand.reload(served("one"), transport="sse")
+        assert await text(client, "one_pid") == before
+    await stand.reload(served("one"), transport="http")
+    async with aiohttp.ClientSession() as http:
+        for address in (url, url.replace("/sse", "/messages?session_id=1")):
+            async with http.post(address, json={}) as answer:
+                assert answer.status == 404

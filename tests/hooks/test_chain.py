@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway_core import Ask, CallResult, Health, Reject, hookimpl
 from gateway_core.api import Answers, Call, GivenAnswer, Outcome, Principal
-from gateway_core.errors import PLUGIN_FAILED, REJECTED, PluginError, RpcError
+from gateway_core.errors import INVALID_REQUEST, PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.hooks import HOOKS, Chain, ChainProgress, verdicts
 from gateway_core.testing import configured, make_call, make_conflict, make_result, make_upstream
 
@@ -534,18 +534,106 @@ async def test_a_wrong_result_is_a_failure(log, verdict):
     assert result.error.code == PLUGIN_FAILED
 
 
+MALFORMED = {"raw_arguments": b'{"path": "a", "path": "b"}'}
+
+
 async def test_arguments_that_nobody_can_read_are_the_agents_fault(log):
     seen = []
     plugins = [
         tracer(seen, "a"),
         plugin("reader", "ignore", before_call=lambda call: seen.append(call.arguments)),
     ]
-    call = replace(make_call(), raw_arguments=b'{"path": "a", "path": "b"}')
-    _, ended, _ = await serve(plugins, call)
-    assert ended.error.code != PLUGIN_FAILED
+    _, ended, _ = await serve(plugins, replace(make_call(), **MALFORMED))
+    assert ended.error.code == INVALID_REQUEST
     assert "twice" in ended.error.message
     assert seen == ["a before", "a after error"]
     assert log == []
+
+
+@pytest.mark.parametrize("on_error", ["reject", "ignore"])
+@pytest.mark.parametrize("malformed", [MALFORMED, {"raw_meta": b'{"a": 1, "a": 2}'}], ids=["arguments", "meta"])
+async def test_a_call_that_an_after_call_cannot_read_is_refused_before_it_is_sent(log, malformed, on_error):
+    trace = []
+    reads = plugin("reads", on_error, after_call=lambda call, result: trace.append(dict(call.arguments | call.meta)))
+    call = replace(make_call(), **malformed)
+    _, ended, result = await serve([tracer(trace, "a"), reads, tracer(trace, "b")], call)
+    assert ended.error.code == INVALID_REQUEST
+    assert "twice" in result.error.message
+    assert trace == ["a before", "a after error"]
+    assert log == []
+
+
+async def test_a_result_of_a_plugin_is_withheld_from_a_call_that_an_after_call_cannot_read(log):
+    reads = plugin("reads", after_call=lambda call, result: call.arguments["path"] and None)
+    cache = plugin("cache", before_call=lambda call: CallResult.text("cached"))
+    _, _, result = await serve([cache, reads], replace(make_call(), **MALFORMED))
+    assert (result.error.code, result.raw) == (INVALID_REQUEST, b"")
+    assert log == []
+
+
+class SaysItDoesNotRead:
+    after_call_reads_arguments = False
+
+    @hookimpl
+    def after_call(self, call, result):
+        return None if "path" in call.name else dict(call.arguments)
+
+
+class LeavesTheCallOut:
+    @hookimpl
+    def after_call(self, result): ...
+
+
+@pytest.mark.parametrize("kind", [SaysItDoesNotRead, LeavesTheCallOut])
+async def test_arguments_are_not_decoded_for_an_after_call_that_does_not_read_them(log, kind):
+    call = replace(make_call("path"), **MALFORMED)
+    _, ended, result = await serve([configured(kind())], call)
+    assert (ended, result.error) == (None, None)
+    assert log == []
+
+
+async def test_an_after_call_that_reads_arguments_against_its_word_has_failed(log):
+    _, _, result = await serve([configured(SaysItDoesNotRead(), name="p")], replace(make_call(), **MALFORMED))
+    assert "the call was executed and its result is withheld" in result.error.message
+    assert "raised UnreadableCall at " in log[0]["message"]
+
+
+@pytest.mark.parametrize("on_error", ["reject", "ignore"])
+async def test_an_rpc_error_that_a_plugin_raises_is_its_failure(log, on_error):
+    def secret(*_):
+        raise RpcError(-32000, "secret detail")
+
+    raises = plugin("p", on_error, before_call=secret)
+    chain, progress = Chain([raises], rehearses=True), ChainProgress()
+    _, ended = await chain.run_before(make_call(), lambda call: call, progress)
+    assert [(one.plugin, one.decided) for one in progress.decisions] == [("p", "fail")]
+    assert ended is None if on_error == "ignore" else ended.error.code == PLUGIN_FAILED
+    assert len(log) == 1
+    assert "detail" not in log[0]["message"]
+
+
+@pytest.mark.parametrize("hook", ["before_call", "after_call"])
+async def test_a_failure_that_repeats_is_logged_once_a_minute(log, hook):
+    chain = Chain([plugin("broken", **{hook: boom}), plugin("other", "ignore", before_call=boom)])
+    for _ in range(20):
+        progress = ChainProgress()
+        _, ended = await chain.run_before(make_call(), lambda call: call, progress)
+        result = await chain.run_after(progress, ended or make_result())
+        assert result.error.code == PLUGIN_FAILED
+    expected = [("broken", "before_call")] if hook == "before_call" else [("other", "before_call"), ("broken", hook)]
+    assert [(one["extra"]["plugin"], one["extra"]["hook"]) for one in log] == expected
+    assert log[0]["message"].endswith("; logged once a minute")
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_returning_the_call_itself_is_no_rewrite(later):
+    async def same(call):
+        return call
+
+    chain = Chain([plugin("p", before_call=same if later else lambda call: call)], rehearses=True)
+    progress = ChainProgress()
+    _, ended = await chain.run_before(make_call(), lambda call: call, progress)
+    assert (ended, progress.decisions) == (None, [])
 
 
 class Panic(BaseException):
@@ -749,14 +837,6 @@ async def test_a_rewrite_that_cannot_be_sent_is_a_failure_of_its_plugin(log, cha
     assert len(log) == 2
 
 
-async def test_an_error_that_a_plugin_raises_must_be_sendable_too(log):
-    def broken(call):
-        raise RpcError("y", 5)
-
-    _, ended, _ = await serve([plugin("broken", before_call=broken)])
-    assert (ended.error.code, ended.error.data["plugin"]) == (PLUGIN_FAILED, "broken")
-
-
 async def test_verdicts_at_the_limits_are_sent():
     _, ended, _ = await serve([plugin("p", before_call=lambda call: Reject("x", code=-(2**31), retry_after=2**31))])
     assert ended.error.code == -(2**31)
@@ -867,6 +947,17 @@ def test_a_failing_route_tool_refuses_the_call_or_leaves_it_to_the_core(log, hoo
     assert refused.value.code == PLUGIN_FAILED
     assert Chain([plugin("p", "ignore", route_tool=hook)]).route_tool(make_call(), [ONE, TWO]) is None
     assert len(log) == 2
+
+
+@pytest.mark.parametrize("on_error", ["reject", "ignore"])
+def test_arguments_that_a_route_tool_cannot_read_are_the_agents_fault(log, on_error):
+    def by_path(call, candidates):
+        return candidates[len(call.arguments["path"])]
+
+    with pytest.raises(RpcError) as refused:
+        Chain([plugin("p", on_error, route_tool=by_path)]).route_tool(replace(make_call(), **MALFORMED), [ONE, TWO])
+    assert refused.value.code == INVALID_REQUEST
+    assert log == []
 
 
 def test_hook_resolve_conflict():

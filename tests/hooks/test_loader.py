@@ -142,7 +142,7 @@ REQUIRED = {"auth_jwt": {"audience": "https://gateway.example.com", "issuers": [
 def test_the_plugins_of_the_repository_load_with_their_defaults():
     names = [plugin.name for plugin in installed() if plugin.distribution.startswith("gateway-")]
     assert names == sorted(path.parent.name for path in PLUGINS.glob("*/pyproject.toml"))
-    assert all(len(load([entry(name, **REQUIRED.get(name, {}))])) == 1 for name in names)
+    assert all(len(load([entry(name, **REQUIRED.get(name, {}))], certificates=True)) == 1 for name in names)
 
 
 def test_a_plugin_may_have_neither_settings_nor_constructor(install):
@@ -231,13 +231,6 @@ def test_two_distributions_under_one_name_are_both_named(install):
     assert "is provided by 2 distributions" in line
     assert "gateway-watch 1.2" in line
     assert "watch-fork 9" in line
-
-
-def test_a_plugin_that_is_enabled_twice_is_refused(install):
-    install("watch")
-    assert problem(entry("watch", line=1), entry("watch", line=5)).startswith(
-        "mcp-proxy.toml:5: mcp.proxy.plugins[1] (watch): is enabled twice"
-    )
 
 
 @pytest.mark.parametrize(
@@ -454,7 +447,7 @@ def test_every_setting_of_a_plugin_is_in_its_readme():
     for plugin in installed():
         if not plugin.distribution.startswith("gateway-"):
             continue
-        (loaded,) = load([entry(plugin.name, **REQUIRED.get(plugin.name, {}))])
+        (loaded,) = load([entry(plugin.name, **REQUIRED.get(plugin.name, {}))], certificates=True)
         readme = (PLUGINS / plugin.name / "README.md").read_text()
         assert f'name = "{plugin.name}"' in readme
         assert all(f"`{hook}`" in readme for hook in loaded.hooks)
@@ -502,3 +495,154 @@ def test_a_number_from_the_environment_fills_a_setting(install):
     install("night_watch")
     (plugin,) = load([PluginEntry(name="night_watch", settings={"limit": "7"}, sources={"limit": "the file x"})])
     assert plugin.instance.limit == 7
+
+
+@pytest.mark.parametrize("name", ["name", "enabled", "on_error"])
+def test_a_setting_that_the_gateway_reads_itself_cannot_be_the_plugins(install, name):
+    install(
+        "named",
+        f'''
+    class Plugin:
+        class Config(PluginConfig):
+            other: str = Field(default="", alias="{name}")
+
+        def __init__(self, config): ...
+
+        @hookimpl
+        def before_call(self, call): ...
+    ''',
+    )
+    assert f"its Config has the setting {name}, which the gateway reads itself; rename it" in problem(entry("named"))
+
+
+HOOK = """
+    @hookimpl
+    def before_call(self, call): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        "",
+        "    def __init__(self): self.given = None",
+        "    def __init__(self, *, now=None): self.given = None",
+        "    def __init__(self, now=None): self.given = now",
+    ],
+)
+def test_a_constructor_that_takes_no_settings_gets_none(install, constructor):
+    install("bare", f"class Plugin:\n    given = None\n{constructor}\n{HOOK}")
+    (plugin,) = load([entry("bare")])
+    assert plugin.instance.given is None
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        "    def __init__(self, config): self.given = config",
+        "    def __init__(self, /, settings, now=None): self.given = settings",
+        "    def __init__(self, *given): (self.given,) = given",
+        "    Config = PluginConfig\n    def __init__(self, config=None): self.given = config",
+    ],
+)
+def test_a_constructor_that_takes_an_argument_gets_the_settings(install, constructor):
+    install("takes", f"class Plugin:\n{constructor}\n{HOOK}")
+    (plugin,) = load([entry("takes")])
+    assert plugin.instance.given == PluginConfig()
+
+
+@pytest.mark.parametrize("constructor", ["", "    def __init__(self): ..."])
+def test_settings_that_no_constructor_takes_are_reported(install, constructor):
+    settings = "    class Config(PluginConfig):\n        limit: int = 1"
+    install("deaf", f"class Plugin:\n{settings}\n{constructor}\n{HOOK}")
+    assert "its Config has settings, but its constructor takes none" in problem(entry("deaf"))
+
+
+PAGE = """
+from gateway_core import Page
+
+class Plugin:
+    def __init__(self):
+        self.pages = [Page("{path}", bytes)]
+
+    @hookimpl
+    def observe(self, event): ...
+"""
+AUTHENTICATES = """
+class Plugin:
+    def __init__(self):
+        self.credential_headers = ("{header}",)
+        self.challenges = 7
+
+    @property
+    def remember(self):
+        raise OSError("hush")
+
+    @hookimpl
+    def authenticate(self, credentials): ...
+"""
+
+
+def test_pages_and_declarations_that_cannot_be_used_are_reported_with_all_other_problems_at_their_lines(install):
+    install("api", PAGE.format(path="/api/x"))
+    install("one", PAGE.format(path="/one"))
+    install("two", PAGE.format(path="/one"))
+    install("auth", AUTHENTICATES.format(header="x-request-id"))
+    install("wrong", hooks("@hookimpl\ndef befor_call(self): pass"))
+    found = problems(*(entry(name, line) for line, name in enumerate(("api", "one", "two", "auth", "wrong"), 1)))
+    assert sorted(line.split(": ", 2)[0] + ": " + line.split(": ", 2)[2] for line in found) == [
+        "mcp-proxy.toml:1: its page /api/x has a path that is reserved for the gateway; choose another",
+        "mcp-proxy.toml:3: has the page /one, and so has one",
+        "mcp-proxy.toml:4: its challenges must be a tuple of values of WWW-Authenticate",
+        "mcp-proxy.toml:4: its credential_headers cannot have x-request-id, which varies between requests",
+        "mcp-proxy.toml:4: its remember cannot be read: OSError: hush",
+        "mcp-proxy.toml:5: befor_call is not a hook; did you mean before_call?",
+    ]
+
+
+def test_what_an_instance_cannot_change_is_reported(install):
+    install("more", f"class Plugin:\n    def __init__(self): self.methods = {{'tools/list'}}\n{HOOK}")
+    assert "its constructor adds tools/list to methods, which its class does not name" in problem(entry("more"))
+
+
+def test_a_plugin_that_needs_client_certificates_needs_their_authority(install):
+    install("certified", GOOD + "    needs_client_certificates = True\n")
+    line = "mcp-proxy.toml:10: mcp.proxy.plugins[0] (certified): needs client certificates: set client_ca below"
+    assert problem(entry("certified")).startswith(line)
+    assert "needs client certificates" in problem(entry("auth_mtls"))
+    assert len(load([entry("certified"), entry("auth_mtls")], certificates=True)) == 2
+    assert load([entry("certified", enabled=False)]) == ()
+
+
+SECRETIVE = """
+    from typing import Any
+    from pydantic import Secret, SecretBytes, SecretStr
+
+    class Inner(PluginConfig):
+        salts: tuple[SecretStr, ...] = ()
+
+    class Plugin:
+        class Config(PluginConfig):
+            pepper: SecretStr = SecretStr("")
+            by_name: dict[str, Inner] = {}
+            raw: SecretBytes = SecretBytes(b"")
+            any_text: Secret[str] = Secret("")
+            number: Secret[int] = Secret(1)
+            plain: str = "plain-text"
+            keys: tuple[str, ...] = ()
+
+        def __init__(self, config):
+            pass
+
+        @hookimpl
+        def before_call(self, call):
+            pass
+"""
+
+
+def test_the_secrets_in_the_settings_of_a_plugin_are_known(install):
+    install("secretive", SECRETIVE)
+    given = {"pepper": "hush-1", "by_name": {"a": {"salts": ["hush-2"]}}, "raw": "hush-3", "any_text": "hush-4"}
+    (plugin,) = load([entry("secretive", **given)])
+    assert {secret.value for secret in plugin.secrets} == {"hush-1", "hush-2", "hush-3", "hush-4"}
+    assert {secret.label for secret in plugin.secrets} == {"a setting of plugin secretive"}

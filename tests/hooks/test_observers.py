@@ -1,7 +1,7 @@
 """Plugins that observe: what they are told about calls and credentials, and what a failing one leads to."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +19,17 @@ from gateway_core import (
     Event,
     Pass,
     Reject,
+    UpstreamChanged,
+    UpstreamState,
     hookimpl,
 )
 from gateway_core.api import Outcome, Principal
 from gateway_core.errors import PLUGIN_FAILED
 from gateway_core.hooks import Chain, ChainProgress
-from gateway_core.hooks.observers import MAX_RULE
+from gateway_core.hooks.observers import MAX_RULE, MAX_WAITING
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, make_result, run_call, run_hook
 
+PIN = {"type": "object", "properties": {"pin": {"type": "string"}}}
 REFUSED = AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked")
 
 
@@ -156,6 +159,21 @@ async def test_a_question_and_what_followed_it() -> None:
     assert (asked.result.outcome, asked.decisions) == (Outcome.ASKED, (Decision("asks", "ask", "deploy"),))
     assert retried.decisions == (Decision("asks", "pass", "the user accepted"),)
     assert (retried.call.continues, retried.result.outcome) == (True, Outcome.OK)
+    assert [one.answered for one in (legacy, asked, retried)] == [True, False, True]
+    assert retried.answered_by == (), "the client answered"
+
+
+async def test_no_plugin_sees_the_answer_to_the_question_of_another() -> None:
+    class Asks:
+        @hookimpl
+        def before_call(self, call: Call) -> Any:
+            return None if call.answers else Ask("PIN?", schema=PIN)
+
+    event = await observed(make_call(era="legacy"), Asks(), user=FakeUser(Answer("accept", {"pin": "1234"})))
+    assert event.final is not None
+    public = [name for name in dir(event.final) if "answer" in name and not name.startswith("_")]
+    assert public == ["answers", "with_answers"]
+    assert event.final.seen_by("other").answers == {}
 
 
 async def test_a_plugin_that_is_late_has_failed() -> None:
@@ -245,3 +263,82 @@ def test_an_event_is_a_value() -> None:
     with pytest.raises(AttributeError):
         event.reason = "other"  # type: ignore[misc]
     assert replace(event, reason="other").reason == "other"
+
+
+# Upstreams
+
+
+@pytest.fixture
+def log() -> Iterator[list[Any]]:
+    records: list[Any] = []
+    handler = logger.add(lambda message: records.append(message.record), level="WARNING")
+    yield records
+    logger.remove(handler)
+
+
+def change(number: int) -> UpstreamChanged:
+    return UpstreamChanged(f"u{number}", UpstreamState.DOWN, UpstreamState.HEALTHY, "lost")
+
+
+async def test_changes_of_upstreams_are_told_in_their_order_and_at_the_end_all_of_them() -> None:
+    async def wait() -> None:
+        await asyncio.sleep(0)
+
+    slow, quick = Diary(lambda event: wait()), Diary()
+    chain = Chain([configured(slow, name="slow"), configured(quick, name="quick")])
+    changes = [change(number) for number in range(5)]
+    chain.observers.upstream_changed(change(9))  # the plugins are not entered yet
+    async with chain:
+        for one in changes:
+            chain.observers.upstream_changed(one)
+        assert slow.seen == [], "it is told in a task: states change during calls"
+        assert chain.asked
+    assert slow.seen == quick.seen == changes
+    assert not chain.asked
+    chain.observers.upstream_changed(change(9))
+    await asyncio.sleep(0)
+    assert slow.seen == changes
+
+
+async def test_a_plugin_that_is_too_slow_misses_the_oldest_changes(log: list[Any]) -> None:
+    gate = asyncio.Event()
+    slow = Diary(lambda event: _until(gate))
+    async with Chain([configured(slow, name="slow")]) as chain:
+        chain.observers.upstream_changed(change(0))
+        while not slow.seen:
+            await asyncio.sleep(0)
+        for number in range(1, MAX_WAITING + 4):
+            chain.observers.upstream_changed(change(number))
+        gate.set()
+    assert slow.seen == [change(0), *(change(number) for number in range(4, MAX_WAITING + 4))]
+    assert [record["message"] for record in log] == [
+        "the plugins with observe are too slow: changes of upstreams are lost to them; logged once a minute"
+    ]
+
+
+async def test_a_plugin_that_hangs_delays_the_end_of_the_others_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway_core.hooks.observers.AFTER_TIMEOUT", 0.05)
+    hangs = Diary(lambda event: _until(asyncio.Event()))
+    async with asyncio.timeout(60), Chain([configured(hangs, name="hangs")]) as chain:
+        for number in range(3):
+            chain.observers.upstream_changed(change(number))
+    assert hangs.seen == [change(0)]
+
+
+async def test_a_failure_about_an_upstream_is_logged_and_the_others_are_told(log: list[Any]) -> None:
+    def fail(event: Event) -> None:
+        raise ValueError("secret")
+
+    last = Diary()
+    async with Chain([configured(Diary(fail), name="fails"), configured(last, name="last")]) as chain:
+        chain.observers.upstream_changed(change(1))
+        chain.observers.upstream_changed(change(2))
+    assert last.seen == [change(1), change(2)]
+    (record,) = log  # one a minute
+    assert record["message"].startswith("plugin fails failed in observe for the upstream u1: raised ValueError at ")
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

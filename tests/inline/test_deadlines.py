@@ -100,6 +100,18 @@ async def test_a_deadline_that_was_closed_moves_no_more() -> None:
     assert not call.passed
 
 
+async def test_the_timer_does_not_wait_for_closed_deadlines() -> None:
+    """Their calls still run, for example while plugins handle the results."""
+    calls, loop = Deadlines(), asyncio.get_running_loop()
+    closed, other = InlineCall(calls, when=loop.time() + 0.01), Deadline(calls, when=loop.time() + 60.0)
+    closed.begin()
+    other.begin()
+    closed.close_deadline()
+    await asyncio.sleep(0.05)
+    assert closed in calls.running
+    assert calls.fires == other.when
+
+
 class Clock:
     """The part of an event loop that deadlines use, with a clock that the test turns."""
 
@@ -118,7 +130,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def deadline(**settings: Any) -> Deadline:
-    return Deadline(Deadlines(), None, **{"when": 1060.0, "hard_limit": 1100.0, **settings})
+    return Deadline(Deadlines(), None, **{"started": 1000.0, "when": 1060.0, "longest": 100.0, **settings})
 
 
 def test_progress_extends_a_deadline_up_to_the_hard_limit(clock: Clock) -> None:

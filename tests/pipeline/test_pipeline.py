@@ -422,6 +422,8 @@ async def test_a_plugin_that_names_lists_can_hide_tools(start: Start) -> None:
 
 async def test_payloads_that_no_plugin_reads_are_never_decoded(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     class Indifferent:
+        after_call_reads_arguments = False
+
         @hookimpl
         def before_call(self, call: Call) -> None:
             return None

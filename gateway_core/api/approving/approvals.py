@@ -8,11 +8,11 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from gateway_core.api.approving.hiding import Hider
 from gateway_core.api.approving.memory import MAX_SECONDS, Key, Memory
 from gateway_core.api.approving.question import MAX_SHOWN, question
 from gateway_core.api.asking import Ask
-from gateway_core.api.call import Call
+from gateway_core.api.call import Call, answers_of
+from gateway_core.api.hiding.hider import Hider
 from gateway_core.api.tier import tier_of
 from gateway_core.api.verdict import Reject
 
@@ -37,10 +37,7 @@ class Approvals:
     """Largest `max_shown`."""
 
     def __init__(self, hide: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        """`hide`: RE2 patterns, case ignored, of more argument names whose values are hidden.
-
-        Raises `ValueError` for a pattern that is not valid or matches every name.
-        """
+        """`hide`: patterns of more argument names whose values are hidden. Raises `ValueError` as `Patterns` does."""
         self._hider = Hider(hide)
         self._clock = clock
         self._memory = Memory()
@@ -70,7 +67,7 @@ class Approvals:
         name = call.name if call.tool is None else call.tool.name
         question_name = PAGE_NAME if on_page else NAME
         own = call.answers.get(question_name)
-        answer = own or (None if on_page else call.given_answers().approval(call.subject))
+        answer = own or (None if on_page else answers_of(call).approval(call.subject))
         seconds = _seconds(call, remember)
         key = _key(call, name, rule, remember)
         if answer is None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-from gateway_core.api.approving.hiding import Hider, text
 from gateway_core.api.call import Call
+from gateway_core.api.hiding.hider import Hider
 from gateway_core.api.tier import Tier
 from gateway_core.mcp.literals import Kind
 
@@ -23,6 +24,10 @@ MAX_SHOWN: Final = 10_000
 """Characters of the arguments that a question may show; a message of a question has 16,384 at most."""
 MAX_NAMES: Final = 40
 """Arguments that are shown."""
+MAX_LEVELS: Final = 12
+"""Levels of nesting that are shown."""
+MAX_SEARCHED: Final = 64 * 1024
+"""Characters of a text that are searched for secrets and shown."""
 MAX_NAME: Final = 60
 """Characters of a name that are shown."""
 MAX_URI: Final = 600
@@ -57,7 +62,7 @@ def question(call: Call, effect: Effect, *, reason: str, remembered: str, hider:
     """
     kind = call.kind
     begin, what, others = _WORDS[kind]
-    shown = _uri if kind in {"resource", "template"} else _name
+    shown = partial(_uri, hider) if kind in {"resource", "template"} else _name
     original = "" if call.original_name == call.name else f" ({shown(call.original_name)} on the server)"
     servers = [_name(server) for server in call.upstreams[:MAX_SERVERS]]
     if len(call.upstreams) > MAX_SERVERS:
@@ -81,8 +86,9 @@ def _arguments(arguments: Mapping[str, Any], hider: Hider, max_shown: int) -> li
         return ["Arguments: none"]
     lines, cut = ["Arguments:"], len(arguments) > MAX_NAMES
     share = max_shown // min(len(arguments), MAX_NAMES)
-    for name, value in list(arguments.items())[:MAX_NAMES]:
-        shown = visible(json.dumps(hider.member(name, value), ensure_ascii=False))
+    few = {name: _bounded(value) for name, value in list(arguments.items())[:MAX_NAMES]}
+    for name, value in hider.value(few).items():
+        shown = visible(json.dumps(value, ensure_ascii=False))
         if len(shown) > share:
             # Both ends: what matters must not be hidden by what comes before it.
             left_out = f" … {len(shown) - share} characters … "
@@ -103,9 +109,20 @@ def _cut(shown: str, most: int) -> str:
     return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
-def _uri(uri: str) -> str:
+def _bounded(value: Any, level: int = 1) -> Any:
+    """What is shown of decoded JSON, before secrets are hidden."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_SEARCHED else f"{value[:MAX_SEARCHED]}…"
+    if isinstance(value, Mapping | list | tuple) and level >= MAX_LEVELS:
+        return "[more levels]"
+    if isinstance(value, Mapping):
+        return {key: _bounded(item, level + 1) for key, item in value.items()}
+    return [_bounded(item, level + 1) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _uri(hider: Hider, uri: str) -> str:
     """Both ends of a URI, without secrets: its host and its last part must be seen."""
-    shown = visible(text(uri))
+    shown = visible(hider.text(_bounded(uri)))
     return shown if len(shown) <= MAX_URI else f"{shown[: MAX_URI // 2]} … {shown[-MAX_URI // 2 :]}"
 
 

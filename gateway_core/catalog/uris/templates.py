@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from typing import Final
-
-import re2
+from typing import Any, Final
 
 from gateway_core.catalog.entry import Entry
 from gateway_core.limits.slices import Slices, mapped
+from gateway_core.patterns import compiled, escaped
 
 MAX_MATCHED: Final = 256
 """Templates of one upstream that URIs are matched with; further ones are listed, but match nothing."""
@@ -144,8 +143,8 @@ class Templates:
 
 
 @lru_cache(maxsize=MAX_PATTERNS)
-def template_pattern(template: str) -> re2._Regexp | None:
-    """A pattern for the URIs of an RFC 6570 template; None if the template is malformed or too complex.
+def template_pattern(template: str) -> Any:
+    """An RE2 pattern for the URIs of an RFC 6570 template; None if the template is malformed or too complex.
 
     RE2 does not backtrack, which matters because the template is untrusted input. Simple expressions (`{name}`) stop at
     `/`, `?` and `#`; those with an operator (`{+path}`, `{?query}`) do not.
@@ -154,7 +153,7 @@ def template_pattern(template: str) -> re2._Regexp | None:
     rest = template
     while rest:
         literal, brace, rest = rest.partition("{")
-        pattern.append(re2.escape(literal))
+        pattern.append(escaped(literal))
         if not brace:
             break
         expression, closed, rest = rest.partition("}")
@@ -164,10 +163,7 @@ def template_pattern(template: str) -> re2._Regexp | None:
             pattern.append(".*")
         else:
             pattern.append("[^/?#]*" if "*" in expression or "," in expression else "[^/?#]+")
-    options = re2.Options()
-    options.max_mem = PATTERN_MEMORY
-    options.log_errors = False
     try:
-        return re2.compile("".join(pattern), options)
-    except re2.error:
+        return compiled("".join(pattern), max_memory=PATTERN_MEMORY)
+    except ValueError:
         return None

@@ -12,7 +12,7 @@ import msgspec
 from gateway_core.api import Call, CallResult, Decision, Era, Kind, Principal, Reject, Tool
 from gateway_core.cli.inspecting.problems import load_with_plugins
 from gateway_core.cli.locate import locate
-from gateway_core.errors import INVALID_PARAMS, RpcError
+from gateway_core.errors import INVALID_PARAMS, UnreadableCall
 from gateway_core.hooks import Chain, ChainProgress, Question
 from gateway_core.log.output import without_notes
 from gateway_core.mcp.names import TOOLS_CALL
@@ -61,7 +61,7 @@ class Judgement:
     """What the agent would read, or why it is not decided."""
 
 
-class NotRecorded(RpcError):
+class NotRecorded(UnreadableCall):
     """A plugin needs the arguments of a call, which were not recorded."""
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Rehearsal:
         """`config`: the value of the option `--config`. Raises `ConfigError` and `PluginError`."""
         loaded, plugins = load_with_plugins(locate(config))
         self._tools: Final = {upstream.name: upstream.tools for upstream in loaded.proxy.upstreams if upstream.enabled}
-        self._chain = Chain(plugins, keeps_decisions=True)
+        self._chain = Chain(plugins, rehearses=True)
         self._now = 0.0
         for plugin in plugins:
             use_clock = getattr(plugin.instance, "use_clock", None)

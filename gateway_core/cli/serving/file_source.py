@@ -163,7 +163,7 @@ async def changes_of(source: FileSource) -> AsyncIterator[None]:
         return Path(changed).name in {path.name, LINK}
 
     path, ended = source.path, asyncio.Event()
-    told = last = source.version
+    yielded = last = source.version
     watching = awatch(
         path.parent,
         watch_filter=is_of_file,
@@ -177,9 +177,9 @@ async def changes_of(source: FileSource) -> AsyncIterator[None]:
     try:
         async for noticed in watching:
             version = version_of(path)
-            is_new = version is not None and version not in (told, source.version)
+            is_new = version is not None and version not in (yielded, source.version)
             if is_new and (noticed or version == last):
-                told = version
+                yielded = version
                 yield
             last = version
     finally:

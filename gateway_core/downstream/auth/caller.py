@@ -49,8 +49,8 @@ class Caller(msgspec.Struct, frozen=True, eq=False):
 
 @lru_cache(maxsize=4096)
 def in_profile(caller: Caller, profile: str) -> Caller:
-    """The same caller with a profile; the same object each time."""
-    return Caller(caller.address, caller.principal, caller.presented, profile)
+    """The same caller with a profile; the same object each time. For callers that present nothing."""
+    return Caller(caller.address, caller.principal, profile=profile)
 
 
 @lru_cache(maxsize=4096)

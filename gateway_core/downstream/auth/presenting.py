@@ -37,7 +37,7 @@ class Presenting:
         if not headers and token is None:
             return caller
         rights = "" if token is None or caller.principal is None else rights_of(caller.principal)
-        return Caller(caller.address, caller.principal, Presented.of(headers, token, rights=rights))
+        return Caller(caller.address, caller.principal, Presented.of(headers, token, rights=rights), caller.profile)
 
 
 def _token(caller: Caller, head: RequestHead) -> str | None:

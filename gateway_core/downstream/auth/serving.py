@@ -114,9 +114,10 @@ class CallerHandlers:
         return found
 
     def _placed(self, verdict: Verdict, head: RequestHead, profile: str | None) -> Verdict:
-        """The verdict on a caller, with what the request presents for upstreams and with the caller's profile."""
+        """The verdict on a caller, with the caller's profile and what the request presents for upstreams."""
         before = verdict.caller_found
-        caller = self._profiles.place(self._presenting.by(before, head), profile)
+        # The profile comes first: callers in profiles are cached, and a cache would keep the secrets of each request.
+        caller = self._presenting.by(self._profiles.place(before, profile), head)
         return verdict if caller is before else Verdict(caller, verdict.until)
 
     def _admit(self, client: Client) -> None:

@@ -86,6 +86,6 @@ class CallShares:
         the longer they all have run, the longer they may still take. The first deadline of them bounds it.
         """
         own = [deadline for principal, deadline in self._holders() if holds(principal)]
-        ran = min((now - (it.when - it.idle_limit) for it in own), default=0.0)
+        ran = min((now - it.started for it in own), default=0.0)
         first = min((it.when - now for it in own), default=0.0)
         return max(1.0, min(ran, first, MAX_WAIT))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway_core.api import Principal
 from gateway_core.downstream.calls.call_shares import CallShares
-from gateway_core.errors import overloaded
+from gateway_core.errors import RpcError, overloaded
 from gateway_core.http1.application import Deferred
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.wording import count
@@ -78,6 +78,11 @@ class Gate:
         if self.in_flight:
             self._emptied = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
+
+
+def restarting() -> RpcError:
+    """The error for a request during a restart that no other process can serve in place of `Deferred`."""
+    return overloaded("the gateway is restarting")
 
 
 def _finishes(message: Message) -> bool:

@@ -59,7 +59,7 @@ class StoredStream:
         self._gone = 0
         """The number of the newest event that was dropped."""
         self._kept = kept
-        self._standing = standalone
+        self._standalone = standalone
         self.primed = primed
         self._written: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
@@ -71,7 +71,7 @@ class StoredStream:
     @property
     def size(self) -> int:
         """Bytes that this stream holds; the mailbox of the session is not counted."""
-        return self._bytes if self._standing else self._bytes + self.mailbox.size
+        return self._bytes if self._standalone else self._bytes + self.mailbox.size
 
     @property
     def worth(self) -> int:
@@ -83,7 +83,7 @@ class StoredStream:
         be lost.
         """
         unread = self._writer is None
-        if unread and self._standing:
+        if unread and self._standalone:
             return 1 if self._written else 0
         if self.mailbox.closed and not self.mailbox.size:
             return 1
@@ -91,7 +91,7 @@ class StoredStream:
 
     def goes_on_after(self, number: int) -> bool:
         """Whether an agent whose last event has that number can resume this stream."""
-        return number <= self.last and (number >= self._gone or not self._standing)
+        return number <= self.last and (number >= self._gone or not self._standalone)
 
     async def serve(self, response: Writer, after: int | None = None) -> None:
         """Write to a prepared response until the stream ends, the agent disconnects, or a new connection replaces it.
@@ -165,7 +165,7 @@ class StoredStream:
 
     def _let_go(self) -> None:
         """Discard a request's mailbox if the stream has no connection and can no longer be resumed."""
-        if self._writer is None and not self._standing and not self._kept.has(self):
+        if self._writer is None and not self._standalone and not self._kept.has(self):
             self.mailbox.discard()
 
     def _weigh(self) -> None:

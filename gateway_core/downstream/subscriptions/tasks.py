@@ -48,7 +48,7 @@ class Followed:
         self._tell = tell
         self._followers: list[tuple[Upstream, dict[str, str], Follower]] = []
         """The upstream, the agent's ids of its tasks by its own, and what ends it."""
-        self._moving = Background("follow tasks again")
+        self._moving = Background("following tasks again")
         self._waiting: deque[tuple[str, str, bytes]] = deque()
         """The agent's task id, the upstream's name, and the status; an empty status means: ask the upstream."""
         self._bytes = 0

@@ -7,14 +7,10 @@ the new configuration. If anything fails, both stay as they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, SecretStr
-
-from gateway_core.concealing import Secret
 from gateway_core.config import Config, read_file, text_of
 from gateway_core.config.loader import FILE_LIMIT
 from gateway_core.errors import ConfigError, EditRefused, FileProblem, OutdatedEdit, PluginError
@@ -53,10 +49,11 @@ class _Edited:
     """Implements `Content`: another text in place of the content of the file."""
 
     base: Source
-    text: str
+    text: Callable[[], str]
+    """Makes the text; may block."""
 
     def read(self) -> Config:
-        return self.base.check(self.text)
+        return self.base.check(self.text())
 
     def prepare(self, config: Config) -> Prepared:
         return self.base.prepare(config)
@@ -89,7 +86,10 @@ class Edits:
         return ShownFile(str(path), not reason, reason, now.text.hidden, now.version)
 
     async def problems(self, text: str) -> Sequence[str]:
-        """What is wrong with a text as the content of the file; empty if a reload would accept it."""
+        """What is wrong with a text as the content of the file; empty if a reload would accept it.
+
+        Raises `TryLater`.
+        """
         try:
             await self.compare(text)
         except (ConfigError, PluginError, EditRefused) as error:
@@ -97,10 +97,16 @@ class Edits:
         return ()
 
     async def compare(self, text: str) -> Report:
-        """What a text as the content of the file would change. Raises `ConfigError`, `PluginError`, `EditRefused`."""
+        """What a text as the content of the file would change.
+
+        Raises `ConfigError`, `PluginError`, `EditRefused`, `TryLater`.
+        """
         source = self._file()
-        _, after = await asyncio.to_thread(self._judged, source.path, lambda before: before.restored(self._given(text)))
-        return await self._reloads.compare(_Edited(source, after.text), listening=self._listening())
+
+        def judged() -> str:
+            return self._judged(source.path, lambda before: before.restored(self._given(text)))[1].text
+
+        return await self._reloads.compare(_Edited(source, judged), listening=self._listening())
 
     async def replace(self, text: str, version: str) -> tuple[Report, str]:
         """Make a text the content of the file, in which `MARKER` stands for what the file has, and put it in force.
@@ -142,7 +148,7 @@ class Edits:
                 made.append(Draft(source.path, content, now.version, source.replaced))
                 return made[0]
 
-            edited = _Edited(source, after.text)
+            edited = _Edited(source, lambda: after.text)
             report = await self._reported(self._reloads.reload(edited, listening=self._listening(), draft=draft))
             return report, made[0].version
 
@@ -170,24 +176,7 @@ class Edits:
         return self._text(path, text)
 
     def _text(self, path: Path, text: str) -> FileText:
-        known = tuple(
-            Secret(f"a setting of plugin {plugin.name}", value)
-            for plugin in self._reloads.current.chain.plugins
-            for value in _secrets_in(plugin.config)
-        )
-        return FileText(text, path, known, self._reloads.held.clean_line)
+        return FileText(text, path, self._reloads.current.chain.secrets, self._reloads.held.clean_line)
 
 
 _TOO_LARGE = f"would be larger than {FILE_LIMIT // 1024} KiB"
-
-
-def _secrets_in(value: Any) -> Iterator[str]:
-    """The secrets in the settings of a plugin, as its model marks them."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for key in type(value).model_fields:
-            yield from _secrets_in(getattr(value, key))
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _secrets_in(part)

@@ -13,11 +13,10 @@ from gateway_core.api import CallBegun, CallEnded, CallTrace, UpstreamView
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.hops import CONTEXT_KEYS, MAX_CONTEXT, Carried, WrongContext
-from gateway_core.hooks.failures import Misuse, log_failure
+from gateway_core.hooks.failures import FailureLog, Misuse
 from gateway_core.hooks.implementations import Hook
 from gateway_core.hooks.tracing.timeline import Timeline
 from gateway_core.hooks.verdicts import kind
-from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 
 _NONE: Final[Mapping[str, str]] = {}
@@ -31,7 +30,7 @@ class Tracing:
         self._hook = hook
         self._ask: Callable[[CallBegun], Any] = _follow_nothing if hook is None else hook.function
         self._timelines = timelines
-        self._spoken = Sparing()
+        self._failures = FailureLog()
 
     def __bool__(self) -> bool:
         return self._hook is not None
@@ -69,6 +68,20 @@ class Tracing:
         exchange.follow(timeline)
         return timeline
 
+    def watch(self, exchange: Exchange) -> Timeline:
+        """The timeline of a call that operators watch, and that no plugin follows.
+
+        The caller does as with that of `begin`, but calls `forget` at the end.
+        """
+        context = exchange.hops if isinstance(exchange.hops, Carried) else None
+        timeline = self._timelines[exchange.id] = Timeline(None, None if context is None else lambda _: context)
+        exchange.follow(timeline)
+        return timeline
+
+    def forget(self, exchange_id: str) -> None:
+        """Record no more runs of hooks for a call that has ended."""
+        self._timelines.pop(exchange_id, None)
+
     def _hop(self, trace: CallTrace, exchange_id: str, upstream: UpstreamView) -> Carried | None:
         try:
             context = trace.hop(upstream)
@@ -78,19 +91,18 @@ class Tracing:
             return None
 
     def ended(self, timeline: Timeline, ended: CallEnded) -> None:
-        """Tell the plugin that a call that it follows has ended."""
-        self._timelines.pop(ended.exchange_id, None)
+        """Tell the plugin, if it follows a call, that the call has ended."""
+        self.forget(ended.exchange_id)
+        if timeline.trace is None:
+            return
         try:
             timeline.trace.ended(ended)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self._failed(error, ended.exchange_id)
 
     def _failed(self, error: BaseException, subject: str) -> None:
-        if self._hook is None or not self._spoken.due(type(error).__name__):
-            return
-        if isinstance(error, WrongContext):
-            error = Misuse(str(error))
-        log_failure(self._hook, error, subject, note="; logged once a minute")
+        if self._hook is not None:
+            self._failures.add(self._hook, Misuse(str(error)) if isinstance(error, WrongContext) else error, subject)
 
 
 def _follow_nothing(begun: CallBegun) -> None:

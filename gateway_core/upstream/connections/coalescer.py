@@ -17,10 +17,10 @@ Key = TypeVar("Key")
 class Coalescer(Generic[Key]):
     """Calls `update` with a key after each `ask` for it, in one task per key."""
 
-    def __init__(self, update: Callable[[Key], Awaitable[None]], name: str) -> None:
-        """`update` must read the desired state when called, and bound its time. `name` is the name of the tasks."""
+    def __init__(self, update: Callable[[Key], Awaitable[None]], during: str) -> None:
+        """`update` must read the desired state when called, and bound its time. `during`: see `Background`."""
         self._update = update
-        self._background = Background(name)
+        self._background = Background(during)
         self._running: set[Key] = set()
         self._due: set[Key] = set()
         """Keys that were asked for during their run."""

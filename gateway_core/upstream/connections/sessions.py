@@ -107,8 +107,8 @@ class SessionConnections:
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
-        self._closing = Background("close an upstream connection")
-        self._notifying: Coalescer[tuple[str, str]] = Coalescer(self._notify, "notify an upstream")
+        self._closing = Background("closing a connection to an upstream")
+        self._notifying: Coalescer[tuple[str, str]] = Coalescer(self._notify, "notifying an upstream")
         """Keyed by session and method."""
 
     @contextlib.asynccontextmanager

@@ -76,7 +76,7 @@ class Identities:
         self._connections: dict[str, IdentityConnections] = {}
         """By the key of the identity, in the order of use, the least recent first."""
         self._shares: Shares[str] = Shares()
-        self._closing = Background("close an identity", upstream=config.name)
+        self._closing = Background(f"closing an identity of {config.name}")
         self._sweeping: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:

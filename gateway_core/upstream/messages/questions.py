@@ -54,7 +54,7 @@ class ServerQuestions:
         self._counts: Counter[str] = Counter()
         """Exchange id -> number of its open questions; "" for questions without an exchange."""
         self._refusals = Background(
-            "refuse a question", limit=MAX_REFUSALS, timeout=SEND_TIMEOUT, expected=UNDELIVERED, upstream=upstream
+            f"refusing a question of {upstream}", limit=MAX_REFUSALS, timeout=SEND_TIMEOUT, expected=UNDELIVERED
         )
 
     def take(self, message: Message, exchange: Exchange | None = None) -> None:

@@ -23,10 +23,9 @@ UNDELIVERED: Final = (DeliveryError, RpcError, TimeoutError)
 def background_sends(upstream: str) -> Background:
     """What runs the background sends of one connection to `upstream`."""
     return Background(
-        "send to an upstream",
+        f"sending to upstream {upstream}",
         limit=MAX_SENDS,
         at_once=AT_ONCE,
         timeout=SEND_TIMEOUT,
         expected=UNDELIVERED,
-        upstream=upstream,
     )

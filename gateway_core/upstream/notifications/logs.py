@@ -59,7 +59,7 @@ class Logs:
         self._locks: WeakKeyDictionary[Connection, asyncio.Lock] = WeakKeyDictionary()
         self._own: WeakValueDictionary[str, Connection] = WeakValueDictionary()
         """Legacy session -> its own connection, if it has one."""
-        self._setting: Coalescer[tuple[Connection, str]] = Coalescer(self._set_level, "set log level")
+        self._setting: Coalescer[tuple[Connection, str]] = Coalescer(self._set_level, f"setting a level of {upstream}")
         """Keys: connection, and the session that owns it; "" for a shared connection."""
         self._relaxing: asyncio.TimerHandle | None = None
         """Timer that raises the level of the shared connection when agents want fewer messages."""

@@ -11,14 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from loguru import logger
 
 from gateway_audit_log.chaining import Keys
 from gateway_audit_log.journal import Head, Journal, JournalError
 from gateway_audit_log.settings import AuditConfig
-from gateway_core import Event
+from gateway_core import AuthenticationEnded, CallEnded
 
 MAX_EVENTS: Final = 20_000
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -31,7 +31,9 @@ CLOSE_TIMEOUT: Final = 8.0
 """Seconds that the end of the plugin waits for the queue to be written."""
 
 Body = dict[str, Any]
-Make = Callable[[Event], Body]
+Recorded: TypeAlias = CallEnded | AuthenticationEnded
+"""The events that become entries."""
+Make = Callable[[Recorded], Body]
 
 
 class Source(NamedTuple):
@@ -54,7 +56,7 @@ class _Limits(TypedDict):
 
 
 class _Queued(NamedTuple):
-    event: Event
+    event: Recorded
     source: Source
     done: asyncio.Future[None] | None
     """Completed when the entry is on the disk."""
@@ -96,7 +98,7 @@ class Writer:
         """Whether the next event would be lost."""
         return len(self._queue) >= MAX_EVENTS or self._bytes > MAX_BYTES
 
-    def put(self, event: Event, source: Source, size: int, done: asyncio.Future[None] | None = None) -> None:
+    def put(self, event: Recorded, source: Source, size: int, done: asyncio.Future[None] | None = None) -> None:
         """Queue an event, or count it as lost. `size`: the bytes of its payloads."""
         queue = self._queue
         if self.is_full or self._closing:

@@ -24,11 +24,14 @@ from gateway_core import (
     Ask,
     AuthenticationEnded,
     CallResult,
+    Known,
     Outcome,
     Pass,
     Principal,
     Reject,
     RpcError,
+    UpstreamChanged,
+    UpstreamState,
     hookimpl,
 )
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
@@ -191,12 +194,10 @@ async def test_an_entry_says_who_answered_on_a_page(path):
 
     await run_call(make_call("write"), FakeUpstream(), Observes())
     entries = Entries(AuditLog.Config(file=path), keys_of(None, b"d"))
-    answers = {"approval": Answer("accept")}
-    found = []
-    for by in ("boss|keys", ""):
-        call = make_call("write", answers=answers, answered_by=by)
-        found.append(entries.of(replace(seen[0], call=call, final=call)))
-    assert [(one["answered"], one.get("answered_by")) for one in found] == [(True, ["boss|keys"]), (True, None)]
+    found = [entries.of(replace(seen[0], answered=True, answered_by=by)) for by in (("boss|keys",), ())]
+    found.append(entries.of(seen[0]))
+    shown = [(one.get("answered"), one.get("answered_by")) for one in found]
+    assert shown == [(True, ["boss|keys"]), (True, None), (None, None)]
 
 
 # -- digests and payloads -----------------------------------------------------------------------------------------
@@ -238,7 +239,7 @@ async def test_secrets_in_payloads_are_hidden(path):
     arguments = {"password": "hunter2", "note": "token=ghp_abcdefghijklmnop1234", "plain": "kept"}
     _, (entry,) = await recorded(path, make_call("echo", arguments), payloads=["*"])
     kept = entry["payload"]["arguments"]
-    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[hidden]", "kept", True)
+    assert (kept["value"]["password"], kept["value"]["plain"], kept["hidden"]) == ("[REDACTED]", "kept", True)
     assert "hunter2" not in path.read_text()
     assert "ghp_abcdefghijklmnop1234" not in path.read_text()
 
@@ -264,6 +265,7 @@ def test_secrets_that_the_gateway_holds_are_hidden_in_payloads(path):
 
 async def test_authentications(path):
     async with configured(AuditLog, file=path).instance as audit:
+        assert audit.observe(UpstreamChanged("one", UpstreamState.DOWN, UpstreamState.HEALTHY)) is None
         audit.observe(AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked"))
         audit.observe(AuthenticationEnded("192.0.2.1", ALICE, "keys", "", generation=3))
     refused, accepted = (one for one in entries_of([path]) if one["type"] == "authentication")
@@ -375,7 +377,7 @@ async def test_when_entries_are_forced_to_the_disk(path, monkeypatch, sync, forc
     seen = []
     fsync = os.fsync
     monkeypatch.setattr(journal_module.os, "fsync", lambda descriptor: (seen.append(1), fsync(descriptor)))
-    plugin = configured(AuditLog, file=path, sync=sync, sync_interval=0.1)
+    plugin = configured(AuditLog, file=path, sync=sync, **({"sync_interval": 0.1} if sync == "interval" else {}))
     async with plugin.instance:
         await called(plugin)
         if sync == "interval":
@@ -511,3 +513,18 @@ async def test_a_thousand_calls_at_once(path):
     report = verify([path], keys_of(None, b""))
     assert (report.entries, report.count) == (1002, 0)
     assert json.loads(path.read_text().splitlines()[-1])["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sync": "each", "sync_interval": 1.0}, {"sync": "none", "sync_interval": 1.0}, {"max_payload": 300}]
+)
+def test_a_setting_without_effect_is_an_error(path, settings):
+    with pytest.raises(ValidationError, match="has no effect without"):
+        configured(AuditLog, file=path, **settings)
+
+
+def test_globs_of_payloads_that_match_nothing_are_noted(path):
+    plugin = configured(AuditLog, file=path, payloads=["files:*", "flies:x", "serch"]).instance
+    assert [note.setting for note in plugin.notes(Known(frozenset({"files"})))] == ["payloads[1]"]
+    known = Known(frozenset({"files"}), [make_call("search", upstreams=("files",)).tool])
+    assert [note.setting for note in plugin.notes(known)] == ["payloads[1]", "payloads[1]", "payloads[2]"]

@@ -43,6 +43,7 @@ class SecurityPolicy:
     Config = PolicyConfig
     methods: frozenset[str] = _ALL
     fails_closed: ClassVar = True
+    after_call_reads_arguments: ClassVar = False
 
     def __init__(self, config: PolicyConfig, report: Report | None = None) -> None:
         if not config.rules:

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gateway_core import Approvals, Globs, PluginConfig, Remember, Tier
+from gateway_core import Globs, Patterns, PluginConfig, Remember, Tier
 from gateway_security_policy.expressions import Expression
 
 MAX_RULES: Final = 1000
@@ -105,15 +105,9 @@ class PolicyConfig(PluginConfig):
     unannotated: Tier = Field(
         default="destructive", description="what tools do whose server does not say: read, write or destructive"
     )
-    patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
-        default=(), description="RE2 patterns, case ignored, of more argument names whose values questions hide"
+    patterns: Patterns = Field(
+        default=Patterns(), description="RE2 patterns, case ignored, of more argument names whose values questions hide"
     )
     rules: Annotated[tuple[RuleConfig, ...], Field(max_length=MAX_RULES)] = Field(
         default=(), description="the first rule that matches decides; a call that no rule matches is denied"
     )
-
-    @field_validator("patterns")
-    @classmethod
-    def _hide(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        Approvals(patterns)
-        return patterns

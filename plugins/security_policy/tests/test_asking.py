@@ -38,7 +38,7 @@ async def test_a_person_decides_about_a_call(era):
         "Effect: unknown; its server does not say",
         "Arguments:",
         "  disk: 1",
-        '  token: "[hidden]"',
+        '  token: "[REDACTED]"',
     ]
 
 

@@ -6,17 +6,19 @@ With `redact_results`, it also hides secrets in results to the agent. Requests t
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache, partial
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 from zlib import crc32
 
 import msgspec
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
-from gateway_core import Call, CallResult, PluginConfig, RpcError, hookimpl, note
+from gateway_core import Call, CallResult, Hider, Known, Note, Patterns, PluginConfig, RpcError, hookimpl, note
 from gateway_security_redact.background import PATIENCE, SearchThread
-from gateway_security_redact.hiding import DEFAULT_PATTERNS, Hider, object_once
+
+DEFAULT_PATTERNS: Final = Patterns(["api[_-]?key", "password", "token"])
+"""The built-in names cover these, except for names such as `max_tokens`."""
 
 _UNREAD: Final = object()
 MAX_SCANNED: Final = 256 * 1024
@@ -31,6 +33,7 @@ _MAX_NAME: Final = 256
 class Redact:
     """Logs payloads and hides secrets."""
 
+    after_call_reads_arguments = False
     methods: frozenset[str] = frozenset(
         {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
     )
@@ -38,7 +41,7 @@ class Redact:
     class Config(PluginConfig):
         """Settings of `security_redact`."""
 
-        patterns: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
+        patterns: Patterns = Field(
             default=DEFAULT_PATTERNS, description="RE2 patterns, case ignored, of the keys whose values are hidden"
         )
         builtin: bool = Field(
@@ -52,20 +55,33 @@ class Redact:
         )
         sample_rate: float = Field(default=1.0, gt=0, le=1, description="share of the calls whose payloads are logged")
 
-        @field_validator("patterns")
-        @classmethod
-        def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-            Hider(patterns)
-            return patterns
+        @model_validator(mode="after")
+        def _what_is_about_the_log_needs_one(self) -> Self:
+            if not (self.log_requests or self.log_responses):
+                for name in ("max_logged_bytes", "sample_rate"):
+                    if name in self.model_fields_set:
+                        raise ValueError(f"{name} has no effect while no payload is logged; remove it")
+            return self
 
     def __init__(self, config: Config) -> None:
         self._config = config
         if not (config.log_requests or config.log_responses or config.redact_results):
             self.methods = frozenset()  # no hook has anything to do
-        self._hider = Hider(config.patterns, builtin=config.builtin)
-        self._log_hider = Hider(config.patterns, builtin=config.builtin, handles=True)
+        patterns: list[str] = [it for it in config.patterns if not config.builtin or it not in DEFAULT_PATTERNS]
+        self._hider = Hider(patterns, builtin=config.builtin)
+        self._log_hider = Hider(patterns, builtin=config.builtin, handles=True)
         self._known = lru_cache(maxsize=1024)(self._named)
         self._thread = SearchThread()
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """What would be hidden, if there were anything to hide it in."""
+        config = self._config
+        if not self.methods:
+            given = config.model_fields_set
+            if "builtin" in given:
+                yield Note("has no effect while nothing is logged, and redact_results is false", "builtin")
+            if "patterns" in given and config.patterns != DEFAULT_PATTERNS:
+                yield Note("has no effect while nothing is logged, and redact_results is false", "patterns")
 
     @hookimpl
     def before_call(self, call: Call) -> None:
@@ -209,9 +225,17 @@ def _decoded(raw: bytes) -> Any:
     except (msgspec.DecodeError, ValueError, RecursionError):
         pass
     try:
-        return json.loads(raw, object_pairs_hook=object_once)
+        return json.loads(raw, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object with these members. Raises `ValueError` for duplicates, since parsers differ on which one counts."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is given twice")
+    return members
 
 
 def _written(value: Any) -> bytes:

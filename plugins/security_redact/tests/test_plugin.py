@@ -9,7 +9,6 @@ import threading
 import pytest
 from gateway_security_redact import plugin
 from gateway_security_redact.background import SearchThread
-from gateway_security_redact.hiding import Hider
 from gateway_security_redact.plugin import Redact
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Call, CallResult, Principal, RpcError
+from gateway_core import Call, CallResult, Hider, Known, Principal, RpcError
 from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
 
 
@@ -63,7 +62,13 @@ def test_a_pattern_names_a_part_of_a_key_in_any_case(lines, key):
     assert "hush" not in logged_request(lines, {key: "hush"})
 
 
-@pytest.mark.parametrize("value", [{"deep": ["hush"]}, ["hush"], 424242, None, True])
+def test_the_default_patterns_have_the_exceptions_of_the_builtin_names(lines):
+    assert logged_request(lines, {"max_tokens": 9}) == 'request tools/call echo {"max_tokens":9}'
+    lines.clear()
+    assert "REDACTED" in logged_request(lines, {"max_tokens": 9}, builtin=False)
+
+
+@pytest.mark.parametrize("value", [{"deep": ["hush"]}, ["hush"], 424242, True])
 def test_the_whole_value_is_hidden_whatever_it_is(lines, value):
     assert logged_request(lines, {"a": [{"token": value}]}) == 'request tools/call echo {"a":[{"token":"[REDACTED]"}]}'
 
@@ -145,7 +150,7 @@ def test_without_patterns_and_the_builtin_set_nothing_is_hidden(lines):
 
 @pytest.mark.parametrize(
     ("pattern", "why"),
-    [("(open", "not valid RE2"), (r"(a)\1", "not valid RE2"), (".*", "every key"), ("", "every key")],
+    [("(open", "not valid RE2"), (r"(a)\1", "not valid RE2"), (".*", "everything"), ("", "everything")],
 )
 def test_a_bad_pattern_is_a_settings_error(pattern, why):
     with pytest.raises(ValidationError, match=why):
@@ -434,7 +439,7 @@ _JSON_VALUES = st.recursive(
 @settings(max_examples=1000)
 @given(_JSON_VALUES, st.lists(st.sampled_from(_PATTERNS), min_size=1, max_size=2), st.booleans())
 def test_what_is_cleared_holds_nothing_to_hide(value, patterns, ascii_only):
-    hider = Hider(patterns)
+    hider = Hider(patterns, builtin=False)
     raw = json.dumps(value, ensure_ascii=ascii_only).encode()
     if hider.clears(raw):
         assert hider.value(value) is value
@@ -454,7 +459,7 @@ def test_what_is_cleared_holds_nothing_to_hide(value, patterns, ascii_only):
     ],
 )
 def test_what_is_cleared_at_a_glance(patterns, text, cleared):
-    assert Hider(patterns).clears(text.encode()) is cleared
+    assert Hider(patterns, builtin=False).clears(text.encode()) is cleared
 
 
 def test_a_payload_cannot_break_its_line_or_format_it(lines):
@@ -484,3 +489,24 @@ def test_what_an_agent_goes_on_with_is_in_no_log(lines):
 def test_what_an_agent_goes_on_with_reaches_it_whatever_is_hidden():
     state = CallResult.of({"resultType": "input_required", "requestState": "sealed-state"})
     assert run_hook(redactor(redact_results=True), "after_call", make_call(), state) is None
+
+
+@pytest.mark.parametrize("name", ["sample_rate", "max_logged_bytes"])
+def test_a_setting_of_the_log_is_an_error_if_nothing_is_logged(name):
+    value = {"sample_rate": 1.0, "max_logged_bytes": 4096}[name]
+    silent = {"log_requests": False, "log_responses": False}
+    with pytest.raises(ValidationError, match=f"{name} has no effect"):
+        configured(Redact, **silent, redact_results=True, **{name: value})
+    configured(Redact, log_requests=False, **{name: value})
+
+
+def test_what_would_be_hidden_is_noted_if_there_is_nothing_to_hide_it_in():
+    silent = {"log_requests": False, "log_responses": False}
+
+    def noted(**settings):
+        return [note.setting for note in redactor(**settings).notes(Known(frozenset()))]
+
+    assert noted(**silent, builtin=False, patterns=["pin"]) == ["builtin", "patterns"]
+    assert noted(**silent, patterns=list(plugin.DEFAULT_PATTERNS)) == [], "the short forms of the file give these"
+    assert noted(**silent, redact_results=True, patterns=["pin"]) == []
+    assert noted(patterns=["pin"]) == []

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway_core import Approvals, Ask, Call, Reject, hookimpl, tier_of
-from gateway_core.api.approving.hiding import HIDDEN, Hider
+from gateway_core import Approvals, Ask, Call, Hider, Reject, hookimpl, tier_of
 from gateway_core.api.approving.question import MAX_REASON, MAX_SHOWN, MAX_URI, question, visible
+from gateway_core.concealing import MARKER
 from gateway_core.testing import FakeUpstream, FakeUser, make_call, run_call
 
 PATIENT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -80,20 +80,35 @@ def test_other_scripts_stay_as_they_are() -> None:
         {"text": "-----BEGIN RSA PRIVATE KEY-----\nhunter22"},
         {"text": "eyJhbGciOiJIUzI1NiJ9.hunter22.hunter22"},
         {"internal_name": "hunter22"},
+        {"text": "rad_AbCdEfGhIjKl_hunter22hunter22hunter22"},
+        {"text": "pypi-AgEIcHlwaS5hunter22hunter22"},
+        {"text": "https://hooks.slack.com/services/T0/hunter22/hunter22"},
+        {"text": "https://x.blob.example.com/a?sig=hunter22hunter22"},
+        {"env": [{"name": "DB_PASS", "value": "hunter22"}]},
+        {"args": ["--password", "hunter22"]},
+        {"smtp_pass": "hunter22"},
     ],
 )
 def test_secrets_are_hidden(arguments: Any) -> None:
     text = shown(arguments, patterns=("^internal_",))
     assert "hunter22" not in text
-    assert HIDDEN in text
+    assert MARKER in text
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"path": "/etc/passwd"}, {"note": "a token of thanks"}, {"author": "me"}, {"password": None}, {"shipping": 1}],
+    [
+        {"max_tokens": 100},
+        {"password_policy": "strict"},
+        {"path": "/etc/passwd"},
+        {"note": "a token of thanks"},
+        {"author": "me"},
+        {"password": None},
+        {"shipping": 1},
+    ],
 )
 def test_what_is_no_secret_is_shown(arguments: Any) -> None:
-    assert HIDDEN not in shown(arguments)
+    assert MARKER not in shown(arguments)
 
 
 def test_long_arguments_are_cut_in_the_middle_and_the_question_says_so() -> None:

@@ -99,7 +99,7 @@ def test_a_session_is_shown_without_its_id_and_can_be_ended(running: Any, rad: A
 
 
 def test_an_upstream_is_connected_again(running: Any, rad: Any, spawn: Any, wait_for: Any) -> None:
-    agent = spawn("call", "slow", "--arg", "seconds=1")
+    agent = spawn("call", "slow", "--arg", "seconds=3")
     wait_for(lambda: read(rad, "calls")["calls"], 60)
     done = rad("reconnect", "calculator")
     assert done.returncode == 0, done.stderr
@@ -137,8 +137,8 @@ def test_names_are_shown_as_in_the_log(method: str, name: str, shown: str) -> No
     exchange = Exchange(Agent(Principal("ada"), "modern", "2026-07-28"), method)
     called: Any = SimpleNamespace(name=name)
     exchange.identify(called)
-    running = [SimpleNamespace(about=exchange, hard_limit=0.0)]
-    pipeline: Any = SimpleNamespace(deadlines=SimpleNamespace(running=running), max_timeout=0.0)
+    running = [SimpleNamespace(about=exchange, started=0.0)]
+    pipeline: Any = SimpleNamespace(deadlines=SimpleNamespace(running=running))
     parking: Any = SimpleNamespace(calls=list)
     (call,) = LiveCalls(lambda: [pipeline], parking).listing()
     assert call["name"] == shown

@@ -7,7 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway_core.config import ProfileConfig, UpstreamConfig
 from gateway_core.downstream.auth.authentication import STRANGERS
+from gateway_core.downstream.auth.caller import in_profile
 from tests.downstream.auth.keys import Keys, bearer, call
 
 
@@ -153,3 +155,21 @@ async def test_what_a_client_behind_a_proxy_does_not_read_counts_for_it(start: A
     assert world.budget.held_by("127.0.0.1") == 0
     writer.transport.abort()
     await _until(lambda: world.budget.held_by("203.0.113.9") == 0)
+
+
+async def test_callers_are_not_remembered_with_what_their_requests_present(start: Any, helpers: Any) -> None:
+    upstream = UpstreamConfig(name="a", transport="http", url="http://t/mcp", forward={"K": "header:X-K"})  # type: ignore[arg-type]
+    world = await start(upstreams=(upstream,), profiles=(ProfileConfig(name="small", default=True),))
+    in_profile.cache_clear()
+    seen = []
+    begin = world.pipeline.begin
+
+    def noting(exchange: Any, params: Any) -> Any:
+        seen.append((exchange.agent.principal.profile, exchange.agent.presented.header("x-k")))
+        return begin(exchange, params)
+
+    world.pipeline.begin = noting
+    for number in range(5):
+        assert (await call(world, helpers, "modern", {"X-K": f"secret-{number}"})).status == 200
+    assert seen == [("small", f"secret-{number}") for number in range(5)]
+    assert in_profile.cache_info().currsize <= 1

@@ -34,7 +34,7 @@ def run(deadlines: Deadlines, principal: Principal, number: int, *, for_seconds:
     """Calls in flight that have run for so long."""
     begun = asyncio.get_running_loop().time() - for_seconds
     calls = [
-        Deadline(deadlines, Exchange(Agent(principal, "modern", "2026-07-28"), "tools/call"), when=begun + 60.0)
+        Deadline(deadlines, Exchange(Agent(principal, "modern", "2026-07-28"), "tools/call"), begun, begun + 60.0)
         for _ in range(number)
     ]
     deadlines.running.update(calls)
@@ -93,6 +93,14 @@ async def test_the_wait_grows_with_the_time_that_the_calls_have_run(shares: Call
     with pytest.raises(TooManyCalls) as refused:
         shares.check(FLOOD)
     assert refused.value.data["retryAfterMs"] == pytest.approx(10_000, abs=500), "its first deadline is near"
+
+
+async def test_progress_does_not_make_a_call_younger(shares: CallShares, deadlines: Deadlines) -> None:
+    for deadline in run(deadlines, FLOOD, 20, for_seconds=20.0):
+        deadline.extend()
+    with pytest.raises(TooManyCalls) as refused:
+        shares.check(FLOOD)
+    assert refused.value.data["retryAfterMs"] == pytest.approx(20_000, abs=500)
 
 
 async def test_an_address_has_three_quarters_while_others_want_places(

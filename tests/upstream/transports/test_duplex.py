@@ -127,8 +127,9 @@ async def test_progress_reaches_the_exchange_that_asked(sdk: StdioConnection) ->
 
 async def test_progress_extends_the_deadline_of_an_exchange_that_did_not_ask(sdk: StdioConnection) -> None:
     exchange = an_exchange()
-    counting = InlineCall(Deadlines(), None, 5, 30, coroutine=call(sdk, "count", exchange=exchange, to=2))
-    counting.when = before = asyncio.get_running_loop().time() + 5
+    before = asyncio.get_running_loop().time() + 5
+    coroutine = call(sdk, "count", exchange=exchange, to=2)
+    counting = InlineCall(Deadlines(), when=before, idle_limit=30, coroutine=coroutine)
     exchange.deadline = counting
     counting.step()
     await counting

@@ -1,12 +1,12 @@
-"""Replace secrets in decoded JSON and in text with `[REDACTED]`.
+"""`Hider`: replaces secrets in decoded JSON and in text with `[REDACTED]`.
 
 In JSON, the whole value of a key that names a secret is hidden, and so is `value` in
 `{"name": "password", "value": …}`; strings that contain JSON are decoded too. In text, the value after such a key and
 `=` or `:` is hidden, up to the closing quote or the next space. Strings in the shape of a secret are hidden
 everywhere. If the end of a secret is unclear, the longer part is hidden.
 
-Names and shapes are the built-in ones (`names`, `shapes`) and the configured patterns, which match keys. RE2 does not
-backtrack: the time is linear in the text for all patterns.
+Names and shapes are the built-in ones (`names`, `shapes`) and given patterns, which match keys. RE2 does not backtrack:
+the time is linear in the text for all patterns.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-import re2
+from gateway_core.api.hiding import names
+from gateway_core.api.hiding.shapes import SHAPES, shown
+from gateway_core.concealing import MARKER
+from gateway_core.patterns import Patterns, compiled
 
-from gateway_security_redact import names
-from gateway_security_redact.shapes import SHAPES, shown
-
-REDACTED: Final = "[REDACTED]"
-_REDACTED: Final = REDACTED.encode()
-DEFAULT_PATTERNS: Final = ("api[_-]?key", "password", "token")
-"""The built-in names cover these, except for names such as `max_tokens`."""
-_HANDLES: Final = ("taskId", "requestState")
+_MARKER: Final = MARKER.encode()
+MAX_MEMORY: Final = 64 * 1024 * 1024
+"""Bytes that RE2 may use to search with given patterns; usual ones take less than a megabyte."""
+_HANDLES: Final = Patterns(["taskId", "requestState"])
 MAX_LEVELS: Final = 4
 """Maximum nesting of JSON within strings; deeper JSON is hidden."""
 _SHORT: Final = 64
@@ -54,30 +53,32 @@ _LINE: Final = rf"""(?:{_QUOTED}|[^\r\n"'<>]+)"""
 
 
 class Hider:
-    """Hides the values of keys that match `patterns`; `builtin`: also the built-in names and shapes.
+    """Hides the values of keys that have a usual name of a secret or match a pattern, and the shapes of secrets.
 
-    `handles`: also hide values that agents return to continue (task ids, request states).
-    Raises `ValueError` for patterns that RE2 cannot compile.
+    A value that is null stays. Patterns are RE2, ignore case, and have no exceptions. One object may be used by several
+    threads.
     """
 
-    def __init__(self, patterns: Sequence[str], *, builtin: bool = False, handles: bool = False) -> None:
-        for pattern in patterns:
-            if _compile(pattern).search("") is not None:
-                raise ValueError(f"the pattern {pattern!r} matches every key; name a part of a key")
-        if builtin:
-            patterns = [pattern for pattern in patterns if pattern not in DEFAULT_PATTERNS]
-        elif handles:
-            patterns = [*patterns, *_HANDLES]
-        bare = [_bare(pattern) for pattern in patterns]
+    def __init__(self, patterns: Sequence[str] = (), *, builtin: bool = True, handles: bool = False) -> None:
+        """`builtin`: whether the built-in names and shapes count, besides `patterns`.
+
+        `handles`: also hide values that agents return to continue (task ids, request states). Raises `ValueError` as
+        `Patterns` does.
+        """
+        self._patterns = Patterns(patterns)
+        self._handles = _HANDLES if handles and not builtin else Patterns()
+        keys = (*self._patterns, *self._handles)
+        bare = [_bare(pattern) for pattern in keys]
         inside = "|".join(_inside(*parts) for parts in bare)
         self._builtin = _BuiltIn(handles=handles) if builtin else None
-        self._keys = _compile(f"(?i){'|'.join(f'(?:{pattern})' for pattern in patterns)}") if patterns else None
         self._known = lru_cache(maxsize=1024)(self._looked_at)
         # On bytes, because RE2's wrapper recounts the characters of a `str` for each match.
-        self._text = _compile(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode()) if patterns else None
+        self._text = (
+            compiled(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode(), max_memory=MAX_MEMORY) if keys else None
+        )
         anywhere = [f"(?i:{body})" for body, _, _ in bare] + ([self._builtin.anywhere] if self._builtin else [])
         can_clear = anywhere and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
-        self._anywhere = _compile("|".join(anywhere).encode()) if can_clear else None
+        self._anywhere = compiled("|".join(anywhere).encode(), max_memory=MAX_MEMORY) if can_clear else None
 
     def clears(self, raw: bytes) -> bool:
         """Whether a single search of these JSON bytes proves that they contain no secret.
@@ -117,12 +118,12 @@ class Hider:
             return text
         if text.lstrip()[:1] in {"{", "["} and (":" in text or '"' in text):
             try:
-                decoded = json.loads(text, object_pairs_hook=object_once)
-                hidden = REDACTED if level >= MAX_LEVELS else self.value(decoded, level + 1)
+                decoded = json.loads(text, object_pairs_hook=_once)
+                hidden = MARKER if level >= MAX_LEVELS else self.value(decoded, level + 1)
             except ValueError:
                 pass  # not JSON, or JSON with duplicate members
             except RecursionError:
-                return REDACTED
+                return MARKER
             else:
                 return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
         data = clean = text.encode(errors="replace")
@@ -136,17 +137,21 @@ class Hider:
         pieces: list[bytes] = []
         kept = 0
         for match in self._text.finditer(data):  # type: ignore[union-attr]
-            pieces += (data[kept : match.end(1)], _REDACTED)
+            pieces += (data[kept : match.end(1)], _MARKER)
             kept = match.end()
         return b"".join((*pieces, data[kept:])) if pieces else data
 
     def _members(self, members: dict[str, Any], level: int) -> dict[str, Any]:
         label = members.get("name", members.get("key"))
         labelled = isinstance(label, str) and self._key(label, level)[0]
-        hidden, same = {}, True
+        hidden: dict[str, Any] = {}
+        same = True
         for key, value in members.items():
             is_secret, shown_key = self._key(key, level)
-            shown = REDACTED if is_secret or (labelled and key == "value") else self.value(value, level)
+            hides = value is not None and (is_secret or (labelled and key == "value"))
+            shown = MARKER if hides else self.value(value, level)
+            while shown_key in hidden:  # no member may replace another
+                shown_key = f"{shown_key} {len(hidden)}"
             hidden[shown_key] = shown
             same = same and shown is value and shown_key == key
         return members if same else hidden
@@ -156,8 +161,8 @@ class Hider:
         return self._known(key, level) if len(key) <= _SHORT else self._looked_at(key, level)
 
     def _looked_at(self, key: str, level: int) -> tuple[bool, str]:
-        is_secret = self._keys is not None and self._keys.search(_encodable(key)) is not None
-        return is_secret or (self._builtin is not None and self._builtin.names(key)), self.text(key, level)
+        by_pattern = self._patterns.matches(key) or self._handles.matches(key)
+        return by_pattern or (self._builtin is not None and self._builtin.names(key)), self.text(key, level)
 
 
 class _BuiltIn:
@@ -168,7 +173,7 @@ class _BuiltIn:
         self._handles = handles
         self.anywhere: Final = f"(?i:{stems})|{names.WORDS}(?:[^a-z]|$)|(?s:{SHAPES})"
         """Matches every JSON without escapes that contains a secret."""
-        self._found = _compile(
+        self._found = compiled(
             rf"(?:(?i:{stems})[\w.\-]*|{names.WORDS}){_SEPARATOR}(?i:{_VALUE})"
             rf"|--(?:\w[\w\-]*)?(?i:{stems})[\w\-]*[ \t]+{_ARGUMENT}|(?s:{SHAPES})".encode()
         )
@@ -198,7 +203,7 @@ class _BuiltIn:
                 key = self._key.match(data, start, end)
                 if key is None:
                     before, after = shown(data[start:end])
-                    pieces += (data[kept:start], before, _REDACTED, after)
+                    pieces += (data[kept:start], before, _MARKER, after)
                     kept = end
                     continue
                 value = key.end()
@@ -211,7 +216,7 @@ class _BuiltIn:
                         break
                     # Limits how often the text after a name without a secret is searched again: hide the rest.
                     end = len(data)
-                pieces += (data[kept:value], _REDACTED)
+                pieces += (data[kept:value], _MARKER)
                 kept = end
                 if in_line:
                     kept = at = max(end, _IN_LINE.match(data, value).end())
@@ -236,25 +241,15 @@ class _BuiltIn:
             if isinstance(item, str) and item.startswith("--") and "=" not in item and self.names(item):
                 following = given[number]
                 if isinstance(following, str) and not following.startswith("-"):
-                    items[number] = REDACTED
+                    items[number] = MARKER
 
 
-def object_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object with these members. Raises `ValueError` for duplicates, since parsers differ on which one counts."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a member is given twice")
     return members
-
-
-def _compile(pattern: str | bytes) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        reason = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
-        raise ValueError(f"the pattern {pattern!r} is not valid RE2: {reason}") from None
 
 
 def _bare(pattern: str) -> tuple[str, bool, bool]:
@@ -269,9 +264,4 @@ def _inside(body: str, anchored: bool, ended: bool) -> str:
     return (r"\b" if anchored else "") + f"(?:{body})" + ("" if ended else r"[\w.\-]*")
 
 
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which JSON allows and UTF-8, as used by RE2, does not."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
-
-
-_IN_LINE: Final = _compile(f"(?is){_LINE}".encode())
+_IN_LINE: Final = compiled(f"(?is){_LINE}".encode())

@@ -13,13 +13,13 @@ _OF_WORDS: Final = (
     r"github_pat_|gl(?:pat|oas|dt|rt|cbt|ptt|ft|soat|imt|agent)-|pypi-Ag|xox[abeoprs]-|xapp-|dckr_pat_|ATATT3|glsa_"
     r"|glc_|sntry[su]_|PMAK-|sq0(?:atp|csp)-|GOCSPX-|ya29\.|AIza|hv[sbr]\.|tskey-|SG\.[\w\-]{16,}\."
 )
-"""Prefixes of tokens that may also contain `-` and `_`."""
+"""Prefixes of tokens that may also contain `-` and `_`, and parts after `.`."""
 _PEM: Final = r"[A-Z0-9 ]*PRIVATE KEY[A-Z ]*----"
 _USER: Final = r"""[^\s/:@"'<>?#]"""
 SHAPES: Final = "|".join(
     (
         rf"\b(?:{_OF_LETTERS})[A-Za-z0-9]{{16,}}",
-        rf"\b(?:{_OF_WORDS})[\w\-]{{16,}}",
+        rf"\b(?:{_OF_WORDS})[\w\-]{{16,}}(?:\.[\w\-]+)*",
         r"\brad_[A-Za-z0-9]{12}_[A-Za-z0-9]{16,}",
         r"\bsk-(?:[A-Za-z0-9]{16,}|[A-Za-z_\-]{0,40}[0-9][\w\-]{7,})",
         r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}",

@@ -1,17 +1,14 @@
-"""What a person would hide is hidden in the log, and what a person wants to read stays readable."""
+"""What a person would hide is hidden, and what a person wants to read stays readable."""
 
 import json
 import time
 
 import pytest
-from gateway_security_redact.hiding import Hider
-from gateway_security_redact.plugin import Redact
 from hypothesis import example, given
 from hypothesis import strategies as st
-from loguru import logger
-from msgspec.structs import replace
 
-from gateway_core.testing import configured, make_call, run_hook
+from gateway_core import Hider
+from gateway_core.patterns import MAX_LENGTH, MAX_PATTERNS
 
 _LETTERS = "hu5hAbC9dEfGh1JkLmN0pQrStUvWxYz27aBcDeF4"
 """What no log may hold; put together here, so that no scanner takes this file for a leak."""
@@ -231,19 +228,13 @@ HARMLESS_TEXTS = [
 ]
 
 
-@pytest.fixture
-def line_of():
-    """`line_of(arguments, **settings)` is the line that the log gets about a call with these arguments."""
-    seen = []
-    handler = logger.add(lambda message: seen.append(message.record["message"]), level="INFO", format="{message}")
-
-    def line_of(arguments, **settings):
-        raw = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False).encode()
-        run_hook(configured(Redact, **settings).instance, "before_call", replace(make_call(), raw_arguments=raw))
-        return seen.pop()
-
-    yield line_of
-    logger.remove(handler)
+def cleaned(value, patterns=(), *, handles=True, **options):
+    """The JSON of `value` without secrets; checks that `clears` does not contradict it."""
+    hider = Hider(patterns, handles=handles, **options)
+    hidden = hider.value(value)
+    if hider.clears(json.dumps(value, ensure_ascii=False).encode()):
+        assert hidden is value
+    return json.dumps(hidden, separators=(",", ":"), ensure_ascii=False)
 
 
 def _is_hidden(line):
@@ -252,23 +243,23 @@ def _is_hidden(line):
 
 @pytest.mark.parametrize("patterns", [["api[_-]?key", "password", "token"], [], ["^mine$"]])
 @pytest.mark.parametrize("name", NAMED)
-def test_usual_names_of_secrets_are_hidden_whatever_patterns_the_file_has(line_of, name, patterns):
-    assert _is_hidden(line_of({name: _LETTERS}, patterns=patterns))
-    assert _is_hidden(line_of({"x": [{"name": name, "value": _LETTERS}]}, patterns=patterns))
+def test_usual_names_of_secrets_are_hidden_whatever_patterns_the_file_has(name, patterns):
+    assert _is_hidden(cleaned({name: _LETTERS}, patterns=patterns))
+    assert _is_hidden(cleaned({"x": [{"name": name, "value": _LETTERS}]}, patterns=patterns))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if " " not in name])
-def test_usual_names_of_secrets_are_hidden_in_text(line_of, name):
-    assert _is_hidden(line_of({"note": f"first line\n{name}: {_LETTERS} end"}))
-    assert _is_hidden(line_of({"note": f"x {name}={_LETTERS}"}))
+def test_usual_names_of_secrets_are_hidden_in_text(name):
+    assert _is_hidden(cleaned({"note": f"first line\n{name}: {_LETTERS} end"}))
+    assert _is_hidden(cleaned({"note": f"x {name}={_LETTERS}"}))
 
 
 @pytest.mark.parametrize("text", SHAPED + IN_TEXT)
-def test_what_has_the_shape_of_a_secret_is_hidden_wherever_it_stands(line_of, text):
-    assert _is_hidden(line_of({"a": text}))
-    assert _is_hidden(line_of({"a": [f"see {text}"]}))
-    assert _is_hidden(line_of({"a": json.dumps({"b": f"\n{text}\n"})}))
-    assert _is_hidden(line_of({text: 1}))
+def test_what_has_the_shape_of_a_secret_is_hidden_wherever_it_stands(text):
+    assert _is_hidden(cleaned({"a": text}))
+    assert _is_hidden(cleaned({"a": [f"see {text}"]}))
+    assert _is_hidden(cleaned({"a": json.dumps({"b": f"\n{text}\n"})}))
+    assert _is_hidden(cleaned({text: 1}))
 
 
 def test_there_are_over_sixty_secrets_and_over_sixty_harmless_values():
@@ -277,18 +268,18 @@ def test_there_are_over_sixty_secrets_and_over_sixty_harmless_values():
 
 
 @pytest.mark.parametrize("name", HARMLESS_MEMBERS)
-def test_harmless_members_stay_readable(line_of, name):
+def test_harmless_members_stay_readable(name):
     arguments = {name: HARMLESS_MEMBERS[name]}
     expected = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False)
-    assert line_of(arguments) == f"request tools/call echo {expected}"
+    assert cleaned(arguments) == expected
     text = f"{name}: {HARMLESS_MEMBERS[name]}"
-    assert json.dumps(text)[1:-1] in line_of({"a": text})
+    assert json.dumps(text)[1:-1] in cleaned({"a": text})
 
 
 @pytest.mark.parametrize("text", HARMLESS_TEXTS)
-def test_harmless_texts_stay_readable(line_of, text):
+def test_harmless_texts_stay_readable(text):
     for arguments in ({"a": text}, {"b": f"\n{text}\n"}):
-        assert json.dumps(arguments, separators=(",", ":")) in line_of(arguments).replace("\n", "\\n")
+        assert json.dumps(arguments, separators=(",", ":")) in cleaned(arguments).replace("\n", "\\n")
 
 
 @pytest.mark.parametrize(
@@ -304,23 +295,48 @@ def test_harmless_texts_stay_readable(line_of, text):
     ],
 )
 def test_what_surrounds_a_secret_stays_readable(text, shown):
-    assert Hider((), builtin=True).text(text) == shown
+    assert Hider().text(text) == shown
 
 
-def test_the_argument_of_an_option_is_hidden(line_of):
-    line = line_of({"args": ["run", "--password", _LETTERS, "--token", "--port", "80"]})
+def test_a_null_stays_readable_whatever_its_name():
+    assert (
+        cleaned({"password": None, "name": "token", "value": None}) == '{"password":null,"name":"token","value":null}'
+    )
+
+
+def test_no_member_replaces_another_when_their_names_are_secrets():
+    hidden = json.loads(cleaned({f"ghp_{_LETTERS}": 1, f"gho_{_LETTERS}": 2, "x": 3}))
+    assert sorted(hidden.values()) == [1, 2, 3]
+    assert _LETTERS not in str(hidden)
+
+
+def test_as_many_patterns_as_are_allowed_can_be_used_with_everything_else():
+    patterns = [f"own_{number}_" for number in range(MAX_PATTERNS)]
+    for builtin in (False, True):
+        hider = Hider(patterns, builtin=builtin, handles=True)
+        assert hider.value({"own_63_x": "a", "taskId": "b"}) == {"own_63_x": "[REDACTED]", "taskId": "[REDACTED]"}
+
+
+@pytest.mark.parametrize("pattern", ["(", "x*", "", "x" * (MAX_LENGTH + 1)])
+def test_patterns_that_cannot_be_used_are_refused(pattern):
+    with pytest.raises(ValueError, match="pattern"):
+        Hider([pattern])
+
+
+def test_the_argument_of_an_option_is_hidden():
+    line = cleaned({"args": ["run", "--password", _LETTERS, "--token", "--port", "80"]})
     assert line.endswith('["run","--password","[REDACTED]","--token","--port","80"]}')
 
 
-def test_without_the_builtin_set_only_the_patterns_count(line_of):
+def test_without_the_builtin_set_only_the_patterns_count():
     arguments = {"secret": "a", "max_tokens": 1, "b": f"ghp_{_LETTERS}"}
-    line = line_of(arguments, builtin=False)
+    line = cleaned(arguments, ["token"], builtin=False)
     assert line.endswith(f'{{"secret":"a","max_tokens":"[REDACTED]","b":"ghp_{_LETTERS}"}}')
 
 
-def test_a_pattern_of_the_file_counts_without_exceptions(line_of):
-    assert _is_hidden(line_of({"max_tokens": _LETTERS}, patterns=["max_"]))
-    assert _is_hidden(line_of({"a": f"max_tokens={_LETTERS}"}, patterns=["max_"]))
+def test_a_pattern_of_the_file_counts_without_exceptions():
+    assert _is_hidden(cleaned({"max_tokens": _LETTERS}, patterns=["max_"]))
+    assert _is_hidden(cleaned({"a": f"max_tokens={_LETTERS}"}, patterns=["max_"]))
 
 
 _PARTS = ["ghp_", _LETTERS, "://u", ":", "@", "token", "Token", "pin", "Pin", "PIN", "max_", "s", "=", " ", '"', "\n"]
@@ -335,14 +351,14 @@ _TEXTS = st.lists(st.sampled_from(_PARTS), max_size=5).map("".join)
 @example({"myPIN": "x"}, False)
 @example({"a": ["--token", "x"]}, True)
 def test_what_is_cleared_at_a_glance_holds_nothing_that_the_builtin_set_hides(value, handles):
-    hider = Hider((), builtin=True, handles=handles)
+    hider = Hider(handles=handles)
     if hider.clears(json.dumps(value, ensure_ascii=False).encode()):
         assert hider.value(value) is value
 
 
 @given(_TEXTS)
 def test_hiding_twice_changes_nothing_more_than_once(text):
-    hider = Hider((), builtin=True)
+    hider = Hider()
     once = hider.text(text)
     assert hider.text(once) == once
 
@@ -352,7 +368,7 @@ def test_hiding_twice_changes_nothing_more_than_once(text):
     ["max_tokens=[", "max_tokens='", "token=[", "://a:", "token", "-----BEGIN PRIVATE KEY-----", "--token ", "eyJ"],
 )
 def test_the_time_is_linear_in_the_text(part):
-    hider = Hider((), builtin=True)
+    hider = Hider()
 
     def seconds(size):
         text = part * (size // len(part))

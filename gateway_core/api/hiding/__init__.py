@@ -1,0 +1,1 @@
+"""Finds secrets by their names and their shapes, and hides them."""
