@@ -179,7 +179,7 @@ class Activity:
         if live is not None:
             return of_live(*live)
         ended = next((it for it in reversed(self.journal.calls) if it.id == exchange_id), None)
-        return None if ended is None else of_ended(ended)
+        return None if ended is None else of_ended(ended, self.journal.steps_of(exchange_id))
 
     def follow(self, types: Sequence[str], after: int | None, browser: str = "") -> AsyncIterator[tuple[int, Changes]]:
         """The events of some types, as they come; see `follow`."""

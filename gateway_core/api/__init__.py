@@ -15,6 +15,8 @@ from gateway_core.api.events import (
     HopStep,
     Step,
     UpstreamChanged,
+    WaitedFor,
+    WaitStep,
 )
 from gateway_core.api.identity import OPERATOR, Credentials, Principal
 from gateway_core.api.page import Page
@@ -70,5 +72,7 @@ __all__ = [
     "UpstreamFacts",
     "UpstreamState",
     "UpstreamView",
+    "WaitStep",
+    "WaitedFor",
     "tier_of",
 ]

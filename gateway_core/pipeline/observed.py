@@ -24,11 +24,15 @@ class Recorder(Protocol):
         call: Call | None,
         progress: ChainProgress | None,
         result: CallResult,
+        timeline: Timeline | None = None,
         *,
         seconds: float,
         generation: int,
     ) -> None:
-        """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took."""
+        """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took.
+
+        `timeline`: None if nothing was measured.
+        """
 
 
 class NoRecorder:
@@ -40,6 +44,7 @@ class NoRecorder:
         call: Call | None,
         progress: ChainProgress | None,
         result: CallResult,
+        timeline: Timeline | None = None,
         *,
         seconds: float,
         generation: int,
