@@ -116,7 +116,7 @@ class Observers:
                     _require_awaitable(waiting)
                     cancelled = await promoted() or cancelled
                     own = Own()
-                    _check(await bounded(waiting))
+                    check_nothing(await bounded(waiting))
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if own.end(error):
                     cancelled = error  # the others must also see the end of the call
@@ -169,7 +169,7 @@ class Observers:
                 waiting = hook.function(event)
                 if waiting is not None:
                     _require_awaitable(waiting)
-                    _check(await bounded(waiting))
+                    check_nothing(await bounded(waiting))
             except BaseException as error:
                 if own.end(error):
                     raise
@@ -181,7 +181,8 @@ def _require_awaitable(verdict: object) -> None:
         raise Misuse(f"returned {kind(verdict)} instead of None or an awaitable")
 
 
-def _check(verdict: object) -> None:
+def check_nothing(verdict: object) -> None:
+    """Raise `Misuse` unless `observe` returned None."""
     if verdict is not None:
         raise Misuse(f"returned {kind(verdict)} instead of None")
 
