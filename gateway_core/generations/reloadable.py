@@ -87,6 +87,14 @@ class Reloadable(ABC):
         params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
 
+    def _lists_changed(self) -> None:
+        """Publish the lists that an upstream has now."""
+        self.catalog.rebuild()
+
+    def _private_lists_changed(self, principal: str, tell: bool) -> None:
+        """Forget what a principal sees. `tell`: notify its agents."""
+        self.catalog.drop_view(principal, tell=tell)
+
     def _upstream_changed(self, upstream: UpstreamView, before: UpstreamState, reason: str | None) -> None:
         """Report to operators and plugins that an upstream has entered another state."""
         self.activity.upstream_changed(upstream.name, upstream.state, before, reason)
