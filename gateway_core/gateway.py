@@ -20,20 +20,21 @@ from gateway_core.api import UpstreamState
 from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
+from gateway_core.config.secrets import secrets_of
 from gateway_core.control import Access, BrowserSessions, ControlPlane, shapes, table
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.sessions import SessionEvents
+from gateway_core.downstream.sessions.live import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.downstream.stdio import StdioServer
 from gateway_core.errors import ConfigError
 from gateway_core.generations.generation import Common, generation
 from gateway_core.generations.handover import Handover, Listening
-from gateway_core.generations.overview import Overview
+from gateway_core.generations.parts import Parts, packages
 from gateway_core.generations.reloadable import Reloadable
-from gateway_core.generations.reloads import Parts, Reloads, packages
+from gateway_core.generations.reloads import Reloads
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
@@ -41,6 +42,7 @@ from gateway_core.http1.hosts import HostGuard, base_url
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
+from gateway_core.supervised import cancel_all, failed, run_all
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.concealing import control_secrets, held_secrets
 from gateway_core.upstream.health import HealthMonitor
@@ -91,10 +93,11 @@ class Gateway(Reloadable):
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
-        chain = Chain(plugins.load(proxy.plugins, file))
+        chain = Chain(plugins.load(proxy.plugins, file, certificates=proxy.asks_certificates))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
-        held = held or held_secrets(proxy, admin_token, read_token)
+        held = held or held_secrets(proxy)
+        held.hold((*secrets_of(proxy), *chain.secrets, *control_secrets(admin_token, read_token)))
         self.clean: Final = held.clean
         activity = self.activity = Activity(
             lambda: self.live, lambda: self.input_required, held.clean_line, definitions
@@ -145,8 +148,7 @@ class Gateway(Reloadable):
             common, self.pool, self.health, held, self._open_logins, *others, control_secrets(admin_token, read_token)
         )
         reloads = Reloads(parts, first)
-        super().__init__(reloads, source)
-        self._overview = Overview(parts, reloads, activity)
+        super().__init__(parts, reloads, source)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
@@ -250,20 +252,28 @@ class Gateway(Reloadable):
         calls, and the connections, to the next process; `handover` returns them. Parked calls end.
         """
         self.draining = True
-        await self._reloads.refuse()
+        self.downstream.gate.close(defer=restart)
+        self._reloads.refuse()
         what = "restarting" if restart else "stopping"
         logger.info("{}: {} in flight", what, count(self._reloads.in_flight, "call"))
-        gate = self.downstream.gate
-        gate.close(defer=restart)
-        self._control_sockets = self.control.duplicates() if restart else []
-        clock, parking = asyncio.get_running_loop().time, self.input_required.parking
+        try:
+            await self._drained()
+        except Exception as error:  # noqa: BLE001 - the gateway still has to stop
+            failed(what, error)
+        await self.stop()
+
+    async def _drained(self) -> None:
+        """Wait for calls in flight, then accept no connections any more."""
+        gate, parking = self.downstream.gate, self.input_required.parking
+        clock = asyncio.get_running_loop().time
         deadline = clock() + max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0)
         while (gate.in_flight or (parking and not gate.deferring)) and (left := deadline - clock()) > 0:
             await gate.wait_empty(left)
             if not gate.deferring:
                 await parking.wait_empty(deadline - clock())
         if self._server is not None:
-            await self._server.stop_accepting()
+            self._server.stop_accepting()
+        self._control_sockets = self.control.duplicates() if gate.deferring else []
         if unfinished := gate.in_flight + len(parking):
             logger.warning("ending what did not finish in time: {}", count(unfinished, "call"))
         if self._stdio is not None:
@@ -271,7 +281,6 @@ class Gateway(Reloadable):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_GRACE):
                     await self._stdio_ended.wait()
-        await self.stop()
 
     def stop_instead(self) -> None:
         """Refuse new calls, and those that were deferred: the restart that is under way becomes a stop."""
@@ -298,26 +307,26 @@ class Gateway(Reloadable):
 
     async def _stop(self) -> None:
         self.draining = True
-        self._loop_lag.stop()
-        self.activity.stop()
-        await self._reloads.refuse()
-        self._reloads.end_all("the gateway is stopping")
-        await self.downstream.gate.wait_empty(ANSWER_GRACE)
+        self._reloads.refuse()
+        await self._reloads.undone()
         # Each step runs even if an earlier one failed: child processes must not outlive the gateway.
-        async with contextlib.AsyncExitStack() as steps:
-            steps.push_async_callback(self.control.close)  # runs last, so that operators can see the stop
-            if self._entered:
-                steps.push_async_callback(self._reloads.close)
-            steps.push_async_callback(self.catalog.close)
-            steps.push_async_callback(self.activity.definitions.close)
-            steps.push_async_callback(self.pool.close)
-            steps.push_async_callback(self.health.stop)
-            steps.push_async_callback(self.input_required.parking.close)
-            for polling in self._polling:
-                polling.cancel()
-            if self._server is not None:
-                steps.push_async_callback(self._server.close, 0.0)
-            steps.push_async_callback(self.sessions.keep, self.config.proxy.limits.session_idle)
+        await run_all(
+            "stopping",
+            self._loop_lag.stop,
+            self.activity.stop,
+            lambda: self._reloads.end_all("the gateway is stopping"),
+            lambda: self.downstream.gate.wait_empty(ANSWER_GRACE),
+            lambda: self.sessions.keep(self.config.proxy.limits.session_idle),
+            lambda: None if self._server is None else self._server.close(0.0),
+            lambda: cancel_all(self._polling),
+            self.input_required.parking.close,
+            self.health.stop,
+            self.pool.close,
+            self.activity.definitions.close,
+            self.catalog.close,
+            lambda: self._reloads.close() if self._entered else None,
+            self.control.close,  # last, so that operators can see the stop
+        )
         if self._serving:
             logger.info("stopped")
 
@@ -327,10 +336,6 @@ class Gateway(Reloadable):
         """The data of `rad mcp proxy status`, without secrets and session ids."""
         return self._overview.status(self._server, address=self.address, ready=self.ready, draining=self.draining)
 
-    def plugins(self) -> list[shapes.PluginWithSettings]:
-        """The data of `GET /admin/plugins`; see `Overview`."""
-        return self._overview.plugins()
-
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
@@ -338,11 +343,3 @@ class Gateway(Reloadable):
     def upstream_log(self, name: str) -> list[str] | None:
         """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
         return next((it.connections.last_lines for it in self.pool.upstreams if it.name == name), None)
-
-    def tools(self, profile: str = "") -> shapes.CatalogEntries:
-        """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""
-        return self._overview.tools(profile)
-
-    def tool(self, name: str, profile: str = "") -> shapes.ToolDefinition:
-        """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
-        return self._overview.tool(name, profile)

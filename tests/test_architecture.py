@@ -85,7 +85,10 @@ TESTED_IN = {
         *("hooks/lifecycle.py", "hooks/verdicts.py"),
     ),
     "cli/serving/test_reload.py": ("cli/serving/file_source.py", "cli/serving/launch.py"),
-    "generations/test_reloads.py": ("generations/overview.py", "generations/reloadable.py", "generations/source.py"),
+    "generations/test_reloads.py": (
+        *("generations/overview.py", "generations/parts.py"),
+        *("generations/reloadable.py", "generations/source.py"),
+    ),
     "cli/test_app.py": (
         *("cli/commands/files.py", "cli/commands/logins.py", "cli/commands/serving.py", "cli/commands/tools.py"),
         *("cli/commands/config.py", "cli/commands/upstreams.py"),

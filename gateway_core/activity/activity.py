@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -165,9 +166,12 @@ class Activity:
         """Whether every call is recorded; otherwise only those that go wrong."""
         return self._watching.on
 
-    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool]) -> list[EndedCall]:
-        """Ended calls with higher numbers than `after`, latest first. For a while from now on, all are recorded."""
-        self._watching.look()
+    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool], browser: str = "") -> list[EndedCall]:
+        """Ended calls with higher numbers than `after`, latest first. For a while from now on, all are recorded.
+
+        `browser`: see `Watching.begin`, here and in the methods below.
+        """
+        self._watching.look(browser)
         found: list[EndedCall] = []
         for call in reversed(self.journal.calls):
             if call.seq <= after or len(found) >= limit:
@@ -176,18 +180,18 @@ class Activity:
                 found.append(call)
         return found
 
-    def call(self, exchange_id: str) -> CallDetails | None:
+    def call(self, exchange_id: str, browser: str = "") -> CallDetails | None:
         """What is known of a call that has not ended, or has ended lately."""
-        self._watching.look()
+        self._watching.look(browser)
         live = self._live().find(exchange_id)
         if live is not None:
             return of_live(*live)
         ended = next((it for it in reversed(self.journal.calls) if it.id == exchange_id), None)
         return None if ended is None else of_ended(ended)
 
-    def follow(self, types: Sequence[str], after: int | None) -> AsyncIterator[tuple[int, Changes]]:
+    def follow(self, types: Sequence[str], after: int | None, browser: str = "") -> AsyncIterator[tuple[int, Changes]]:
         """The events of some types, as they come; see `follow`."""
-        watch = self._watching.begin if CALL in types else _nothing
+        watch = partial(self._watching.begin, browser) if CALL in types else _nothing
         return follow(self.journal, types, after, watch)
 
     def questions(self) -> list[Question]:

@@ -1,8 +1,9 @@
 """The types that plugins use: identities, calls, results, verdicts, tools, upstreams, conflicts; read-only."""
 
 from gateway_core.api.asking import Action, Answer, Answers, Ask, GivenAnswer
-from gateway_core.api.call import Call, CallResult, Outcome, Tool
+from gateway_core.api.call import Call, CallResult, Outcome
 from gateway_core.api.conflict import Claim, ToolConflict
+from gateway_core.api.definition import Tool
 from gateway_core.api.events import (
     AuthenticationEnded,
     CallBegun,

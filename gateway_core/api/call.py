@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace as _replace
 
 from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
-from gateway_core.api.definition import Definition, decoded
+from gateway_core.api.definition import Tool
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
 from gateway_core.errors import (
@@ -35,41 +35,6 @@ _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
 _NOTHING_LISTED: Final[Mapping[str, Published]] = ReadOnlyDict()
 MAX_NAME_SHOWN: Final = 500
 """Maximum characters of a name that an error quotes."""
-
-
-class Tool(msgspec.Struct, frozen=True, eq=False):
-    """A published tool: its definition for agents, and the upstreams that serve it."""
-
-    name: str
-    """The published name. Agents use it, except in a profile that gives the tool another name."""
-    original_name: str
-    """The name its upstreams use."""
-    _definition: Definition
-    upstreams: tuple[str, ...]
-    """Names of the upstreams that serve it, in file order."""
-
-    @property
-    def definition(self) -> Mapping[str, Any]:
-        """The definition as agents see it, read-only: `description`, `inputSchema`, `annotations`, …"""
-        return decoded(self)
-
-    @property
-    def annotations(self) -> Mapping[str, Any]:
-        """The tool's hints (`readOnlyHint`, …), claimed by its server and untrusted (server/tools, Annotations)."""
-        found = self.definition.get("annotations")
-        return found if isinstance(found, dict) else {}
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Tool):
-            return NotImplemented
-        mine, theirs = (
-            (self.name, self.original_name, self.upstreams),
-            (other.name, other.original_name, other.upstreams),
-        )
-        return mine == theirs and self.definition == other.definition
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.original_name, self.upstreams))
 
 
 class Call(msgspec.Struct, frozen=True, eq=False):
@@ -258,6 +223,14 @@ class Outcome(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+_KEPT: Final = frozenset({Outcome.ASKED, Outcome.UNKNOWN})
+"""Outcomes with a result object that no edit of it changes."""
+
+
+def _outcome_of(content: Mapping[str, Any]) -> Outcome:
+    return Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
+
+
 class CallResult(msgspec.Struct, frozen=True, eq=False):
     """The result of a call: a result object (`raw`) or an `error`, never both."""
 
@@ -292,10 +265,15 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     def replace(self, content: Mapping[str, Any]) -> CallResult:
         """A copy of this result with another result object: return it from `after_call` to rewrite the result.
 
-        Later changes of the dict have no effect. Raises `TypeError` if `content` is not a dict.
+        The outcome is then that of the content, `OK` or `TOOL_ERROR`; a result object that is a question stays `ASKED`,
+        and one that says that the outcome is unknown stays `UNKNOWN`. Later changes of the dict have no effect. Raises
+        `TypeError` if `content` is not a dict.
         """
         _check_dict(content, "content of a result")
-        return _replace(self, raw=jsonrpc.encode(content), error=None, _decoded=[])
+        outcome = self.outcome
+        if self.error is not None or outcome not in _KEPT:
+            outcome = _outcome_of(content)
+        return _replace(self, raw=jsonrpc.encode(content), error=None, outcome=outcome, _decoded=[])
 
     def replace_error(self, message: str, data: Any = None) -> CallResult:
         """The same error code with another message and `data`. Raises `ValueError` if the result is not an error."""
@@ -307,8 +285,7 @@ class CallResult(msgspec.Struct, frozen=True, eq=False):
     def of(cls, content: Mapping[str, Any]) -> CallResult:
         """A plugin's result in place of the upstream's; copies `content`. Raises `TypeError` if it is not a dict."""
         _check_dict(content, "content of a result")
-        outcome = Outcome.TOOL_ERROR if content.get("isError") is True else Outcome.OK
-        return cls(raw=jsonrpc.encode(content), outcome=outcome)
+        return cls(raw=jsonrpc.encode(content), outcome=_outcome_of(content))
 
     @classmethod
     def text(cls, text: str, *, is_error: bool = False) -> CallResult:

@@ -88,7 +88,13 @@ class Principal:
         claims: Mapping[str, Any] | None = None,
         expires: float | None = None,
     ) -> Principal:
-        """A verified principal, for `authenticate`. Raises `TypeError` if `claims` is not a dict."""
+        """A verified principal, for `authenticate`.
+
+        Raises `TypeError` if `claims` is not a dict, or if `groups` or `scopes` is a text: its letters are no names.
+        """
+        for what, names in (("groups", groups), ("scopes", scopes)):
+            if isinstance(names, str | bytes):
+                raise TypeError(f"the {what} must be several texts, such as a list, not a {type(names).__name__}")
         if claims is not None and not isinstance(claims, dict):
             raise TypeError(f"the claims must be a dict, not a {type(claims).__name__}")
         return cls(

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway_core.api.call import Tool
+from gateway_core.api.definition import Tool
 from gateway_core.api.globs import Globs
 from gateway_core.api.identity import OPERATOR
 
@@ -30,6 +30,8 @@ class Known:
     """The published tools; None unless the command has connected to all upstreams."""
     groups: frozenset[str] | None = None
     """The groups in which agents may be; None if an authenticating plugin does not know them before a request."""
+    profiles: frozenset[str] | None = None
+    """The names of the profiles of the file; None if it has none, so that only authenticating plugins name them."""
 
     def about_upstreams(self, globs: Iterable[str], setting: str) -> Iterator[Note]:
         """Notes on globs that match no upstream of the file. `setting`: the path of the list that has them."""
@@ -49,6 +51,22 @@ class Known:
                 hint = _hint(group, {*self.groups, OPERATOR.id})
                 yield Note(f'no agent is in the group "{group}"{hint}', _at(setting, number))
 
+    def about_profiles(self, profiles: Iterable[str], setting: str) -> Iterator[Note]:
+        """Notes on names of profiles that the file does not have. `setting`: the path of the list."""
+        for number, profile in enumerate(profiles):
+            if self.profiles is not None and profile not in self.profiles:
+                hint = _hint(profile, self.profiles)
+                yield Note(f'no profile of this file has the name "{profile}"{hint}', _at(setting, number))
+
+    def about_calls(self, globs: Sequence[str], setting: str) -> Iterator[Note]:
+        """Notes on globs that match no call of a tool, by its name or as `upstream:tool`.
+
+        `setting`: the path of the list that has them.
+        """
+        upstreams = [glob.partition(":")[0] if ":" in glob else "*" for glob in globs]
+        yield from self.about_upstreams(upstreams, setting)
+        yield from self.about_tools(globs, setting, _names)
+
     def about_tools(
         self, globs: Iterable[str], setting: str, names: Callable[[Tool], Iterable[str]] = lambda tool: (tool.name,)
     ) -> Iterator[Note]:
@@ -62,6 +80,10 @@ class Known:
         for number, glob in enumerate(globs):
             if glob.strip("*") and not any(map(Globs([glob]).matches, found)):
                 yield Note(f'"{glob}" matches no published tool{_hint(glob, found)}', _at(setting, number))
+
+
+def _names(tool: Tool) -> tuple[str, ...]:
+    return tool.name, *(f"{upstream}:{tool.original_name}" for upstream in tool.upstreams)
 
 
 def _at(setting: str, number: int) -> str:

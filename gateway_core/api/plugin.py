@@ -4,18 +4,54 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, cast, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema
 
 FOLDER: Final = "folder"
 """Key of the validation context of settings: the folder of the configuration file."""
 
 
+_EXACT: Final = frozenset({"bool", "float", "int"})
+_INNER: Final = frozenset(
+    {"choices", "definitions", "fields", "items_schema", "json_schema", "keys_schema", "lax_schema", "python_schema"}
+    | {"schema", "steps", "strict_schema", "values_schema"}
+)
+"""The keys of pydantic's core schemas below which there are others."""
+
+
+def _exact(schema: Any) -> Any:
+    """A copy of a core schema, or of a collection of them, whose booleans and numbers are strict."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_exact, schema))
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if not isinstance(kind, str):
+        return {key: _exact(part) for key, part in schema.items()}
+    found = {key: _exact(part) if key in _INNER else part for key, part in schema.items()}
+    return {**found, "strict": True} if kind in _EXACT else found
+
+
 class PluginConfig(BaseModel):
-    """Base of a plugin's settings: unknown keys are rejected, values are frozen, defaults are checked like values."""
+    """Base of a plugin's settings: unknown keys are rejected, values are frozen, defaults are checked like values.
+
+    A number is not taken for a boolean, nor a boolean or a text for a number. Texts from `${…}` are converted before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return cast(CoreSchema, _exact(handler(source)))
 
 
 def _not_empty(value: Any) -> Any:
@@ -47,6 +83,9 @@ class Plugin(Generic[ConfigT]):
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
     """The model of the plugin's settings in the TOML; taken from the type argument."""
+    needs_client_certificates: ClassVar[bool] = False
+    """Whether the plugin is of no use unless agents may present client certificates, for which a file needs
+    `client_ca`."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

@@ -188,7 +188,7 @@ class Memory:
         """Write what has not been written yet."""
         await self.leave()
         if self._file.exists and self._latest is not None:
-            self._file.write(self._file.next_number(), self._records(self._latest))
+            await asyncio.to_thread(self._file.write, self._file.next_number(), self._records(self._latest))
 
     async def leave(self) -> None:
         """Write nothing any more: the memory of the next configuration continues."""

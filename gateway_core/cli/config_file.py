@@ -52,7 +52,8 @@ def change(config: Path | None, key: str, value: str | None, *, as_json: bool) -
     before = FileText(text_of(path, content), path)
     after = before.restored(before.with_text(changed(before.text, [KeyChange(key, wanted)], str(path))))
     try:
-        loader.load(loads(after.text, path).proxy.plugins, str(path))
+        proxy = loads(after.text, path).proxy
+        loader.load(proxy.plugins, str(path), certificates=proxy.asks_certificates)
     except ConfigError as error:
         raise ConfigError(with_plugins(error, path, after.text)) from None
     try:

@@ -31,7 +31,8 @@ def init(path: Path | None, *, force: bool) -> None:
         "  1. add your MCP servers to it, as [[mcp.proxy.upstreams]]\n"
         f"  2. rad mcp proxy check{option} --connect\n"
         f"  3. rad mcp proxy start{option}\n"
-        "payloads are logged, secrets hidden; to log none: log_requests = false and log_responses = false"
+        "payloads are logged, secrets hidden; to log none: log_requests = false and log_responses = false "
+        "below [mcp.proxy.security]"
     )
 
 

@@ -1,4 +1,4 @@
-"""Expands the keys of older files into plugin entries.
+"""Expands `[mcp.proxy.security]`, the short forms of plugin settings, into plugin entries.
 
 A file without `[[mcp.proxy.plugins]]` gets the default set, with the values of `[mcp.proxy.security]`. In a file
 with a plugin list, each security key of the file sets the matching setting of its plugin.

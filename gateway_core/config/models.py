@@ -310,7 +310,7 @@ class ProxyConfig(Section):
     control: ControlConfig = Field(default=ControlConfig(), description="The control plane.")
     limits: LimitsConfig = Field(default=LimitsConfig(), description="Upper bounds.")
     log: LogConfig = Field(default=LogConfig(), description="The log.")
-    security: SecurityConfig = Field(default=SecurityConfig(), description="Keys of older files.")
+    security: SecurityConfig = Field(default=SecurityConfig(), description="Short forms of settings of plugins.")
     upstreams: Annotated[tuple[UpstreamConfig, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The MCP servers, in order."
     )
@@ -320,6 +320,11 @@ class ProxyConfig(Section):
     plugins: Annotated[tuple[PluginEntry, ...], BeforeValidator(as_tuple)] = Field(
         default=(), description="The plugins, in the order in which they run. Without it, the default set."
     )
+
+    @property
+    def asks_certificates(self) -> bool:
+        """Whether agents may present client certificates."""
+        return self.tls is not None and self.tls.client_ca is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ def check(proxy: dict[str, Any], lines: dict[Path, int], secret: Container[Path]
     yield from check_profiles(proxy, lines)
     plugins = tables_in(proxy, "plugins")
     yield from check_names(plugins, PLUGINS, lines)
-    yield from _client_certificates(proxy, plugins)
     if "plugins" in proxy:
         yield from _security(proxy, [plugin for _, plugin in plugins])
 
@@ -127,15 +126,6 @@ def _server_tls(tls: dict[str, Any]) -> Iterator[Problem]:
             (*path, "client_ca"),
             f'is required for client_certificate = "{asks}": who issues the certificates of agents',
         )
-
-
-def _client_certificates(proxy: dict[str, Any], plugins: list[tuple[int, dict[str, Any]]]) -> Iterator[Problem]:
-    tls = proxy.get("tls")
-    if isinstance(tls, dict) and "client_ca" in tls:
-        return
-    for index, plugin in plugins:
-        if plugin.get("name") == "auth_mtls" and plugin.get("enabled") is not False:
-            yield Problem((*PLUGINS, index, "name"), "needs client certificates: set client_ca below [mcp.proxy.tls]")
 
 
 def _upstream_time(
@@ -327,6 +317,11 @@ def _security(proxy: dict[str, Any], plugins: list[dict[str, Any]]) -> Iterator[
                 (*SECURITY, key),
                 f"has no effect, because [[mcp.proxy.plugins]] does not list {plugin}, and a list replaces the default "
                 f'set; remove it, or add an entry with name = "{plugin}"',
+            )
+        elif entries[plugin].get("enabled") is False:
+            yield Problem(
+                (*SECURITY, key),
+                f"has no effect, because the entry of {plugin} has enabled = false; remove one of the two",
             )
         elif setting in entries[plugin]:
             yield Problem(

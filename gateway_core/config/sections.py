@@ -112,7 +112,7 @@ class LogConfig(Section):
 
 
 class SecurityConfig(Section):
-    """The keys of older files. They set the plugins `security_ratelimit` and `security_redact`."""
+    """Short forms of settings of the plugins `security_ratelimit` and `security_redact`."""
 
     log_requests: bool = Field(default=True, description="Log the payloads of requests, redacted (`security_redact`).")
     log_responses: bool = Field(default=True, description="Log the payloads of answers, redacted (`security_redact`).")

@@ -40,8 +40,9 @@ _LOGIN = """\
 
 _PLUGINS = """\
 # The plugins, in the order in which they run. A file without a list gets exactly these; a file with a list gets what
-# it lists. Swapping one for another is a change of its name: routing_roundrobin spreads calls over all upstreams of
-# a tool, conflict_reject and conflict_priority decide otherwise who gets a name that several upstreams use.
+# it lists. To add one, take away the "#" of these, too: `rad mcp proxy check` names those that a list leaves out.
+# Swapping one for another is a change of its name: routing_roundrobin spreads calls over all upstreams of a tool,
+# conflict_reject and conflict_priority decide otherwise who gets a name that several upstreams use.
 """
 
 
@@ -73,9 +74,10 @@ def default_file() -> str:
         _LOGIN
         + _commented(_table("[[mcp.proxy.upstreams]]", login) + "\n" + _table("[mcp.proxy.upstreams.auth]", code)),
         "# What is logged, which keys are hidden in it besides the usual names and shapes of secrets, and how many\n"
-        "# calls of one tool an agent may make in a minute (0: no limit).\n"
+        "# calls of one tool an agent may make in a minute (0: no limit). These are settings of the plugins\n"
+        "# security_redact and security_ratelimit, and the values are those of a file without this table.\n"
         "# To log no payloads at all: log_requests = false and log_responses = false.\n"
-        + _table("[mcp.proxy.security]", security),
+        + _commented(_table("[mcp.proxy.security]", security)),
         _PLUGINS + _commented("\n".join(_table("[[mcp.proxy.plugins]]", {"name": name}) for name in DEFAULT_PLUGINS)),
     ]
     return "\n".join(blocks)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loguru import logger
-
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
 from gateway_core.config.server_tls import ServerCertificate
@@ -21,8 +19,9 @@ from gateway_core.downstream.pending_response import PendingStream
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.subscriptions.subscription import Subscriptions
 from gateway_core.http1.server import HttpServer
-from gateway_core.internal_errors import where
+from gateway_core.limits.slices import in_turns
 from gateway_core.mcp.names import IMPLEMENTATION
+from gateway_core.supervised import cancel_all, poll, run_all
 
 MOVE_GRACE: Final = 1.0
 """Seconds for requests that are being received, and for streams that end, before their connections are moved."""
@@ -65,7 +64,7 @@ class DataPlane:
         )
         self._tls = config.tls
         self._certificate: ServerCertificate | None = None
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._housekeeping: list[asyncio.Task[None]] = []
         self._forget_changes: Callable[[], None] = lambda: None
         self._listening: list[int] = []
         """Descriptors of the listening sockets, for the next process."""
@@ -96,7 +95,9 @@ class DataPlane:
         tls = None if self._certificate is None else self._certificate.context
         await self.http.start(host, port, tls=tls, sockets=sockets)
         self._forget_changes = self._catalog.listen(self._sessions.changed)
-        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house())
+        steps = (self.http.poll, lambda: in_turns(self._sessions.end_expired()), self._renew_certificate)
+        keep_house = poll("keeping house", HOUSEKEEPING_INTERVAL, *steps)
+        self._housekeeping.append(asyncio.create_task(keep_house, name="keep house"))
 
     def use(self, config: ProxyConfig, certificate: ServerCertificate | None, *, doubts: bool) -> None:
         """Apply another configuration; the application has taken it over already.
@@ -121,7 +122,7 @@ class DataPlane:
             with contextlib.suppress(OSError):  # its client has left
                 await self.http.adopt(descriptor, received)
 
-    async def stop_accepting(self) -> None:
+    def stop_accepting(self) -> None:
         """Accept no new connections, sessions, streams and requests; work in flight continues.
 
         Requests that help it finish are still accepted: lists, and later rounds of calls (`calls.gate._finishes`).
@@ -136,28 +137,22 @@ class DataPlane:
 
         If requests were deferred, `moved` has the connections that the next process can continue.
         """
-        await self.stop_accepting()
-        await self._gate.wait_empty(grace)
-        self._forget_changes()
-        self._subscriptions.end_all()
-        self._sessions.end_all()
+        await run_all(
+            "closing the listener for agents",
+            self.stop_accepting,
+            lambda: self._gate.wait_empty(grace),
+            self._forget_changes,
+            self._subscriptions.end_all,
+            self._sessions.end_all,
+            self._move,
+            lambda: self.http.drain(1.0),
+            lambda: self._sessions.wait_closed(1.0),
+            lambda: cancel_all(self._housekeeping),
+        )
+
+    async def _move(self) -> None:
         if self._gate.deferring:
             self.moved = Moved(self._listening, await self.http.hand_over(MOVE_GRACE))
-        await self.http.drain(1.0)
-        await self._sessions.wait_closed(1.0)
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._housekeeping
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
-            for work in (self.http.poll, self._sessions.end_expired, self._renew_certificate):
-                try:
-                    work()
-                except Exception as error:  # noqa: BLE001 - housekeeping must continue after a bug
-                    logger.error("{} while keeping house\n{}", type(error).__name__, where(error))
 
     def _renew_certificate(self) -> None:
         if self._certificate is not None and self._certificate.poll():

@@ -26,7 +26,8 @@ from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.sessions import SessionEvents, Sessions
+from gateway_core.downstream.sessions.live import SessionEvents
+from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.sse import SseHttp
 from gateway_core.downstream.stdio import StdioServer

@@ -83,7 +83,7 @@ class SseHttp:
     def _open(self, caller: Caller, session_id: str) -> Duplex:
         """The channel of an open stream. Raises `HttpError` (404) if this caller has no such session."""
         channel = self._channels.get(session_id)
-        if channel is None or channel.session.record.caller.key != caller.key:
+        if channel is None or channel.session.mailbox.closed or channel.session.record.caller.key != caller.key:
             raise HttpError(404, f"no such session; begin a new one with GET {STREAM_PATH}")
         channel.session.renew(caller)
         return channel

@@ -91,7 +91,7 @@ class StdioServer:
                         logger.error("{} while serving stdin and stdout\n{}", type(failed).__name__, where(failed))
                         failures.append(failed)
                 self._channel.close()
-                self._sessions.end(self._session)
+                self._sessions.end_unstored(self._session)
                 await self._sessions.wait_closed(1.0)
                 close_reader()
                 close_writer()

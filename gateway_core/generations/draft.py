@@ -10,11 +10,13 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gateway_core.config.loader import read_file
 from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit
+from gateway_core.supervised import run_all, uninterrupted
 
 _MARK: Final = "\ufeff".encode()
 """The byte order mark, which some editors write."""
@@ -95,14 +97,10 @@ class Draft:
 
         The file is as before if this raises, also when it is cancelled.
         """
-        work = asyncio.ensure_future(asyncio.to_thread(self._commit))
         try:
-            await asyncio.shield(work)
+            await uninterrupted(asyncio.to_thread(self._commit))  # a thread is not cancelled
         except BaseException:
-            await asyncio.wait({work})  # a thread is not cancelled
-            if not work.cancelled():
-                work.exception()
-            await asyncio.to_thread(self._undo)
+            await run_all(f"putting the old content of {self._path} back", partial(asyncio.to_thread, self._undo))
             raise
 
     def _commit(self) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
+from gateway_core.concealing import Secret
 from gateway_core.config import Config, passes_credentials_on, unprotected
+from gateway_core.config.secrets import secrets_of
 from gateway_core.errors import ConfigError
 from gateway_core.hooks import Chain
 from gateway_core.hooks import loader as plugins
@@ -41,6 +43,11 @@ class Generation:
         """Number of requests that it serves."""
         return self.pipeline.in_flight
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets of its configuration, and of the settings of its plugins."""
+        return (*secrets_of(self.config.proxy), *self.chain.secrets)
+
 
 @dataclass(frozen=True, slots=True)
 class Common:
@@ -66,10 +73,11 @@ def chain_for(before: Generation, config: Config, *, listening: bool) -> Chain:
     `listening`: whether agents connect over the network. Raises `ConfigError`, `PluginError`.
     """
     path = str(config.path) if config.path is not None else "configuration"
-    chain = Chain(plugins.load(config.proxy.plugins, path, running=before.chain.plugins))
-    if reason := passes_credentials_on(config.proxy, chain.authenticators.headers):
+    proxy, running = config.proxy, before.chain.plugins
+    chain = Chain(plugins.load(proxy.plugins, path, running=running, certificates=proxy.asks_certificates))
+    if reason := passes_credentials_on(proxy, chain.authenticators.headers):
         raise ConfigError([reason])
-    if listening and (reason := unprotected(config.proxy, authenticates=bool(chain.authenticators))):
+    if listening and (reason := unprotected(proxy, authenticates=bool(chain.authenticators))):
         raise ConfigError([reason])
     return chain
 

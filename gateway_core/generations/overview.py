@@ -11,7 +11,8 @@ from gateway_core.activity import Activity
 from gateway_core.control import report, shapes
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
-from gateway_core.generations.reloads import Parts, Reloads
+from gateway_core.generations.parts import Parts
+from gateway_core.generations.reloads import Reloads
 from gateway_core.log import output
 
 

@@ -12,9 +12,12 @@ from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
+from gateway_core.control import shapes
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.editing.edits import Edits
+from gateway_core.generations.overview import Overview
+from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
 from gateway_core.hooks import Chain
@@ -34,9 +37,10 @@ class Reloadable(ABC):
     activity: Activity
     """Where it reports what happens."""
 
-    def __init__(self, reloads: Reloads, source: Source | None) -> None:
+    def __init__(self, parts: Parts, reloads: Reloads, source: Source | None) -> None:
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
+        self._overview = Overview(parts, reloads, self.activity)
         self._source = source
         self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
         """Changes of the file."""
@@ -151,3 +155,15 @@ class Reloadable(ABC):
         if not self.takes_changes:
             raise ReloadRefused("the gateway is starting or stopping, and takes no other configuration now")
         return self._source
+
+    def plugins(self) -> list[shapes.PluginWithSettings]:
+        """The data of `GET /admin/plugins`; see `Overview`."""
+        return self._overview.plugins()
+
+    def tools(self, profile: str = "") -> shapes.CatalogEntries:
+        """The data of `rad mcp proxy tools`; see `Overview`. Raises `UnknownProfile`."""
+        return self._overview.tools(profile)
+
+    def tool(self, name: str, profile: str = "") -> shapes.ToolDefinition:
+        """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
+        return self._overview.tool(name, profile)

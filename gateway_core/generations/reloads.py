@@ -8,42 +8,37 @@ flight end in the generation that they began in; after the last one, what only t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
 
 from gateway_core.concealing import HeldSecrets, Secret
-from gateway_core.config import Config, UpstreamConfig
+from gateway_core.config import Config
 from gateway_core.config.secrets import secrets_of
 from gateway_core.config.server_tls import ServerCertificate
-from gateway_core.control import ControlPlane
-from gateway_core.downstream.downstream import Downstream, InForce
-from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.errors import ReloadRefused
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.draft import Draft
-from gateway_core.generations.generation import Common, Generation, chain_for, generation
+from gateway_core.generations.generation import Generation, chain_for, generation
+from gateway_core.generations.parts import Parts, packages
 from gateway_core.generations.reported_states import ReportedStates
 from gateway_core.generations.source import Content, Prepared
-from gateway_core.hooks import Chain, LoadedPlugin
+from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks import loader as plugins
-from gateway_core.http1.hosts import HostGuard
-from gateway_core.internal_errors import where
-from gateway_core.log.loop_lag import LoopLag
 from gateway_core.log.wording import count
-from gateway_core.mcp.names import LISTS
-from gateway_core.upstream.health import HealthMonitor
-from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS
-from gateway_core.upstream.pool import UpstreamPool
+from gateway_core.supervised import Step, cancel_all, run_all, run_now
+from gateway_core.upstream.pool import close_all
 from gateway_core.upstream.upstream import Upstream
 
 FIRST_CONTACT: Final = 10.0
 """Seconds that a reload waits for new and changed upstreams to connect, before it puts them in force."""
+UNDO_TIME: Final = 5.0
+"""Seconds that a stop waits for a reload in progress to be undone."""
 RETIRE_INTERVAL: Final = 0.1
 """Seconds between two looks whether an earlier generation serves requests."""
-_KINDS: Final = {LIST_METHODS[kind]: CAPABILITY[kind] for kind in LIST_METHODS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +52,6 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Its members for the control plane."""
         return {"generation": self.generation, "changes": [change.as_json() for change in self.changes]}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What outlives a reload."""
-
-    common: Common
-    pool: UpstreamPool
-    health: HealthMonitor
-    held: HeldSecrets
-    open_logins: Callable[[Iterable[UpstreamConfig]], Awaitable[None]]
-    """Reads the file of the logins if one of these upstreams needs it and it was not read yet."""
-    store: InMemorySessions
-    downstream: Downstream
-    control: ControlPlane
-    loop_lag: LoopLag
-    control_secrets: tuple[Secret, ...]
-    """The tokens of the control plane."""
 
 
 class Reloads:
@@ -157,7 +134,7 @@ class Reloads:
             try:
                 await work
             except BaseException as error:
-                self._hide(secrets)
+                self._hide(_secrets(self.live))
                 if isinstance(error, asyncio.CancelledError) and self.closed:
                     raise _stopping() from None
                 raise
@@ -183,30 +160,34 @@ class Reloads:
         listening: bool,
     ) -> None:
         """Build the next generation and put it in force."""
-        proxy = config.proxy
+        proxy, pool = config.proxy, self._parts.pool
         chain = chain_for(before, config, listening=listening)
+        self._hide((*_secrets(self.live), *secrets_of(proxy), *chain.secrets))
         certificate = None
         if proxy.tls is not None and proxy.tls != before.config.proxy.tls:
             certificate = ServerCertificate(proxy.tls)
-        prepared = await asyncio.to_thread(source.prepare, config)
-        entered, fresh = False, tuple[Upstream, ...]()
+        preparing = asyncio.ensure_future(asyncio.to_thread(source.prepare, config))
+        undo: list[Step] = [partial(_discard, preparing)]
+        """What to do if this configuration does not come into force, last step first."""
         try:
+            prepared = await asyncio.shield(preparing)
             await chain.enter(before.chain.plugins)
-            entered = True
-            await self._parts.pool.prepare(proxy)
-            upstreams = self._parts.pool.for_config(proxy)
+            undo.append(partial(chain.leave, before.chain.plugins))
+            await pool.prepare(proxy)
+            upstreams = pool.for_config(proxy)
             fresh = tuple(it for it in upstreams if it not in before.upstreams)
+            undo.append(partial(close_all, fresh))
+            undo.append(partial(self._parts.health.forget, fresh))
             await self._connect(fresh)
             after = generation(config, chain, upstreams, self._parts.common, before=before)
+            undo.append(after.catalog.leave)
             await after.catalog.settled()
+            if self.closed:  # a plugin may have suppressed the cancellation by `refuse`
+                raise _stopping()
             if draft is not None:
                 await (await asyncio.to_thread(draft)).save()
         except BaseException:
-            prepared.discard()
-            await self._parts.health.forget(fresh)
-            await asyncio.gather(*(upstream.close() for upstream in fresh), return_exceptions=True)
-            if entered:
-                await chain.leave(before.chain.plugins)
+            await run_all("undoing a reload", *reversed(undo))
             raise
         self._switch(before, after, certificate, prepared)
 
@@ -220,44 +201,29 @@ class Reloads:
     def _switch(
         self, before: Generation, after: Generation, certificate: ServerCertificate | None, prepared: Prepared
     ) -> None:
-        """Put `after` in force, in one turn of the loop."""
-        parts, proxy = self._parts, after.config.proxy
-        limits = proxy.limits
-        gone = frozenset(before.upstreams).difference(after.upstreams)
-        parts.pool.use(after.upstreams, proxy)
-        parts.health.use(after.upstreams, after.chain)
-        parts.common.budget.limit_to(limits.memory)
-        parts.store.limit_to(limits.sessions, limits.sessions_per_principal, limits.session_idle)
-        after.input_required.parking.limit_to(limits.parked_calls, limits.parked_per_principal, proxy.question_timeout)
-        after.input_required.pages.limit_to(limits.parked_calls)
-        after.input_required.of_plugins.counted_by(parts.downstream.gate)
-        parts.control.allow(HostGuard(proxy.control.host, proxy.allowed_hosts))
+        """Put `after` in force, in one turn of the loop.
+
+        The file has its new content by now, so a failure is too late to refuse it: it is raised after the last step.
+        """
         self._earlier_calls += before.pipeline.calls
         self.current = after
-        self.states.switched()
         self._retiring.append(before)
-        self._name_plugins()
         task = asyncio.get_running_loop().create_task(self._retire(before), name=f"retire generation {before.number}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        parts.downstream.use(
-            proxy,
-            InForce(
-                after.pipeline,
-                after.catalog,
-                after.chain.authenticators,
-                certificate,
-                gone,
-                _shown_differently(before, after),
-            ),
+        run_now(
+            f"generation {after.number} was put in force; restart the gateway",
+            *self._parts.steps_to(after, before, certificate),
+            self.states.switched,
+            self._name_plugins,
+            prepared.apply,
+            after.catalog.rebuild,  # what upstreams said since the last look at them
         )
-        prepared.apply()
-        after.catalog.rebuild()  # what upstreams said since the last look at them
 
     async def _retire(self, old: Generation) -> None:
         """Wait until a generation serves no request, and close what only that one used."""
         parts = self._parts
-        await _logged(old.catalog.leave())
+        await run_all("replacing the catalog", old.catalog.leave)
         # An event would cost every call something.
         while self._in_use(old):  # noqa: ASYNC110
             await asyncio.sleep(RETIRE_INTERVAL)
@@ -266,10 +232,13 @@ class Reloads:
         self._retiring.remove(old)
         self._name_plugins()
         parts.downstream.retire(old.pipeline)
-        await _logged(old.chain.leave(others))
-        await _logged(parts.health.forget(gone))
-        await _logged(parts.pool.close_replaced(gone))
-        await _logged(parts.pool.keep_lists_of(self.current.config.disabled))
+        await run_all(
+            "closing what only an earlier configuration used",
+            partial(old.chain.leave, others),
+            partial(parts.health.forget, gone),
+            partial(parts.pool.close_replaced, gone),
+            lambda: parts.pool.keep_lists_of(self.current.config.disabled),
+        )
         if not self._turn.locked():
             self._hide(_secrets(self.live))
         if gone:
@@ -292,58 +261,43 @@ class Reloads:
         for it in self.live:
             it.pipeline.end_all(reason)
 
-    async def refuse(self) -> None:
+    def refuse(self) -> None:
         """Take no other configuration any more: the gateway is stopping. A reload in progress is undone."""
-        self.closed = True
-        if self._work is not None:
-            self._work.cancel()
-        async with self._turn:
-            pass
+        if not self.closed:
+            self.closed = True
+            if self._work is not None:
+                self._work.cancel()
+
+    async def undone(self) -> None:
+        """Wait until the reload in progress has ended after `refuse`, for at most `UNDO_TIME` seconds."""
+        try:
+            async with asyncio.timeout(UNDO_TIME), self._turn:
+                pass
+        except TimeoutError:
+            logger.error("the reload in progress does not end; the gateway stops without waiting for it")
 
     async def close(self) -> None:
         """Exit the plugins of all generations. Nothing serves a request any more."""
         live = self.live
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
+        steps: list[Step] = []
         for at, it in enumerate(live):
             others: list[LoadedPlugin] = [plugin for later in live[at + 1 :] for plugin in later.chain.plugins]
-            await it.chain.leave(others)
+            steps.append(partial(it.chain.leave, others))
             if it is not self.current:
-                await it.catalog.leave()
+                steps.append(it.catalog.leave)
+        await run_all("leaving plugins", *steps)
 
 
-async def _logged(step: Awaitable[None]) -> None:
-    """Run one step after a reload. A failure is logged, since no caller waits for it, and the next steps still run."""
-    try:
-        await step
-    except Exception as error:  # noqa: BLE001
-        logger.error("{} after a reload\n{}", type(error).__name__, where(error))
+async def _discard(preparing: asyncio.Future[Prepared]) -> None:
+    await asyncio.wait({preparing})  # a thread is not cancelled
+    if not preparing.cancelled() and preparing.exception() is None:
+        preparing.result().discard()
 
 
 def _stopping() -> ReloadRefused:
     return ReloadRefused("the gateway is stopping, and takes no other configuration")
 
 
-def packages(chain: Chain) -> dict[str, str]:
-    """The top-level package of each plugin -> its name."""
-    return {type(it.instance).__module__.partition(".")[0]: it.name for it in chain.plugins}
-
-
 def _secrets(generations: Iterable[Generation]) -> tuple[Secret, ...]:
-    return tuple(dict.fromkeys(secret for it in generations for secret in secrets_of(it.config.proxy)))
-
-
-def _shown_differently(before: Generation, after: Generation) -> frozenset[str]:
-    """The kinds of lists that other plugins, plugins in another order, or other profiles may show to agents now."""
-    if before.config.proxy.profiles != after.config.proxy.profiles:
-        return frozenset(_KINDS.values())
-    found: set[str] = set()
-    for method in LISTS:
-        mine, its = (
-            [(id(it.instance), it.on_error) for it in of.chain.plugins if method in it.methods]
-            for of in (before, after)
-        )
-        if mine != its:
-            found.add(_KINDS[method])
-    return frozenset(found)
+    return tuple(dict.fromkeys(secret for it in generations for secret in it.secrets))

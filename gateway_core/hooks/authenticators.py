@@ -131,8 +131,10 @@ def _checked(verdict: Any) -> Principal | Reject:
     if "|" in verdict.issuer:
         raise Misuse("returned a Principal whose issuer has a |")
     for names in (verdict.groups, verdict.scopes):
-        if not all(isinstance(name, str) for name in names) or len(names) > MAX_NAMES:
-            raise Misuse(f"returned a Principal with groups or scopes that are not texts, or more than {MAX_NAMES}")
+        if not isinstance(names, frozenset) or not all(isinstance(name, str) for name in names):
+            raise Misuse("returned a Principal whose groups or scopes are no frozenset of texts")
+        if len(names) > MAX_NAMES:
+            raise Misuse(f"returned a Principal with more than {MAX_NAMES} groups or scopes")
     expires = verdict.expires
     if not (expires is None or (isinstance(expires, int | float) and math.isfinite(expires))):
         raise Misuse("returned a Principal whose expires is neither None nor a finite number of seconds")

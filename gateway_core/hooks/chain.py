@@ -21,6 +21,7 @@ from gateway_core.api import (
     ToolConflict,
     UpstreamView,
 )
+from gateway_core.concealing import Secret
 from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import FailureLog, Own, failed_after, failed_before, refusal
@@ -125,6 +126,11 @@ class Chain:
             )
             for method, of_method in self._stages.items()
         }
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets in the settings of the plugins, as their models mark them."""
+        return tuple(secret for plugin in self.plugins for secret in plugin.secrets)
 
     async def __aenter__(self) -> Self:
         """Enter the plugins in order. Raises `PluginError` naming the plugin that failed, after exiting the others."""

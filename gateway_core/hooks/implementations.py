@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import pluggy
+import pydantic
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway_core.api import PluginConfig
+from gateway_core.concealing import Secret
 from gateway_core.hooks import hookspecs
 
 HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -39,6 +42,12 @@ class LoadedPlugin:
     """Its settings; None if it was not made from a configuration file."""
 
     @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The secrets in its settings: all values whose type is one of pydantic's for secrets."""
+        label = f"a setting of plugin {self.name}"
+        return tuple(Secret(label, value) for value in _secrets_in(self.config) if value)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the plugin says about its own state in its optional attribute `warnings`, for `status`."""
         try:
@@ -47,6 +56,24 @@ class LoadedPlugin:
             return tuple(text[:MAX_WARNING] for text in given[:MAX_WARNINGS] if isinstance(text, str))
         except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the state of the gateway
             return (f"its warnings cannot be read: {type(error).__name__}",)
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, (pydantic.Secret, SecretStr, SecretBytes)):
+        secret = value.get_secret_value()
+        if isinstance(secret, bytes):
+            yield secret.decode(errors="replace")
+        elif isinstance(secret, str):
+            yield secret
+        return
+    if isinstance(value, BaseModel):
+        value = [getattr(value, name) for name in type(value).model_fields]
+    elif isinstance(value, Mapping):
+        value = value.values()
+    if not isinstance(value, (list, tuple, set, frozenset, ValuesView)):
+        return
+    for part in value:
+        yield from _secrets_in(part)
 
 
 def manager() -> pluggy.PluginManager:

@@ -52,12 +52,17 @@ def installed() -> list[InstalledPlugin]:
 
 
 def load(
-    entries: Sequence[PluginEntry], source: str = "<file>", *, running: Sequence[LoadedPlugin] = ()
+    entries: Sequence[PluginEntry],
+    source: str = "<file>",
+    *,
+    running: Sequence[LoadedPlugin] = (),
+    certificates: bool = False,
 ) -> tuple[LoadedPlugin, ...]:
     """Find, validate and construct the enabled plugins of `entries`, in order.
 
     `source`: the path of the configuration file, for messages; relative paths in settings start at its folder.
     `running`: plugins that were loaded before. One with equal settings is used again, with what it has in memory.
+    `certificates`: whether agents may present client certificates.
     Raises `PluginError` with all problems.
     """
     known = {plugin.name: plugin for plugin in running}
@@ -75,6 +80,8 @@ def load(
         plugin = _load(entry, report, known.get(entry.name))
         if plugin is None:
             continue
+        if not certificates and getattr(plugin.instance, "needs_client_certificates", False) is True:
+            report("needs client certificates: set client_ca below [mcp.proxy.tls]")
         found[plugin.name] = plugin
         for hook in plugin.hooks:
             first = strategies.setdefault(hook, plugin.name) if hook in _STRATEGIES else plugin.name

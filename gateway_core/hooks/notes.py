@@ -1,4 +1,4 @@
-"""What plugins note about their settings, for `rad mcp proxy check`."""
+"""What plugins note about their settings, and which default plugins a list leaves out, for `rad mcp proxy check`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from gateway_core.api.notes import Known, Note
-from gateway_core.config import PluginEntry
+from gateway_core.config import DEFAULT_PLUGINS, PluginEntry
 from gateway_core.errors import FileProblem
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.implementations import LoadedPlugin
@@ -16,6 +16,27 @@ from gateway_core.hooks.settings import EntryReport, source_of
 MAX_NOTES: Final = 100
 MAX_NOTE: Final = 1000
 """Bounds of the notes of a plugin: their number, and the characters of each."""
+
+_REPLACED_BY: Final = {"routing_priority": "route_tool", "conflict_autoprefix": "resolve_conflict"}
+"""Default plugin -> the hook that only one plugin implements, so that a list has another one in its place."""
+
+
+def left_out(plugins: Sequence[LoadedPlugin], entries: Sequence[PluginEntry]) -> list[str]:
+    """A note on the default plugins that the list of a file leaves out without replacing them, if there are any.
+
+    `entries`: those of the file, from which `plugins` were loaded. An empty list and a disabled entry are intended.
+    """
+    if all(entry.line is None for entry in entries):  # the file has no list
+        return []
+    taken = {hook for plugin in plugins for hook in plugin.hooks}
+    named = {entry.name for entry in entries}
+    missing = [name for name in DEFAULT_PLUGINS if name not in named and _REPLACED_BY.get(name) not in taken]
+    if not missing:
+        return []
+    return [
+        f"the list of plugins replaces the default set and leaves out {', '.join(missing)}; add an entry for each, "
+        "with enabled = false for those that you do without"
+    ]
 
 
 def notes(
@@ -44,7 +65,8 @@ def groups_of(plugins: Sequence[LoadedPlugin]) -> frozenset[str] | None:
         if "authenticate" not in plugin.hooks:
             continue
         try:
-            found.update(plugin.instance.known_groups)  # type: ignore[attr-defined]
+            given = plugin.instance.known_groups  # type: ignore[attr-defined]
+            found.update([given] if isinstance(given, str) else given)
         except Exception:  # noqa: BLE001 - a plugin that has none, or whose bug must not hide the notes
             return None
     return frozenset(found)

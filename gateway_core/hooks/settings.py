@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +20,8 @@ from pydantic_core.core_schema import ErrorType
 from gateway_core.api import PluginConfig
 from gateway_core.api.plugin import FOLDER
 from gateway_core.config import PluginEntry
+from gateway_core.config.placeholders.conversion import convert
+from gateway_core.config.source import show
 from gateway_core.config.wording import (
     BOUNDS,
     bounds_of,
@@ -76,8 +79,14 @@ def settings_of(model: type[SettingsT], entry: PluginEntry, index: int, source: 
 
 def validated(model: type[SettingsT], entry: PluginEntry, report: EntryReport) -> SettingsT | None:
     """The settings of an entry; None if they are wrong, which is reported."""
+    context = {FOLDER: Path(report.source).absolute().parent}
     try:
-        return model.model_validate(entry.settings, context={FOLDER: Path(report.source).absolute().parent})
+        try:
+            return model.model_validate(entry.settings, context=context)
+        except ValidationError as invalid:
+            if not entry.sources:
+                raise
+            return model.model_validate(_converted(model, entry, invalid), context=context)
     except ValidationError as invalid:
         for (path, _), errors in _by_place(model, invalid).items():
             shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
@@ -86,6 +95,21 @@ def validated(model: type[SettingsT], entry: PluginEntry, report: EntryReport) -
     except BaseException as error:  # noqa: BLE001 - a validator can raise anything
         report(f"its settings cannot be checked: {type(error).__name__}")
     return None
+
+
+def _converted(model: type[PluginConfig], entry: PluginEntry, invalid: ValidationError) -> dict[str, Any]:
+    """The settings of an entry with numbers and booleans where `${…}` gave a text and the model wants these."""
+    settings = deepcopy(entry.settings)
+    sources: dict[Loc, str] = {}
+    errors: list[ErrorDetails] = []
+    for details in invalid.errors(include_url=False):
+        path = place_of(model, details["loc"], is_unknown=details["type"] == "extra_forbidden").path
+        source = entry.sources.get(show(path))
+        if source is not None:
+            sources[path] = source
+            errors.append({**details, "loc": path})
+    convert(settings, errors, set(sources), sources)
+    return settings
 
 
 def source_of(entry: PluginEntry, path: str) -> str:

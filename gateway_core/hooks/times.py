@@ -1,13 +1,79 @@
-"""Measures how often each hook of each plugin runs and how long it takes, if a plugin asks for it."""
+"""Measures runs of hooks: how often each hook of each plugin runs and how long it takes, if a plugin asks for it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from gateway_core.hooks.implementations import Hook
+
+Values: TypeAlias = tuple[Any, ...]
+"""The arguments of a run of a hook."""
+
+
+class Ended(Protocol):
+    """Called at the end of each run that is measured."""
+
+    def __call__(self, values: Values, begun: float, verdict: Any, error: BaseException | None, /) -> None:
+        """`begun`: a time of `perf_counter`. `error`: what the hook raised; None for a verdict."""
+
+
+def measured(
+    function: Callable[..., Any], ended: Ended, wanted: Callable[[Values], bool] | None = None
+) -> Callable[..., Any]:
+    """The same function, whose runs are measured. `wanted`: whether to measure a run; None: all of them.
+
+    Waiting for the verdict is part of a run, both of an `async def` and of a function that returns an awaitable.
+    """
+    now = time.perf_counter
+
+    def run(*values: Any) -> Any:
+        if wanted is not None and not wanted(values):
+            return function(*values)
+        begun = now()
+        try:
+            verdict = function(*values)
+        except BaseException as error:
+            ended(values, begun, None, error)
+            raise
+        if verdict is not None and hasattr(verdict, "__await__"):
+            return Waiting(verdict, ended, values, begun)
+        ended(values, begun, verdict, None)
+        return verdict
+
+    return run
+
+
+class Waiting:
+    """A verdict to wait for, in a run that is measured."""
+
+    __slots__ = ("_begun", "_ended", "_values", "_verdict")
+
+    def __init__(self, verdict: Awaitable[Any], ended: Ended, values: Values, begun: float) -> None:
+        self._verdict = verdict
+        self._ended = ended
+        self._values = values
+        self._begun = begun
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        found: Any = None
+        failure: BaseException | None = None
+        try:
+            found = yield from self._verdict.__await__()
+            return found
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            self._ended(self._values, self._begun, found, failure)
+
+    def close(self) -> None:
+        """Close a coroutine that was never awaited."""
+        close = getattr(self._verdict, "close", None)
+        if close is not None:
+            close()
 
 
 @dataclass(slots=True)
@@ -16,12 +82,12 @@ class Spent:
 
     calls: int = 0
     seconds: float = 0.0
-    """From its call to its verdict, the time that an asynchronous hook waits included."""
+    """From its call to its verdict, the time that the hook waits included."""
 
-    def add(self, seconds: float) -> None:
+    def ended(self, values: Values, begun: float, verdict: Any, error: BaseException | None, /) -> None:
         """Count one more run."""
         self.calls += 1
-        self.seconds += seconds
+        self.seconds += time.perf_counter() - begun
 
 
 class HookTimes:
@@ -33,34 +99,8 @@ class HookTimes:
     def timed(self, hook: Hook) -> Hook:
         """The same hook, measured."""
         spent = self._spent.setdefault(hook.plugin.name, {}).setdefault(hook.name, Spent())
-        return replace(hook, function=(_waiting if hook.is_async else _at_once)(hook.function, spent))
+        return replace(hook, function=measured(hook.function, spent.ended))
 
     def of(self, plugin: str) -> Mapping[str, Spent]:
         """What the hooks of one plugin have taken, by the name of the hook."""
         return self._spent.get(plugin, {})
-
-
-def _at_once(function: Callable[..., Any], spent: Spent) -> Callable[..., Any]:
-    now = time.perf_counter
-
-    def timed(*values: Any) -> Any:
-        begun = now()
-        try:
-            return function(*values)
-        finally:
-            spent.add(now() - begun)
-
-    return timed
-
-
-def _waiting(function: Callable[..., Any], spent: Spent) -> Callable[..., Any]:
-    now = time.perf_counter
-
-    async def timed(*values: Any) -> Any:
-        begun = now()
-        try:
-            return await function(*values)
-        finally:
-            spent.add(now() - begun)
-
-    return timed

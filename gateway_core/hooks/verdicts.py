@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -13,6 +12,7 @@ from gateway_core.api import Ask, Call, CallResult, Claim, Health, Outcome, Reje
 from gateway_core.errors import RpcError, drop_traceback
 from gateway_core.hooks.failures import Misuse, Own
 from gateway_core.hooks.forms import check_form
+from gateway_core.hooks.times import Waiting
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 
@@ -37,7 +37,7 @@ async def await_verdict(awaitable: Awaitable[Any]) -> Any:
     try:
         await in_task()
     except BaseException:
-        if isinstance(awaitable, Coroutine):
+        if isinstance(awaitable, Coroutine | Waiting):
             awaitable.close()  # it never ran
         raise
     own = Own()
@@ -238,7 +238,7 @@ def checked_health(health: Any) -> Health:
 
 def kind(value: Any) -> str:
     """What a verdict is, for a message; closes a coroutine."""
-    if inspect.iscoroutine(value):
+    if isinstance(value, Coroutine | Waiting):
         value.close()  # never awaited; without this, Python warns about it in an unrelated place
         return "an awaitable"
     return f"a {type(value).__name__}"

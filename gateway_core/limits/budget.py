@@ -24,6 +24,7 @@ from typing import Final
 
 from gateway_core.errors import overloaded
 from gateway_core.limits.heap import trim
+from gateway_core.supervised import poll
 
 TIGHT: Final = 0.9
 FULL: Final = 0.95
@@ -108,10 +109,11 @@ class MemoryBudget:
 
     async def keep_polling(self) -> None:
         """Poll until the task is cancelled."""
-        while True:
-            await asyncio.sleep(POLL)
-            with contextlib.suppress(OSError):  # while no file descriptor is free, the last measure counts
-                self.poll()
+        await poll("measuring the memory", POLL, self._poll_if_possible)
+
+    def _poll_if_possible(self) -> None:
+        with contextlib.suppress(OSError):  # while no file descriptor is free, the last measure counts
+            self.poll()
 
     def check(self) -> None:
         """Raise `RpcError(OVERLOADED)` if no new work may begin."""

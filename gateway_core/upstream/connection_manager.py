@@ -17,6 +17,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, Idle, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
+from gateway_core.supervised import run_all
 from gateway_core.upstream.auth import LoginTokens
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import EVERYTHING
@@ -291,7 +292,9 @@ class ConnectionManager:
 
     async def close(self) -> None:
         """`disconnect`, and close the HTTP client."""
-        self.demand.close()
-        await self.disconnect()
-        if self.http is not None:
-            await self.http.close()
+        await run_all(
+            f"closing the connections of upstream {self._config.name}",
+            self.demand.close,
+            self.disconnect,
+            lambda: None if self.http is None else self.http.close(),
+        )

@@ -12,6 +12,7 @@ from loguru import logger
 from gateway_core.api import UpstreamState
 from gateway_core.hooks import Chain
 from gateway_core.internal_errors import where
+from gateway_core.supervised import cancel_all
 from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.watch import Watch
 
@@ -62,11 +63,11 @@ class HealthMonitor:
     async def forget(self, upstreams: Iterable[Upstream]) -> None:
         """Stop to watch and to reconnect these upstreams. Their owner closes their connections."""
         forgotten = tuple(upstreams)
-        await _cancelled(task for it in forgotten if (task := self._reconnecting.pop(it, None)) is not None)
+        await cancel_all(task for it in forgotten if (task := self._reconnecting.pop(it, None)) is not None)
         await self._stop_watching(forgotten)
 
     async def _stop_watching(self, upstreams: Iterable[Upstream]) -> None:
-        await _cancelled(self._tasks.pop(it) for it in upstreams if self._watches.pop(it, None) is not None)
+        await cancel_all(self._tasks.pop(it) for it in upstreams if self._watches.pop(it, None) is not None)
 
     def begin_reconnect(self, name: str, patience: float) -> bool:
         """Connect to an upstream again, in the background: its calls in flight end first, within `patience` seconds.
@@ -150,14 +151,6 @@ class HealthMonitor:
     async def stop(self) -> None:
         """Stop the watch tasks. The upstreams' owner closes their connections."""
         await self.forget({*self._watches, *self._reconnecting})
-
-
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks, and wait until they have ended."""
-    ending = tuple(tasks)
-    for task in ending:
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def _wait(seconds: float, events: Sequence[asyncio.Event], enough: str) -> None:

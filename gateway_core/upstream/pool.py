@@ -12,6 +12,7 @@ from loguru import logger
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import ProxyConfig, UpstreamConfig
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.supervised import run_all
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.auth.logins import GATEWAY
 from gateway_core.upstream.lists.kept_lists import NOTHING_KEPT, KeptLists
@@ -104,7 +105,7 @@ class UpstreamPool:
     async def close_replaced(self, upstreams: Iterable[Upstream]) -> None:
         """Close upstreams of earlier configurations, which serve no request any more."""
         closing = tuple(upstreams)
-        await asyncio.gather(*(upstream.close() for upstream in closing))
+        await close_all(closing)
         self._replaced = tuple(it for it in self._replaced if it not in closing)
 
     @property
@@ -133,6 +134,9 @@ class UpstreamPool:
 
     async def close(self) -> None:
         """Close all upstreams concurrently. Each bounds its time, so a hanging one does not delay the others."""
-        await self.attempts.close()
-        await asyncio.gather(*(upstream.close() for upstream in self._all))
-        await self._kept.close()
+        await run_all("closing the upstreams", self.attempts.close, lambda: close_all(self._all), self._kept.close)
+
+
+async def close_all(upstreams: Iterable[Upstream]) -> None:
+    """Close upstreams concurrently. A failure is logged."""
+    await asyncio.gather(*(run_all(f"closing upstream {it.name}", it.close) for it in upstreams))

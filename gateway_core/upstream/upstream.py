@@ -29,6 +29,7 @@ from gateway_core.inline.driver import in_task
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp.names import LISTS, ROOTS_CHANGED, TOOLS_CALL
+from gateway_core.supervised import run_all
 from gateway_core.upstream.auth import Logins
 from gateway_core.upstream.base import ANSWERED, Connection, ServerInfo
 from gateway_core.upstream.connection_manager import ConnectionManager
@@ -175,13 +176,13 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all connections, subscriptions and fetches."""
-        self.status.enter(UpstreamState.STOPPED)
-        self._announced.close()
-        await self.published.close()
-        await self.private_lists.close()
-        if self.identities is not None:
-            await self.identities.close()
-        await self.connections.close()
+        await run_all(
+            f"closing upstream {self.name}",
+            partial(self.status.enter, UpstreamState.STOPPED),
+            *(self._announced.close, self.published.close, self.private_lists.close),
+            *(() if self.identities is None else (self.identities.close,)),
+            self.connections.close,
+        )
 
     def end_session(self, session_id: str) -> None:
         """Close the connection of an agent's session that has ended."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway_core import Call, CallResult, Era, hookimpl
+from gateway_core import Call, CallResult, Era, Outcome, hookimpl
 from gateway_core.api import Principal
 from gateway_core.api.call import unknown_name
 from gateway_core.errors import INVALID_PARAMS, RpcError
@@ -66,6 +66,26 @@ def test_a_rewrite_copies_what_it_is_given() -> None:
     assert call.arguments == {"path": ["/safe"]}
     assert call.raw_arguments == b'{"path":["/safe"]}'
     assert [result.content for result in results] == [{"content": []}] * 2
+
+
+@pytest.mark.parametrize(
+    ("result", "is_error", "outcome"),
+    [
+        (CallResult.text("fine"), True, Outcome.TOOL_ERROR),
+        (CallResult.text("wrong", is_error=True), False, Outcome.OK),
+        (CallResult.text("wrong", is_error=True), True, Outcome.TOOL_ERROR),
+        (CallResult.failed(RpcError(-1, "down"), Outcome.UNAVAILABLE), False, Outcome.OK),
+        (CallResult.failed(RpcError(-1, "late"), Outcome.UNKNOWN), True, Outcome.TOOL_ERROR),
+        (CallResult.refused("no"), False, Outcome.OK),
+        (CallResult(b'{"resultType":"input_required"}', outcome=Outcome.ASKED), False, Outcome.ASKED),
+        (CallResult(b'{"isError":true}', outcome=Outcome.UNKNOWN), True, Outcome.UNKNOWN),
+    ],
+)
+def test_the_outcome_of_a_rewritten_result_is_that_of_its_content(
+    result: CallResult, is_error: bool, outcome: Outcome
+) -> None:
+    made = result.replace({"content": [], "isError": is_error})
+    assert (made.outcome, made.error) == (outcome, None)
 
 
 def test_a_rewrite_may_be_made_of_what_was_read() -> None:

@@ -1,5 +1,7 @@
 """Principals and credentials."""
 
+from typing import Any
+
 import pytest
 
 from gateway_core.api import Credentials, Principal
@@ -19,6 +21,12 @@ def test_the_claims_of_a_principal_are_a_copy_that_cannot_be_changed() -> None:
         principal.claims["roles"].append("b")
     with pytest.raises(TypeError, match="must be a dict, not a list"):
         Principal.proven("alice", issuer="keys", claims=["a"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("names", [{"groups": "admins"}, {"scopes": "read write"}, {"groups": b"admins"}])
+def test_one_text_is_no_collection_of_names(names: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"the {next(iter(names))} must be several texts, such as a list, not a "):
+        Principal.proven("alice", issuer="keys", **names)
 
 
 @pytest.mark.parametrize(

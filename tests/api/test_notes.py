@@ -41,3 +41,20 @@ def test_groups_are_compared_only_if_they_are_known() -> None:
     assert list(known.about_groups(["ops", "dve"], "groups")) == [
         Note('no agent is in the group "dve"; did you mean "dev"?', "groups[1]")
     ]
+
+
+def test_profiles_are_compared_only_if_the_file_has_some() -> None:
+    assert not list(Known(frozenset()).about_profiles(["support"], "profiles"))
+    known = Known(frozenset(), profiles=frozenset({"support"}))
+    assert list(known.about_profiles(["support", "suport"], "profiles")) == [
+        Note('no profile of this file has the name "suport"; did you mean "support"?', "profiles[1]")
+    ]
+
+
+def test_globs_of_calls_are_compared_with_names_of_tools_and_of_upstreams() -> None:
+    known = Known(frozenset({"github"}), [tool("search")])
+    assert [note.setting for note in known.about_calls(["search", "github:search", "x", "gitlab:*"], "always")] == [
+        "always[3]",
+        "always[2]",
+        "always[3]",
+    ]

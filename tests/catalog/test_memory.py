@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core import files
 from gateway_core.api import Kind
 from gateway_core.catalog import memory
 from gateway_core.catalog.memory import Memory, file_of
@@ -188,10 +190,25 @@ async def test_a_write_that_comes_late_replaces_no_newer_one(tmp_path: Path, mon
     made = Memory(CONFIG, tmp_path / "n")
     made.keep({"a": fetched("x")})
     late = await begun
+    monkeypatch.undo()
     made.keep({"a": fetched("y")})
     await made.close()
     late()
     assert [one.name for one in Memory(CONFIG, tmp_path / "n").lists["a"].of("tool")] == ["y"]
+
+
+async def test_the_last_write_does_not_block_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    replace = files.replace
+
+    def noted(path: Path, data: bytes) -> None:
+        threads.append(threading.current_thread())
+        replace(path, data)
+
+    monkeypatch.setattr(files, "replace", noted)
+    await written(tmp_path / "n", a=fetched("x"))
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
 
 
 async def test_a_reader_writes_nothing(tmp_path: Path) -> None:

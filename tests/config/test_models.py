@@ -453,7 +453,7 @@ def test_an_error_is_one_line_whatever_the_keys_and_values_hold() -> None:
     assert all(text.isprintable() for text in found)
 
 
-# Plugins and the keys of older files
+# Plugins and the short forms of their settings
 
 
 def settings(text: str) -> dict[str, dict[str, Any]]:
@@ -495,7 +495,7 @@ def test_a_list_gets_the_security_keys_that_the_file_gives_and_no_others() -> No
     text = (
         "[mcp.proxy.security]\nlog_responses = false\nrate_limit_per_minute = 5\n"
         '[[mcp.proxy.plugins]]\nname = "security_redact"\nlog_requests = true\nmore = 1\n'
-        '[[mcp.proxy.plugins]]\nname = "security_ratelimit"\nenabled = false\n'
+        '[[mcp.proxy.plugins]]\nname = "security_ratelimit"\n'
     )
     assert settings(text) == {
         "security_redact": {"log_requests": True, "more": 1, "log_responses": False},
@@ -503,7 +503,7 @@ def test_a_list_gets_the_security_keys_that_the_file_gives_and_no_others() -> No
     }
     redact, ratelimit = load(HEAD + text).proxy.plugins
     assert redact.key_lines == {"log_requests": 8, "more": 9, "log_responses": 4}
-    assert (ratelimit.enabled, ratelimit.line) == (False, 10)
+    assert ratelimit.line == 10
 
 
 def test_a_list_without_security_keys_leaves_the_defaults_to_the_plugins() -> None:
@@ -517,6 +517,13 @@ def test_a_security_key_that_no_plugin_reads_is_an_error(plugins: str) -> None:
     found = problem(HEAD + text)
     assert found.startswith("4: mcp.proxy.security.rate_limit_per_minute: has no effect, because")
     assert 'add an entry with name = "security_ratelimit"' in found
+
+
+def test_a_security_key_of_a_plugin_that_is_switched_off_is_an_error() -> None:
+    text = "[mcp.proxy.security]\nrate_limit_per_minute = 5\n[[mcp.proxy.plugins]]\n"
+    found = problem(f'{HEAD}{text}name = "security_ratelimit"\nenabled = false\n')
+    assert found.startswith("4: mcp.proxy.security.rate_limit_per_minute: has no effect, because the entry of")
+    assert "has enabled = false" in found
 
 
 def test_a_setting_given_twice_is_an_error() -> None:

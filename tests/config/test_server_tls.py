@@ -150,15 +150,12 @@ def test_a_table_that_cannot_be_used_is_reported(folder: Path, tls: str, key: st
     assert "hunter2" not in text
 
 
-@pytest.mark.parametrize("tls", ['cert = "both.pem"', 'cert = "both.pem"\nclient_ca = "ca.pem"'])
-def test_a_plugin_that_needs_client_certificates_needs_their_authority(folder: Path, tls: str) -> None:
-    text = f'{tls}\n[[mcp.proxy.plugins]]\nname = "auth_mtls"\n'
-    if "client_ca" in tls:
-        assert load(text, folder).proxy.plugins[0].name == "auth_mtls"
-        return
-    assert not load(f"{text}enabled = false\n", folder).proxy.plugins[0].enabled
-    with pytest.raises(ConfigError, match=r'plugins\[0\]\.name: plugin "auth_mtls": needs client certificates'):
-        load(text, folder)
+@pytest.mark.parametrize(
+    ("tls", "asks"), [(None, False), ('cert = "both.pem"', False), ('cert = "both.pem"\nclient_ca = "ca.pem"', True)]
+)
+def test_agents_may_present_certificates_if_their_authority_is_known(folder: Path, tls: str | None, asks: bool) -> None:
+    proxy = loads("[mcp.proxy]\nenable = true\n", folder / "x.toml").proxy if tls is None else load(tls, folder).proxy
+    assert proxy.asks_certificates is asks
 
 
 def test_a_key_that_is_too_short_is_named(folder: Path) -> None:

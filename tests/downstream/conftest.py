@@ -16,7 +16,7 @@ from gateway_core.catalog import Target
 from gateway_core.config import LimitsConfig, ProxyConfig
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
-from gateway_core.downstream.sessions.sessions import SessionEvents
+from gateway_core.downstream.sessions.live import SessionEvents
 from gateway_core.downstream.sessions.store import InMemorySessions, SessionStore
 from gateway_core.errors import INVALID_PARAMS, REJECTED, RpcError
 from gateway_core.exchange.exchange import Exchange
@@ -169,6 +169,8 @@ class World:
     store: SessionStore
     ended: list[str] = field(default_factory=list)
     """The ids of the sessions that have ended."""
+    counted: list[bool] = field(default_factory=list)
+    """Whether a session began, for each that began or ended."""
     on_session_end: Callable[[str], Awaitable[None] | None] | None = None
     """Called instead of adding to `ended`."""
     ready: bool = True
@@ -273,8 +275,11 @@ def modern_request(
     return headers, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": {**params, "_meta": meta}}
 
 
-def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple[Downstream, FakePipeline, FakeCatalog]:
-    """The agents' side over the small pipeline; `ended` gets the ids of the sessions that end."""
+def downstream_for(
+    config: ProxyConfig, ended: list[str] | None = None, counted: list[bool] | None = None
+) -> tuple[Downstream, FakePipeline, FakeCatalog]:
+    """The agents' side over the small pipeline. `ended`, `counted`: as the fields of `World`."""
+    counts = [] if counted is None else counted
     catalog = FakeCatalog()
     pipeline = FakePipeline(catalog)
     downstream = Downstream(
@@ -283,7 +288,9 @@ def downstream_for(config: ProxyConfig, ended: list[str] | None = None) -> tuple
         pipeline=pipeline,
         catalog=catalog,
         store=store_for(config),
-        events=SessionEvents(([] if ended is None else ended).append),
+        events=SessionEvents(
+            ([] if ended is None else ended).append, counted=lambda key, owner, open_: counts.append(open_)
+        ),
         authenticators=Chain([]).authenticators,
         ready=lambda: True,
     )
@@ -324,7 +331,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
     config = ProxyConfig(limits=limits, **settings)
     catalog, budget = FakeCatalog(), MemoryBudget()
     pipeline = FakePipeline(catalog)
-    store = store or store_for(config)
+    store = store_for(config) if store is None else store
 
     def ended(session_id: str) -> Awaitable[None] | None:
         return world.session_ended(session_id)
@@ -335,7 +342,7 @@ async def running(**settings: Any) -> AsyncIterator[World]:
         pipeline=pipeline,
         catalog=catalog,
         store=store,
-        events=SessionEvents(ended),
+        events=SessionEvents(ended, counted=lambda key, owner, open_: world.counted.append(open_)),
         authenticators=Chain([configured(each) for each in plugins]).authenticators,
         ready=lambda: world.ready,
         pages=pages,

@@ -459,7 +459,7 @@ async def test_stopping_lets_calls_finish_and_takes_no_new_ones(world: Any) -> N
     await world.pipeline.started.wait()
     idle = await world.post({"jsonrpc": "2.0", "id": 1, "method": "ping"}, session)
     assert idle.status == 200
-    await world.server.stop_accepting()
+    world.server.stop_accepting()
     refused = await world.post(call("echo", 2), session)
     assert refused.json["error"]["code"] == -31005
     closing = asyncio.ensure_future(world.server.close(5))
@@ -474,7 +474,7 @@ async def test_stopping_lets_calls_finish_and_takes_no_new_ones(world: Any) -> N
 
 async def test_while_stopping_lists_are_answered_and_no_stream_or_session_begins(world: Any, helpers: Any) -> None:
     session = await world.initialize()
-    await world.server.stop_accepting()
+    world.server.stop_accepting()
     async with world.http.get(world.url, headers=session) as stream:
         assert stream.status == 503
         assert stream.headers["Retry-After"] == "1"

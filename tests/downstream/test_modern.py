@@ -294,7 +294,7 @@ async def test_listening_acknowledges_first_and_tells_only_what_was_asked_for(wo
         world.catalog.change("tools")
         changed = await message()
         assert changed["method"] == "notifications/tools/list_changed"
-        await world.server.stop_accepting()
+        world.server.stop_accepting()
         closing = asyncio.ensure_future(world.server.close(0))
         ended = await message()
         assert ended["id"] == "L"
@@ -324,7 +324,7 @@ async def test_an_idle_listener_is_kept_alive(world: Any, helpers: Any, monkeypa
 
 async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: Any) -> None:
     await world.modern(LIST)  # leaves an idle connection, as new ones are not taken
-    await world.server.stop_accepting()
+    world.server.stop_accepting()
     for method, params in [
         ("tools/call", {"name": "echo"}),
         ("subscriptions/listen", {"notifications": {"toolsListChanged": True}}),
@@ -339,7 +339,7 @@ async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: 
 
 async def test_while_stopping_later_rounds_of_calls_go_on_and_what_only_speaks_of_them_does_not(world: Any) -> None:
     await world.modern(LIST)  # leaves an idle connection, as new ones are not taken
-    await world.server.stop_accepting()
+    world.server.stop_accepting()
     for method, params in [
         ("tools/call", {"name": "echo", "arguments": {"requestState": "s"}}),
         ("tools/call", {"name": "echo", "_meta": {"requestState": "s"}}),

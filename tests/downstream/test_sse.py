@@ -8,6 +8,8 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import pytest
 
+from gateway_core.downstream.streams.stream import Keep
+
 
 class Stream:
     def __init__(self, world: Any, response: aiohttp.ClientResponse) -> None:
@@ -185,6 +187,25 @@ async def test_the_end_of_the_stream_ends_the_session(open_stream: Any, helpers:
     assert len(stream.world.downstream.sessions) == 0
 
 
+async def test_a_session_that_an_operator_ends_takes_no_message_and_ends_once(
+    open_stream: Any, sse_world: Any, helpers: Any
+) -> None:
+    stream = await open_stream()
+    assert "result" in await stream.ask(helpers.initialize())
+    (session,) = sse_world.downstream.sessions
+    session.mailbox.put(b'"%s"' % (b"x" * 16 * 1024 * 1024), Keep.ALWAYS)
+    assert sse_world.downstream.sessions.end_by_key(session.record.key)
+    assert (await stream.send(call("echo"))).status == 404
+    assert session.record.streams == 1, "its agent does not read the rest of the stream"
+    stream.response.close()
+    async with asyncio.timeout(10):
+        while session.record.streams:
+            await asyncio.sleep(0.01)
+    await sse_world.downstream.sessions.wait_closed(5.0)
+    assert sse_world.counted == [True, False]
+    assert sse_world.ended == [session.record.id]
+
+
 async def test_messages_need_the_session_of_an_open_stream(sse_world: Any) -> None:
     assert (await sse_world.post(call("echo"), path="/messages")).status == 400
     assert (await sse_world.post(call("echo"), path="/messages?session_id=x")).status == 404
@@ -239,7 +260,7 @@ async def test_streams_end_when_the_gateway_stops(open_stream: Any) -> None:
 async def test_while_stopping_no_stream_begins_and_those_open_are_told_so(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())
-    await stream.world.server.stop_accepting()
+    stream.world.server.stop_accepting()
     async with stream.world.http.get(stream.world.base + "/sse") as refused:
         assert refused.status == 503
         assert (await refused.json())["error"]["code"] == -31005

@@ -47,9 +47,11 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(helpers: Any, ended: list[str] | None = None, **settings: Any) -> AsyncIterator[Peer]:
+async def connected(
+    helpers: Any, ended: list[str] | None = None, counted: list[bool] | None = None, **settings: Any
+) -> AsyncIterator[Peer]:
     limits = LimitsConfig(**settings.pop("limits", {}))
-    downstream, pipeline, catalog = helpers.downstream(ProxyConfig(limits=limits, **settings), ended)
+    downstream, pipeline, catalog = helpers.downstream(ProxyConfig(limits=limits, **settings), ended, counted)
     in_read, in_write = os.pipe()
     out_read, out_write = os.pipe()
     answers = asyncio.StreamReader(limit=32 * 1024 * 1024)
@@ -328,3 +330,14 @@ async def test_a_reader_that_breaks_is_an_error(helpers: Any, tmp_path: Path) ->
         await asyncio.wait_for(downstream.stdio_server(folder, stdout.fileno()).run(), 5)
     os.close(folder)
     assert not catalog.listeners
+
+
+async def test_the_session_of_the_channel_is_not_counted_and_ends_once(helpers: Any) -> None:
+    ended: list[str] = []
+    counted: list[bool] = []
+    async with connected(helpers, ended, counted) as peer:
+        assert "result" in await peer.ask(helpers.initialize())
+        peer.hang_up()
+        await peer.running
+    assert len(ended) == 1
+    assert counted == []

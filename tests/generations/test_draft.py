@@ -158,3 +158,26 @@ async def test_a_replacement_that_is_cancelled_while_it_is_written_leaves_nothin
         await saving
     assert file.read_bytes() == OLD
     assert only_file(file)
+
+
+async def test_a_replacement_that_is_cancelled_again_and_again_is_undone(file: Path) -> None:
+    loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def hold(_: Path) -> None:
+        if not begun.is_set():
+            loop.call_soon_threadsafe(begun.set)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(60)
+
+    saving = asyncio.ensure_future(Draft(file, NEW, version_of(OLD), hold).save())
+    await begun.wait()
+    for _ in range(3):
+        saving.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(60):
+        while not saving.done():
+            saving.cancel()
+            await asyncio.sleep(0)
+    assert saving.cancelled()
+    assert file.read_bytes() == OLD
+    assert only_file(file)

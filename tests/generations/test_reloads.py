@@ -6,6 +6,9 @@ import asyncio
 import json
 import os
 import threading
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,10 @@ from mcp import Client, MCPError
 
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PluginError
+from gateway_core.generations import reloads
 from gateway_core.generations.reloads import ReloadRefused
-from tests.generations.conftest import MODERN, Stand, names, served, text
+from gateway_core.upstream.upstream import Upstream
+from tests.generations.conftest import MODERN, Prepared, Stand, names, served, text
 
 pytestmark = pytest.mark.timeout(180)
 MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
@@ -246,6 +251,144 @@ async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
     assert stand.notes == []
 
 
+async def test_a_gateway_that_stops_refuses_calls_while_a_reload_does_not_end(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the file hangs in a thread, which cannot be cancelled."""
+    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
+    await stand.start(served("one"))
+    reading, end = threading.Event(), threading.Event()
+
+    def hang() -> Config:
+        reading.set()
+        end.wait(60)
+        raise ConfigError(["too late"])
+
+    monkeypatch.setattr(stand, "read", hang)
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    try:
+        assert await asyncio.to_thread(reading.wait, 60)
+        draining = asyncio.ensure_future(stand.gateway.drain())
+        await asyncio.sleep(0)
+        assert stand.gateway.downstream.gate.closing
+        async with asyncio.timeout(60):
+            await draining
+        assert not reload.done()
+        assert not any(it.reachable for it in stand.gateway.pool.upstreams)
+    finally:
+        end.set()
+    with pytest.raises(ConfigError):
+        await reload
+
+
+async def test_a_reload_is_undone_whole_although_steps_of_that_fail(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is cancelled again meanwhile."""
+    await stand.start(served("one"))
+    stand.write(served("one"), served("slow", start_timeout=60) | {"args": ["-c", "import time; time.sleep(60)"]})
+    forget = stand.gateway.health.forget
+    closed: list[str] = []
+
+    async def fails(upstreams: Iterable[Upstream]) -> None:
+        for upstream in (forgotten := tuple(upstreams)):
+            monkeypatch.setattr(upstream.connections, "close", partial(slowly, upstream))
+        await forget(forgotten)
+        raise ValueError("secret")
+
+    async def slowly(upstream: Upstream) -> None:
+        reload.cancel()
+        await asyncio.sleep(0.01)
+        closed.append(upstream.name)
+
+    monkeypatch.setattr(stand.gateway.health, "forget", fails)
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    async with asyncio.timeout(30):
+        while len(stand.gateway.health._watches) < 2:
+            await asyncio.sleep(0.01)
+    reload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reload
+    assert closed == ["slow"]
+    assert stand.notes == ["discarded"]
+    monkeypatch.undo()
+    assert await stand.reload(served("one"), timeout=31.0) == ["timeout: changed (60.0 -> 31.0)"]
+
+
+async def test_what_was_prepared_is_discarded_when_the_gateway_stops_meanwhile(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stand.start(served("one"))
+    preparing, stopping, prepare = threading.Event(), threading.Event(), stand.prepare
+
+    def slow(config: Config) -> Prepared:
+        preparing.set()
+        assert stopping.wait(60)
+        return prepare(config)
+
+    monkeypatch.setattr(stand, "prepare", slow)
+    stand.write(served("one"), timeout=31.0)
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    assert await asyncio.to_thread(preparing.wait, 60)
+    stop = asyncio.ensure_future(stand.gateway.stop())
+    async with asyncio.timeout(30):
+        while not stand.gateway._reloads.closed:
+            await asyncio.sleep(0.01)
+    stopping.set()
+    with pytest.raises(ReloadRefused, match="stopping"):
+        await reload
+    await stop
+    assert stand.notes == ["discarded"]
+
+
+async def test_a_failure_amid_the_switch_leaves_no_part_behind(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is replaced by then. All other parts follow it, and the failure is reported."""
+    await stand.start(served("one"), served("two"))
+    gateway = stand.gateway
+
+    def broken(*_: Any) -> None:
+        raise ValueError("secret")
+
+    monkeypatch.setattr(gateway.budget, "limit_to", broken)
+    stand.write(served("one"), timeout=31.0, limits={"in_flight": 7})
+    with pytest.raises(ValueError, match="secret"):
+        await gateway.reload()
+    assert gateway._reloads.current.number == 2
+    assert [it.name for it in gateway.pool.upstreams] == ["one"]
+    assert gateway.downstream.gate.limit == 7
+    assert stand.notes == ["applied"]
+    await stand.settled()
+    async with stand.client() as client:
+        assert await names(client) == {"one_pid", "one_wait"}
+
+
+async def test_each_step_of_the_stop_runs_after_a_failure_of_an_earlier_one(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a descriptor that could not be duplicated: child processes must not outlive the gateway."""
+    await stand.start(served("one"), served("two"))
+    gateway = stand.gateway
+    first, second = gateway.pool.upstreams
+    assert gateway._server is not None
+
+    def broken(*_: Any) -> None:
+        raise OSError("secret")
+
+    for owner, name in (
+        (gateway.activity, "stop"),
+        (gateway._reloads, "end_all"),
+        (gateway._server, "stop_accepting"),
+        (gateway.pool.attempts, "close"),
+        (gateway.input_required.parking, "close"),
+        (first.published, "close"),
+    ):
+        monkeypatch.setattr(owner, name, broken)
+    await gateway.drain()
+    assert not first.reachable
+    assert not second.reachable
+    assert not gateway.chain._life._entered
+
+
 async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(stand: Stand) -> None:
     await stand.start(served("one"), plugins=[{"name": "security_redact"}])
     async with stand.client() as client:
@@ -287,3 +430,55 @@ async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(st
     assert [one["seq"] for one in entries] == list(range(1, len(entries) + 1))
     assert [one["prev"] for one in entries[1:]] == [one["hash"] for one in entries[:-1]]
     assert [one["type"] for one in entries if one["type"] in {"start", "stop"}] == ["start", "stop"]
+
+
+SECRETIVE = """
+from pydantic import SecretStr
+from gateway_core import PluginConfig, hookimpl
+
+
+class Secretive:
+    class Config(PluginConfig):
+        pepper: SecretStr
+
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    def before_call(self, call):
+        pass
+"""
+
+
+async def test_secrets_of_plugins_are_hidden_as_long_as_their_generation_serves(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secretive_plugin.py").write_text(SECRETIVE)
+    info = tmp_path / "gateway_secretive-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-secretive\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[gateway_core]\nsecretive = secretive_plugin:Secretive\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def plugins(pepper: str) -> list[dict[str, str]]:
+        return [{"name": "secretive", "pepper": pepper}]
+
+    def hides(secret: str) -> bool:
+        return secret.encode() not in stand.gateway.clean(f'{{"text":"{secret}"}}'.encode())
+
+    await stand.start(served("one"), plugins=plugins("hush-hush-1"))
+    assert hides("hush-hush-1")
+    async with stand.client() as client:
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=60))
+        while not stand.gateway._reloads.in_flight:
+            await asyncio.sleep(0.01)
+        await stand.reload(served("one"), plugins=plugins("hush-hush-2"))
+        assert hides("hush-hush-1")
+        assert hides("hush-hush-2")
+        waiting.cancel()
+    await stand.settled()
+    assert not hides("hush-hush-1")
+    assert hides("hush-hush-2")
+    with pytest.raises(PluginError):
+        await stand.reload(served("one"), plugins=[*plugins("hush-hush-3"), {"name": "missing"}])
+    assert not hides("hush-hush-3")

@@ -81,6 +81,8 @@ def test_hook_authenticate() -> None:
         Principal.proven("alice\nbob", issuer="keys"),
         Principal.proven("a" * 513, issuer="keys"),
         Principal.proven("alice", issuer="keys", groups=[str(number) for number in range(1001)]),
+        Principal("alice|keys", verified=True, subject="alice", issuer="keys", groups="admins"),  # type: ignore[arg-type]
+        Principal("alice|keys", verified=True, subject="alice", issuer="keys", scopes=["read"]),  # type: ignore[arg-type]
         Principal.proven("alice", issuer="keys", claims={"big": "x" * 65536}),
         Principal.proven("alice", issuer="keys", claims={"odd": "\ud800"}),
         Principal.proven("alice", issuer="keys", expires=float("nan")),

@@ -142,7 +142,7 @@ REQUIRED = {"auth_jwt": {"audience": "https://gateway.example.com", "issuers": [
 def test_the_plugins_of_the_repository_load_with_their_defaults():
     names = [plugin.name for plugin in installed() if plugin.distribution.startswith("gateway-")]
     assert names == sorted(path.parent.name for path in PLUGINS.glob("*/pyproject.toml"))
-    assert all(len(load([entry(name, **REQUIRED.get(name, {}))])) == 1 for name in names)
+    assert all(len(load([entry(name, **REQUIRED.get(name, {}))], certificates=True)) == 1 for name in names)
 
 
 def test_a_plugin_may_have_neither_settings_nor_constructor(install):
@@ -454,7 +454,7 @@ def test_every_setting_of_a_plugin_is_in_its_readme():
     for plugin in installed():
         if not plugin.distribution.startswith("gateway-"):
             continue
-        (loaded,) = load([entry(plugin.name, **REQUIRED.get(plugin.name, {}))])
+        (loaded,) = load([entry(plugin.name, **REQUIRED.get(plugin.name, {}))], certificates=True)
         readme = (PLUGINS / plugin.name / "README.md").read_text()
         assert f'name = "{plugin.name}"' in readme
         assert all(f"`{hook}`" in readme for hook in loaded.hooks)
@@ -502,3 +502,46 @@ def test_a_number_from_the_environment_fills_a_setting(install):
     install("night_watch")
     (plugin,) = load([PluginEntry(name="night_watch", settings={"limit": "7"}, sources={"limit": "the file x"})])
     assert plugin.instance.limit == 7
+
+
+def test_a_plugin_that_needs_client_certificates_needs_their_authority(install):
+    install("certified", GOOD + "    needs_client_certificates = True\n")
+    line = "mcp-proxy.toml:10: mcp.proxy.plugins[0] (certified): needs client certificates: set client_ca below"
+    assert problem(entry("certified")).startswith(line)
+    assert "needs client certificates" in problem(entry("auth_mtls"))
+    assert len(load([entry("certified"), entry("auth_mtls")], certificates=True)) == 2
+    assert load([entry("certified", enabled=False)]) == ()
+
+
+SECRETIVE = """
+    from typing import Any
+    from pydantic import Secret, SecretBytes, SecretStr
+
+    class Inner(PluginConfig):
+        salts: tuple[SecretStr, ...] = ()
+
+    class Plugin:
+        class Config(PluginConfig):
+            pepper: SecretStr = SecretStr("")
+            by_name: dict[str, Inner] = {}
+            raw: SecretBytes = SecretBytes(b"")
+            any_text: Secret[str] = Secret("")
+            number: Secret[int] = Secret(1)
+            plain: str = "plain-text"
+            keys: tuple[str, ...] = ()
+
+        def __init__(self, config):
+            pass
+
+        @hookimpl
+        def before_call(self, call):
+            pass
+"""
+
+
+def test_the_secrets_in_the_settings_of_a_plugin_are_known(install):
+    install("secretive", SECRETIVE)
+    given = {"pepper": "hush-1", "by_name": {"a": {"salts": ["hush-2"]}}, "raw": "hush-3", "any_text": "hush-4"}
+    (plugin,) = load([entry("secretive", **given)])
+    assert {secret.value for secret in plugin.secrets} == {"hush-1", "hush-2", "hush-3", "hush-4"}
+    assert {secret.label for secret in plugin.secrets} == {"a setting of plugin secretive"}

@@ -8,7 +8,8 @@ import pytest
 from gateway_core import Known, Note, hookimpl
 from gateway_core.config import PluginEntry
 from gateway_core.hooks import notes as module
-from gateway_core.hooks.notes import groups_of, notes
+from gateway_core.hooks.loader import load
+from gateway_core.hooks.notes import groups_of, left_out, notes
 from gateway_core.testing import configured
 
 KNOWN = Known(frozenset({"github"}))
@@ -96,6 +97,9 @@ def test_groups_are_known_if_all_authenticators_know_theirs() -> None:
         def known_groups(self) -> frozenset[str]:
             return frozenset({"ops"})
 
+    class One(Keys):
+        known_groups = "admins"
+
     class Tokens:
         @hookimpl
         def authenticate(self) -> None:
@@ -111,5 +115,31 @@ def test_groups_are_known_if_all_authenticators_know_theirs() -> None:
     )
     assert groups_of([]) == groups_of([other]) == frozenset()
     assert groups_of([keys, other, others]) == {"dev", "ops"}
+    assert groups_of([keys, configured(One, name="One")]) == {"dev", "admins"}, "a text is one group"
     assert groups_of([keys, tokens]) is None
     assert groups_of([fails]) is None
+
+
+# Default plugins that a list leaves out
+
+
+def missing(*names: str) -> str:
+    """The note on a list of these plugins; those with a dash before their names are disabled."""
+    entries = [
+        PluginEntry(name=name.removeprefix("-"), enabled=name[0] != "-", line=line)
+        for line, name in enumerate(names, 1)
+    ]
+    return "".join(left_out(load(entries), entries))
+
+
+def test_the_default_plugins_that_a_list_leaves_out_are_noted() -> None:
+    assert "leaves out routing_priority, conflict_autoprefix, security_ratelimit;" in missing("security_redact")
+    assert "leaves out security_redact;" in missing("routing_roundrobin", "conflict_reject", "security_ratelimit")
+
+
+def test_nothing_is_noted_for_a_list_with_all_of_them_or_what_takes_their_place() -> None:
+    assert not missing("routing_roundrobin", "conflict_priority", "-security_ratelimit", "security_redact")
+    assert not missing("-routing_priority", "-conflict_autoprefix", "-security_ratelimit", "-security_redact")
+    assert not missing(), "an empty list is intended"
+    defaults = [PluginEntry(name=name) for name in ("routing_priority", "security_redact")]
+    assert left_out(load(defaults), defaults) == [], "the file has no list"

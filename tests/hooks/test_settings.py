@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from gateway_core import Globs, PluginConfig, Remember
 from gateway_core.config import PluginEntry
@@ -34,6 +34,9 @@ class Settings(PluginConfig):
     table: Rule | int | None = None
     inner: Rule = Rule()
     secret: SecretStr = SecretStr("")
+    part: float = 1
+    switch: bool = False
+    doubled: Annotated[int, BeforeValidator(lambda given: 2 * len(given) if isinstance(given, str) else given)] = 1
     must: int = Field(description="how many")
 
 
@@ -50,6 +53,17 @@ def wrong(sources: dict[str, str] | None = None, lines: dict[str, int] | None = 
     ("settings", "message"),
     [
         ({"must": "x"}, "must: must be a whole number, but is text (how many)"),
+        ({"must": True}, "must: must be a whole number, but is a boolean (how many)"),
+        ({"must": "5"}, "must: must be a whole number, but is text (how many)"),
+        ({"part": True}, "part: must be a number, but is a boolean"),
+        ({"switch": 1}, "switch: must be true or false, but is a whole number"),
+        ({"switch": "yes"}, "switch: must be true or false, but is text"),
+        ({"names": {"ab": [1, True]}}, "names.ab[1]: must be a whole number, but is a boolean"),
+        (
+            {"rules": [{"remember": True}]},
+            'rules[0].remember: must be "no", "session" or a whole number, but is a bool',
+        ),
+        ({"mixed": False}, "mixed: must be a whole number, text in quotes or a list, but is a boolean"),
         ({"number": 9}, "number: must be from 1 to 5 (a small number)"),
         ({"secret": 5}, "secret: must be text in quotes, but is a whole number"),
         ({"mixed": {}}, "mixed: must be a whole number, text in quotes or a list, but is a table"),
@@ -114,3 +128,29 @@ def test_each_error_has_the_line_of_its_setting_or_of_the_table_around_it() -> N
 )
 def test_a_value_from_elsewhere_is_named_by_its_source_alone(settings: dict[str, Any], path: str, message: str) -> None:
     assert wrong({path: "the variable X"}, **settings) == [f"{path}: {message} (the value comes from the variable X)"]
+
+
+def test_texts_from_elsewhere_become_the_numbers_and_booleans_that_the_model_wants() -> None:
+    settings = {
+        "must": "5",
+        "part": "0.5",
+        "switch": "yes",
+        "names": {"ab": [1, "2"]},
+        "rules": [{"remember": "60"}, {"remember": "session"}],
+    }
+    paths = ("must", "part", "switch", "names.ab[1]", "rules[0].remember", "rules[1].remember")
+    entry = PluginEntry(name="one", settings=settings, sources=dict.fromkeys(paths, "the variable X"))
+    found = settings_of(Settings, entry, 0, "a.toml")
+    assert (found.must, found.part, found.switch, found.names) == (5, 0.5, True, {"ab": (1, 2)})
+    assert [rule.remember for rule in found.rules] == [60, "session"]
+    assert settings["must"] == "5", "the entry stays as it is"
+
+
+def test_a_text_from_elsewhere_does_not_excuse_one_that_stands_in_the_file() -> None:
+    assert wrong({"must": "the variable X"}, must="5", part="0.5") == ["part: must be a number, but is text"]
+
+
+def test_a_validator_of_the_plugin_may_take_what_it_likes() -> None:
+    entry = PluginEntry(name="one", settings={"must": 1, "doubled": "abc", "part": 2})
+    found = settings_of(Settings, entry, 0, "a.toml")
+    assert (found.doubled, found.part) == (6, 2.0)

@@ -20,7 +20,7 @@ from gateway_core.cli.settings import local_gateway
 from gateway_core.config import Config, exposure, passes_credentials_on, unprotected
 from gateway_core.errors import ConfigError, PluginError
 from gateway_core.hooks import Chain, LoadedPlugin
-from gateway_core.hooks.notes import groups_of
+from gateway_core.hooks.notes import groups_of, left_out
 from gateway_core.hooks.notes import notes as plugin_notes
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
@@ -38,7 +38,13 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
         raise
     found, notes, tools = asyncio.run(_try_upstreams(path, settings)) if connect else ([], _replicas(settings), [])
     failed = [one["name"] for one in found if one["state"] not in {"healthy", "idle", "disabled"}]
-    known = Known(_names(settings), tools if connect and not failed else None, groups_of(loaded))
+    known = Known(
+        _names(settings),
+        tools if connect and not failed else None,
+        groups_of(loaded),
+        frozenset(profile.name for profile in settings.proxy.profiles) or None,
+    )
+    notes += left_out(loaded, settings.proxy.plugins)
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
     authenticates = any("authenticate" in plugin.hooks for plugin in loaded)

@@ -18,7 +18,7 @@ def load_with_plugins(path: Path) -> tuple[Config, tuple[loader.LoadedPlugin, ..
         config = load(path)
     except ConfigError as error:
         raise ConfigError(with_plugins(error, path)) from None
-    return config, loader.load(config.proxy.plugins, str(path))
+    return config, loader.load(config.proxy.plugins, str(path), certificates=config.proxy.asks_certificates)
 
 
 def with_plugins(error: ConfigError, path: Path, text: str | None = None) -> list[str]:
@@ -31,7 +31,7 @@ def with_plugins(error: ConfigError, path: Path, text: str | None = None) -> lis
         for entry, complete in plugin_entries(path, text=text)
     ]
     try:
-        loader.load(entries, str(path))
+        loader.load(entries, str(path), certificates=True)  # whether they are asked for is not known
     except PluginError as wrong:
         known = {(one.line, one.key) for one in error.problems if isinstance(one, FileProblem)}
         others = [one for one in wrong.problems if isinstance(one, FileProblem) and (one.line, one.key) not in known]

@@ -34,9 +34,9 @@ class Activity(definitions.Activity, Protocol):
     def last(self) -> int: ...
     @property
     def last_line(self) -> int: ...
-    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool]) -> list[EndedCall]: ...
-    def call(self, exchange_id: str) -> CallDetails | None: ...
-    def follow(self, types: Sequence[str], after: int | None) -> AsyncIterator[tuple[int, Changes]]: ...
+    def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool], browser: str) -> list[EndedCall]: ...
+    def call(self, exchange_id: str, browser: str) -> CallDetails | None: ...
+    def follow(self, types: Sequence[str], after: int | None, browser: str) -> AsyncIterator[tuple[int, Changes]]: ...
     def questions(self) -> list[Question]: ...
     def cancel_question(self, question_id: str) -> bool: ...
     def answer_question(self, question_id: str, *, approve: bool) -> Answered: ...
@@ -181,13 +181,13 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
 
         last = activity.last
         return {
-            "calls": activity.recent(query.after, query.limit, admits),
+            "calls": activity.recent(query.after, query.limit, admits, asked.browser),
             "last": last,
             "recording": activity.recording,
         }
 
     async def call(asked: Asked[None, None]) -> CallDetails:
-        found = operations.activity.call(asked.names["id"])
+        found = operations.activity.call(asked.names["id"], asked.browser)
         if found is None:
             raise Problem(404, f"there is no call {asked.names['id'][:100]!r} in flight, and none that ended lately")
         return found
@@ -199,7 +199,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         after = asked.last_event_id or asked.query.after
         if after and not (after.isascii() and after.isdigit() and len(after) <= 16):
             raise Problem(422, "the number of the last event is not a number of this stream")
-        return _events(operations.activity.follow(types, int(after) if after else None))
+        return _events(operations.activity.follow(types, int(after) if after else None, asked.browser))
 
     async def log(asked: Asked[LogQuery, None]) -> Lines:
         query, activity = asked.query, operations.activity

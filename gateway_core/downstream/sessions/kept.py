@@ -20,6 +20,7 @@ from loguru import logger
 
 from gateway_core import files
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.sessions.due import Due
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.files import Unusable
 from gateway_core.log.wording import count
@@ -73,6 +74,7 @@ class KeptSessions:
         """Without `path`, nothing is read or written."""
         self._path = path
         self._entries: dict[str, _Entry] = {}
+        self._expiry: Due[str] = Due()
         self._loaded = False
 
     def __len__(self) -> int:
@@ -95,7 +97,9 @@ class KeptSessions:
             return
         now = time.time()
         for digest, entry in content.sessions.items():
-            self._entries[digest] = _Entry(min(entry.until, now + idle), entry.sealed)  # the clock may be set back
+            until = min(entry.until, now + idle)  # the clock may be set back
+            self._entries[digest] = _Entry(until, entry.sealed)
+            self._expiry.put(digest, until)
         self.expire()
         if self._entries:
             logger.info("{} of agents can go on", count(len(self._entries), "session"))
@@ -115,6 +119,7 @@ class KeptSessions:
         if plain is None:
             return None
         del self._entries[digest]
+        self._expiry.remove(digest)
         try:
             kept = _KEPT.decode(plain)
         except msgspec.DecodeError:
@@ -134,10 +139,8 @@ class KeptSessions:
 
     def expire(self) -> None:
         """Forget the sessions that have expired."""
-        if self._entries:
-            now = time.time()
-            for digest in [digest for digest, entry in self._entries.items() if entry.until <= now]:
-                del self._entries[digest]
+        for digest in self._expiry.take(time.time()):
+            del self._entries[digest]
 
     async def save(self, records: Collection[SessionRecord], now: float, idle: float) -> None:
         """Write these sessions, and those that are still kept. A failure is logged: those sessions are lost.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Raw
@@ -50,6 +51,20 @@ def request_key(raw_id: Raw) -> RequestKey:
     except ValueError:
         key: RequestKey = jsonrpc.value(raw_id)
         return key
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvents:
+    """Callbacks about legacy sessions. All but `counted` are called with the id of a session first."""
+
+    ended: Callable[[str], Awaitable[None] | None]
+    """Closes the upstream sessions that depend on it."""
+    log_level: Callable[[str, str], None] = lambda session_id, level: None
+    """Called with its new log level."""
+    roots_changed: Callable[[str], None] = lambda session_id: None
+    """Called when its agent has changed its roots."""
+    counted: Callable[[str, str, bool], None] = lambda key, owner, open_: None
+    """Called with the key of a session, its owner, and whether it is open: when it begins and when it ends."""
 
 
 class LiveSession:

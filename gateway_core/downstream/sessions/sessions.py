@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any, Final
 
 from loguru import logger
@@ -13,8 +12,9 @@ from loguru import logger
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions import listing
+from gateway_core.downstream.sessions.due import Due
 from gateway_core.downstream.sessions.kept import KeptSessions
-from gateway_core.downstream.sessions.live import LiveSession
+from gateway_core.downstream.sessions.live import LiveSession, SessionEvents
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.subscriptions.asking import Ask
@@ -22,26 +22,13 @@ from gateway_core.errors import RpcError, TooManySessions
 from gateway_core.exchange.exchange import Agent
 from gateway_core.internal_errors import where
 from gateway_core.limits.budget import MemoryBudget
+from gateway_core.limits.slices import Slices, sliced
 from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
 from gateway_core.upstream.upstream import Upstream
 
 SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before each attempt to restore a subscription to a resource."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEvents:
-    """Callbacks about legacy sessions. All but `counted` are called with the id of a session first."""
-
-    ended: Callable[[str], Awaitable[None] | None]
-    """Closes the upstream sessions that depend on it."""
-    log_level: Callable[[str, str], None] = lambda session_id, level: None
-    """Called with its new log level."""
-    roots_changed: Callable[[str], None] = lambda session_id: None
-    """Called when its agent has changed its roots."""
-    counted: Callable[[str, str, bool], None] = lambda key, owner, open_: None
-    """Called with the key of a session, its owner, and whether it is open: when it begins and when it ends."""
 
 
 class Sessions:
@@ -71,6 +58,8 @@ class Sessions:
         self._live: dict[tuple[str, str], LiveSession] = {}
         """By the key of the caller, and id."""
         self._kept = KeptSessions() if kept is None else kept
+        self._credentials: Due[tuple[str, str]] = Due()
+        """The sessions whose credentials end, and when, in seconds since the epoch."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._spoken = Sparing()
 
@@ -129,6 +118,7 @@ class Sessions:
     def _serve(self, record: SessionRecord) -> LiveSession:
         session = LiveSession(record, self._store.clock, self._question_timeout, self._budget)
         self._live[record.caller.key, record.id] = session
+        self._note_credentials(record)
         self._events.counted(record.key, record.owner, True)
         return session
 
@@ -139,10 +129,20 @@ class Sessions:
             session = self._restored(caller, session_id)
         if session is None or session.record.on_channel:
             return None
-        session.renew(caller)
+        if caller is not session.record.caller:
+            session.renew(caller)
+            self._note_credentials(session.record)
         if session.suspended:
             self._wake(session)
         return session
+
+    def _note_credentials(self, record: SessionRecord) -> None:
+        """Record when the credentials of a session end."""
+        principal = record.caller.principal
+        if principal is not None and principal.expires is not None:
+            self._credentials.put((record.caller.key, record.id), principal.expires)
+        else:
+            self._credentials.remove((record.caller.key, record.id))
 
     def _wake(self, session: LiveSession) -> None:
         """Watch again what a session watched, and notify its agent that it may have changed meanwhile."""
@@ -202,6 +202,7 @@ class Sessions:
                 reason = error.message
             else:
                 session.updated(uri)  # it may have changed meanwhile
+                self._note_credentials(session.record)  # they may have ended meanwhile
                 return
         logger.debug("a session of {} lost a subscription: {}", session.record.owner, reason)
         session.record.unsubscribed(uri)
@@ -248,16 +249,24 @@ class Sessions:
             session.changed(visible, principal)
 
     def end(self, session: LiveSession) -> None:
-        """End a session: cancel its calls, end its streams, close its upstream sessions.
+        """End a session: cancel its calls, end its streams, close its upstream sessions. No effect if it has ended.
 
         Upstream sessions close in the background; `wait_closed` waits for that.
         """
         record = session.record
-        self._live.pop((record.caller.key, record.id), None)
+        key = record.caller.key, record.id
+        if self._live.pop(key, None) is None:
+            return
+        self._credentials.remove(key)
         self._store.delete(record)
         session.end()
         self._events.counted(record.key, record.owner, False)
         self._run(self._tell_ended(record.id))
+
+    def end_unstored(self, session: LiveSession) -> None:
+        """End the session that `open_unstored` opened, as `end` does."""
+        session.end()
+        self._run(self._tell_ended(session.record.id))
 
     def listing(self) -> list[dict[str, Any]]:
         """The sessions that this process serves, for operators."""
@@ -288,17 +297,23 @@ class Sessions:
         for session in ended:
             self.end(session)
 
-    def end_expired(self) -> None:
+    def end_expired(self) -> Slices[None]:
         """End the sessions that were unused for too long or are no longer in the store.
 
         A session whose credentials have ended watches nothing until its agent proves itself again.
         """
-        for record in self._store.expire(session.record for session in self._live.values()):
-            logger.debug("session of {} ended: unused for too long", record.owner)
-            self.end(self._live[record.caller.key, record.id])
+        for records in self._store.expire(session.record for session in self._live.values()):
+            for record in records:
+                if (expired := self._live.get((record.caller.key, record.id))) is not None:
+                    logger.debug("session of {} ended: unused for too long", record.owner)
+                    self.end(expired)
+            yield
         now = time.time()
-        for session in self:
-            session.suspend_if_ended(now)
+        for keys in sliced(self._credentials.take(now)):
+            for key in keys:
+                if (session := self._live.get(key)) is not None:
+                    session.suspend_if_ended(now)
+            yield
         self._kept.expire()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:

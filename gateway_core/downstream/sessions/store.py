@@ -13,13 +13,15 @@ and take no place of them. A new session is refused only if all candidates have 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.sessions.due import Due
 from gateway_core.downstream.sessions.holders import Holders, Network, idlest
 from gateway_core.downstream.sessions.record import SessionRecord, new_record
 from gateway_core.errors import RETRY_AFTER, TooManySessions
+from gateway_core.limits.slices import sliced
 from gateway_core.log.wording import count
 
 MAX_WAIT: Final = 60.0
@@ -57,11 +59,12 @@ class SessionStore(Protocol):
     def delete(self, record: SessionRecord) -> None:
         """Remove a session; no effect if it is unknown."""
 
-    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
+    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
         """Remove the sessions that have been unused for too long.
 
-        `served`: all sessions that this process serves, as they are now. Returns those of them that the store no
-        longer has, because they expired or another process deleted them.
+        `served`: all sessions that this process serves, as they are now; for stores that other processes share. Yields
+        those of them that the store no longer has, because they expired or another process deleted them. The event
+        loop may serve others after each list.
         """
 
 
@@ -80,10 +83,16 @@ class InMemorySessions:
         self._proven = Holders()
         self._unproven = Holders()
         """The networks of callers who prove who they are, and of those who do not."""
+        self._expiry: Due[tuple[str, str]] = Due()
+        """The earliest time at which each session may expire. Use of the session does not move it."""
 
     def limit_to(self, limit: int, per_principal: int, idle: float) -> None:
         """Apply other limits, whose meaning is that of the constructor's. Open sessions stay until they expire."""
-        self._limit, self._per_principal, self._idle = limit, per_principal, idle
+        self._limit, self._per_principal = limit, per_principal
+        if idle != self._idle:
+            self._idle = idle
+            for key, session in self._sessions.items():
+                self._expiry.put(key, session.used + idle)
 
     def in_the_way(self, caller: Caller, owner: str) -> SessionRecord | None:
         own = self._network(caller).of(owner)
@@ -136,6 +145,7 @@ class InMemorySessions:
         if len(self._sessions) >= self._limit:
             raise self._full(None, self._sessions.values())
         self._sessions[caller.key, record.id] = record
+        self._expiry.put((caller.key, record.id), record.used + self._idle)
         network = self._networks.setdefault(caller.network, Network())
         network.put(record)
         self._holders(caller).moved(caller.network, len(network))
@@ -147,6 +157,7 @@ class InMemorySessions:
         known = self._sessions.pop((record.caller.key, record.id), None)
         if known is None:
             return
+        self._expiry.remove((record.caller.key, record.id))
         name = known.caller.network
         network = self._networks[name]
         network.remove(known)
@@ -163,12 +174,22 @@ class InMemorySessions:
             self._sessions[record.caller.key, record.id] = record
             self._networks[record.caller.network].put(record)
 
-    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
-        oldest = self.clock() - self._idle
-        for session in list(self._sessions.values()):
-            if session.used < oldest and not session.busy:
-                self.delete(session)
-        return [session for session in served if (session.caller.key, session.id) not in self._sessions]
+    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
+        now = self.clock()
+        for keys in sliced(self._expiry.take(now)):
+            yield [session for key in keys if (session := self._expired(key, now)) is not None]
+
+    def _expired(self, key: tuple[str, str], now: float) -> SessionRecord | None:
+        """Remove a session if it has expired, and return it; otherwise look at it again when it may expire."""
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        used = now if session.busy else session.used
+        if used + self._idle > now:
+            self._expiry.put(key, used + self._idle)
+            return None
+        self.delete(session)
+        return session
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -7,14 +7,10 @@ the new configuration. If anything fails, both stay as they were.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, SecretStr
-
-from gateway_core.concealing import Secret
 from gateway_core.config import Config, read_file, text_of
 from gateway_core.config.loader import FILE_LIMIT
 from gateway_core.errors import ConfigError, EditRefused, FileProblem, OutdatedEdit, PluginError
@@ -170,24 +166,7 @@ class Edits:
         return self._text(path, text)
 
     def _text(self, path: Path, text: str) -> FileText:
-        known = tuple(
-            Secret(f"a setting of plugin {plugin.name}", value)
-            for plugin in self._reloads.current.chain.plugins
-            for value in _secrets_in(plugin.config)
-        )
-        return FileText(text, path, known, self._reloads.held.clean_line)
+        return FileText(text, path, self._reloads.current.chain.secrets, self._reloads.held.clean_line)
 
 
 _TOO_LARGE = f"would be larger than {FILE_LIMIT // 1024} KiB"
-
-
-def _secrets_in(value: Any) -> Iterator[str]:
-    """The secrets in the settings of a plugin, as its model marks them."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for key in type(value).model_fields:
-            yield from _secrets_in(getattr(value, key))
-    elif isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _secrets_in(part)

@@ -19,6 +19,7 @@ from loguru import logger
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.files import Unusable
+from gateway_core.supervised import poll
 from gateway_core.upstream.auth.vault import MAX_FILE, Vault
 
 GATEWAY: Final = "gateway"
@@ -153,12 +154,13 @@ class Logins:
 
     async def keep_polling(self) -> None:
         """Look at the file from time to time, until cancelled."""
-        while True:
-            await asyncio.sleep(POLL)
-            if self._vault is None or self._vault.stamp() == self._stamp:
-                continue
-            if self._loading is None or self._loading.done():
-                await self.load()
+        await poll("looking at the file of the logins", POLL, self._look)
+
+    async def _look(self) -> None:
+        if self._vault is None or self._vault.stamp() == self._stamp:
+            return
+        if self._loading is None or self._loading.done():
+            await self.load()
 
     async def changed(self) -> None:
         """Wait until a login changes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Final, Self
 
 from loguru import logger
@@ -19,7 +19,7 @@ from gateway_audit_log.chaining import keys_of
 from gateway_audit_log.entries import Entries
 from gateway_audit_log.settings import AuditConfig
 from gateway_audit_log.writer import Source, Writer
-from gateway_core import AuthenticationEnded, Call, CallEnded, Event, Reject, hookimpl
+from gateway_core import AuthenticationEnded, Call, CallEnded, Event, Known, Note, Reject, hookimpl
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 """The key of digests without a key file: that of this process, which no file has."""
@@ -45,6 +45,10 @@ class AuditLog:
         self._source = Source(next(_numbers), config, Entries(config, self._keys).of)
         self._waits = config.sync == "each"
         self._writer: Writer | None = None
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Globs of `payloads` that match nothing."""
+        yield from known.about_calls(self.config.payloads, "payloads")
 
     async def __aenter__(self) -> Self:
         self._writer = await asyncio.to_thread(writing.acquire, self._source, self._keys)

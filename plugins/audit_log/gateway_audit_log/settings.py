@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway_core import ConfigPath, Globs, PluginConfig
 
@@ -45,3 +45,12 @@ class AuditConfig(PluginConfig):
         default=16 * 1024, ge=256, le=1024 * 1024, description="bytes of arguments, or of a result, that are kept"
     )
     claims: Globs = Field(default=Globs(["profile"]), description="globs of the claims of principals to record")
+
+    @model_validator(mode="after")
+    def _every_key_is_read(self) -> Self:
+        given = self.model_fields_set
+        if "sync_interval" in given and self.sync != "interval":
+            raise ValueError('sync_interval has no effect without sync = "interval"; remove one of the two')
+        if "max_payload" in given and not self.payloads:
+            raise ValueError("max_payload has no effect without payloads; add these, or remove max_payload")
+        return self

@@ -24,6 +24,7 @@ from gateway_core import (
     Ask,
     AuthenticationEnded,
     CallResult,
+    Known,
     Outcome,
     Pass,
     Principal,
@@ -378,7 +379,7 @@ async def test_when_entries_are_forced_to_the_disk(path, monkeypatch, sync, forc
     seen = []
     fsync = os.fsync
     monkeypatch.setattr(journal_module.os, "fsync", lambda descriptor: (seen.append(1), fsync(descriptor)))
-    plugin = configured(AuditLog, file=path, sync=sync, sync_interval=0.1)
+    plugin = configured(AuditLog, file=path, sync=sync, **({"sync_interval": 0.1} if sync == "interval" else {}))
     async with plugin.instance:
         await called(plugin)
         if sync == "interval":
@@ -514,3 +515,18 @@ async def test_a_thousand_calls_at_once(path):
     report = verify([path], keys_of(None, b""))
     assert (report.entries, report.count) == (1002, 0)
     assert json.loads(path.read_text().splitlines()[-1])["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sync": "each", "sync_interval": 1.0}, {"sync": "none", "sync_interval": 1.0}, {"max_payload": 300}]
+)
+def test_a_setting_without_effect_is_an_error(path, settings):
+    with pytest.raises(ValidationError, match="has no effect without"):
+        configured(AuditLog, file=path, **settings)
+
+
+def test_globs_of_payloads_that_match_nothing_are_noted(path):
+    plugin = configured(AuditLog, file=path, payloads=["files:*", "flies:x", "serch"]).instance
+    assert [note.setting for note in plugin.notes(Known(frozenset({"files"})))] == ["payloads[1]"]
+    known = Known(frozenset({"files"}), [make_call("search", upstreams=("files",)).tool])
+    assert [note.setting for note in plugin.notes(known)] == ["payloads[1]", "payloads[1]", "payloads[2]"]

@@ -6,12 +6,13 @@ holds its key. This plugin decides which part of it names the agent, and which a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from gateway_core import ClientCertificate, Credentials, Globs, PluginConfig, Principal, Reject, hookimpl
+from gateway_core import ClientCertificate, Credentials, Globs, Known, Note, PluginConfig, Principal, Reject, hookimpl
 
 Kind = Literal["subject", "dns", "uri", "email"]
 
@@ -31,14 +32,25 @@ _WORDS: Final[dict[Kind, str]] = {
     "email": "an email address",
 }
 
+_FORMS: Final[dict[Kind, re.Pattern[str]]] = {
+    "subject": re.compile(r".*[=*?].*", re.DOTALL),
+    "dns": re.compile(r"[\w.*?-]+"),
+    "uri": re.compile(r".*[:*?].*", re.DOTALL),
+    "email": re.compile(r".*[@*?].*", re.DOTALL),
+}
+"""The globs that a subject may match, by its kind."""
+_WILDCARD: Final = re.compile(r"[*?]")
+
 Glob = Annotated[str, Field(min_length=1, max_length=1024)]
 Group = Annotated[str, Field(min_length=1, max_length=256)]
+Groups = Annotated[tuple[Group, ...], Field(min_length=1)]
 
 
 class MutualTls:
     """Makes a principal of a client certificate."""
 
     credential_headers: ClassVar[tuple[str, ...]] = ()
+    needs_client_certificates: ClassVar = True
 
     class Config(PluginConfig):
         """Settings of `auth_mtls`."""
@@ -50,14 +62,27 @@ class MutualTls:
         allow: Annotated[Globs, Field(min_length=1)] | None = Field(
             default=None, description="globs of the subjects that are allowed; without it, all are"
         )
-        groups: Annotated[dict[Glob, tuple[Group, ...]], Field(max_length=1000)] = Field(
-            default_factory=dict, description="glob of subjects -> groups that these agents are in"
+        groups: Annotated[dict[Glob, Annotated[tuple[Group, ...], Field(min_length=1)]], Field(max_length=1000)] = (
+            Field(default_factory=dict, description="glob of subjects -> groups that these agents are in")
         )
 
     def __init__(self, config: Config) -> None:
+        self._config = config
         self._kind: Kind = config.subject
         self._allow = None if config.allow is None else self._globs(config.allow)
         self._groups = [(self._globs([glob]), groups) for glob, groups in config.groups.items()]
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """Globs that no subject of the configured kind can match, and groups that no agent can get."""
+        config = self._config
+        form = _FORMS[self._kind]
+        listed = [(f"allow[{number}]", glob) for number, glob in enumerate(config.allow or ())]
+        for setting, glob in (*listed, *(("groups", glob) for glob in config.groups)):
+            if form.fullmatch(glob) is None:
+                yield Note(f'"{glob}" matches no agent, because it is not {_WORDS[self._kind]}', setting)
+        for glob in config.groups:
+            if self._allow is not None and not _WILDCARD.search(glob) and not self._allow.matches(self._written(glob)):
+                yield Note(f'"{glob}" matches no agent, because allow does not match it', "groups")
 
     @property
     def known_groups(self) -> frozenset[str]:
@@ -87,9 +112,12 @@ class MutualTls:
             expires=certificate.expires,
         )
 
+    def _written(self, subject: str) -> str:
+        """A subject or a glob as it is compared."""
+        return subject.lower() if self._kind == "dns" else subject
+
     def _globs(self, globs: Iterable[str]) -> Globs:
-        given = map(str.lower, globs) if self._kind == "dns" else globs
-        return Globs(given, separators=SEPARATORS[self._kind])
+        return Globs(map(self._written, globs), separators=SEPARATORS[self._kind])
 
     def _subjects(self, certificate: ClientCertificate) -> Iterator[str]:
         """What may name the agent, in the order of the certificate."""
@@ -100,7 +128,7 @@ class MutualTls:
             found = [name.removeprefix(prefix) for name in certificate.names if name.startswith(prefix)]
         for name in found:
             if 0 < len(name) <= MAX_SUBJECT and name.isprintable():
-                yield name.lower() if self._kind == "dns" else name
+                yield self._written(name)
 
     def _allows(self, subject: str) -> bool:
         return self._allow is None or self._allow.matches(subject)

@@ -7,7 +7,7 @@ import pytest
 from gateway_auth_mtls.plugin import MutualTls
 from pydantic import ValidationError
 
-from gateway_core import ClientCertificate, Principal, Reject
+from gateway_core import ClientCertificate, Known, Principal, Reject
 from gateway_core.testing import configured, make_credentials, run_hook
 
 AGENT = ClientCertificate(
@@ -154,3 +154,29 @@ def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any]) -> 
 def test_the_groups_of_all_certificates_are_known() -> None:
     plugin = configured(MutualTls, groups={"CN=a": ["dev", "ops"], "CN=b": ["dev"]}).instance
     assert getattr(plugin, "known_groups") == {"dev", "ops"}  # noqa: B009 - the instance has no type here
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("subject", "CN=*,O=Example", "alice"),
+        ("dns", "*.example.com", "CN=alice"),
+        ("uri", "spiffe://example.org/*", "example.org"),
+        ("email", "*@example.org", "alice.example.org"),
+    ],
+)
+def test_a_glob_that_matches_no_subject_of_its_kind_is_noted(kind: str, good: str, bad: str) -> None:
+    plugin = configured(MutualTls, subject=kind, allow=[good, bad], groups={good: ["ops"]}).instance
+    assert [note.setting for note in plugin.notes(Known(frozenset()))] == ["allow[1]"]
+
+
+def test_groups_of_a_subject_that_is_not_allowed_are_noted() -> None:
+    groups = {"A.example.com": ["ops"], "b.example.net": ["ops"], "*.example.net": ["ops"]}
+    plugin = configured(MutualTls, subject="dns", allow=["*.example.com"], groups=groups).instance
+    (note,) = plugin.notes(Known(frozenset()))
+    assert note.message == '"b.example.net" matches no agent, because allow does not match it'
+
+
+def test_groups_without_a_name_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        configured(MutualTls, groups={"CN=a": []})

@@ -26,7 +26,6 @@ from gateway_core import (
     Reject,
     Remember,
     Tier,
-    Tool,
     hookimpl,
     tier_of,
 )
@@ -83,7 +82,10 @@ class Approval:
         )
 
         @model_validator(mode="after")
-        def _approvers_need_a_page(self) -> Self:
+        def _every_key_is_read(self) -> Self:
+            for name in ("upstreams", "unannotated"):
+                if name in self.model_fields_set and not self.tiers:
+                    raise ValueError(f"{name} has no effect while tiers is empty; remove one of the two")
             if self.approvers and self.answer != "page":
                 raise ValueError('approvers has no effect without answer = "page"; add that, or remove approvers')
             return self
@@ -110,11 +112,8 @@ class Approval:
         config = self._config
         yield from known.about_upstreams(config.upstreams, "upstreams")
         yield from known.about_groups(config.approvers, "approvers")
-        for setting, globs in (("always", config.always), ("never", config.never)):
-            yield from known.about_upstreams(
-                [glob.partition(":")[0] if ":" in glob else "*" for glob in globs], setting
-            )
-            yield from known.about_tools(globs, setting, _names)
+        yield from known.about_calls(config.always, "always")
+        yield from known.about_calls(config.never, "never")
 
     @hookimpl
     def before_call(self, call: Call) -> Ask | Reject | None:
@@ -134,8 +133,3 @@ class Approval:
             on_page=config.answer == "page",
             approvers=config.approvers,
         )
-
-
-def _names(tool: Tool) -> tuple[str, ...]:
-    """The names of a tool that `always` and `never` match."""
-    return tool.name, *(f"{upstream}:{tool.original_name}" for upstream in tool.upstreams)

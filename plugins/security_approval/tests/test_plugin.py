@@ -267,6 +267,12 @@ def test_approvers_without_a_page_are_an_error():
         Approval.Config(approvers=("approvers",))
 
 
+@pytest.mark.parametrize("settings", [{"upstreams": ["files"]}, {"unannotated": "read"}])
+def test_what_is_about_tiers_is_an_error_without_any(settings):
+    with pytest.raises(ValidationError, match="has no effect while tiers is empty"):
+        Approval.Config(tiers=(), always=("wipe",), **settings)
+
+
 def test_globs_that_match_nothing_are_noted():
     person = Person(upstreams=("githb", "*"), always=("files:*", "flies:x", "wipe"), never=("raed", "files:read"))
     upstreams = frozenset({"github", "files"})

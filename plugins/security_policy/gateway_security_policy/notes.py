@@ -23,6 +23,7 @@ def notes(rules: Sequence[Rule], known: Known) -> Iterator[Note]:
             yield Note(message, at)
         yield from known.about_groups(rule.config.groups or (), f"{at}.groups")
         yield from known.about_groups(rule.config.approvers or (), f"{at}.approvers")
+        yield from known.about_profiles(rule.config.profiles or (), f"{at}.profiles")
         yield from known.about_upstreams(rule.config.upstreams or (), f"{at}.upstreams")
         yield from known.about_tools(rule.config.tools or (), f"{at}.tools", partial(_names, rule))
 

@@ -45,6 +45,13 @@ def test_a_group_in_which_no_agent_is_is_noted_if_the_groups_are_known():
     assert note == Note('no agent is in the group "oops"; did you mean "ops"?', "rules[0].groups[1]")
 
 
+def test_a_profile_that_the_file_does_not_have_is_noted():
+    plugin = SecurityPolicy(SecurityPolicy.Config(rules=[{"profiles": ["support", "suport"], "then": "allow"}]))
+    assert list(plugin.notes(Known(frozenset()))) == []
+    (note,) = plugin.notes(Known(frozenset(), profiles=frozenset({"support"})))
+    assert note.setting == "rules[0].profiles[1]"
+
+
 def test_a_tool_of_another_upstream_is_no_tool_of_the_rule():
     rule = {"upstreams": ["files"], "tools": ["search"], "then": "allow"}
     assert noted(rule, tools=[tool("search", "github")]) == [

@@ -26,6 +26,12 @@ class Limit(PluginConfig):
     burst: int | None = Field(default=None, gt=0, description="calls that may come at once")
     calls_per_day: int | None = Field(default=None, ge=0, description="calls per UTC day; 0: no quota")
 
+    @model_validator(mode="after")
+    def _burst_has_a_rate(self) -> Self:
+        if self.burst is not None and self.rate_limit_per_minute == 0:
+            raise ValueError("burst has no effect with rate_limit_per_minute = 0; remove one of the two")
+        return self
+
 
 class Override(Limit):
     """Limits for some agents and tools, in place of the general ones."""
@@ -51,8 +57,8 @@ class AddressLimit(Limit):
     """Limits of the calls of one address."""
 
     @model_validator(mode="after")
-    def _burst_has_a_rate(self) -> Self:
-        if self.burst is not None and not self.rate_limit_per_minute:
+    def _has_its_own_rate(self) -> Self:
+        if self.burst is not None and self.rate_limit_per_minute is None:
             raise ValueError("burst has no effect without rate_limit_per_minute")
         return self
 

@@ -14,9 +14,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway_core import Call, Globs, Known, Note, Reject, hookimpl, network_of
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
@@ -72,6 +72,16 @@ class RateLimit:
         limits: tuple[Override, ...] = Field(
             default=(), description="limits for groups and tools in place of the general ones; the first that fits"
         )
+
+        @model_validator(mode="after")
+        def _overrides_have_a_rate(self) -> Self:
+            for number, limit in enumerate(self.limits):
+                if limit.burst is not None and limit.rate_limit_per_minute is None and not self.rate_limit_per_minute:
+                    raise ValueError(
+                        f"burst of limits[{number}] has no effect, because rate_limit_per_minute is 0; give limits"
+                        f"[{number}] a rate_limit_per_minute, or remove its burst"
+                    )
+            return self
 
     def __init__(
         self,

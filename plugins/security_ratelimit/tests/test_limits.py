@@ -211,6 +211,11 @@ def test_an_ipv6_customer_is_one_address():
         {"limits": [{"group": ["a"], "rate_limit_per_minute": 1}]},
         {"limits": [{"rate_limit_per_minute": -1}]},
         {"address": {"burst": 3}},
+        {"address": {"burst": 3, "rate_limit_per_minute": 0}},
+        {"burst": 3, "rate_limit_per_minute": 0},
+        {"limits": [{"burst": 3, "rate_limit_per_minute": 0}]},
+        {"limits": [{"burst": 3}], "rate_limit_per_minute": 0},
+        {"rate_limit_per_minute": True},
         {"address": {"tools": ["a"]}},
     ],
 )

@@ -6,15 +6,15 @@ With `redact_results`, it also hides secrets in results to the agent. Requests t
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, Final, Self
 from zlib import crc32
 
 import msgspec
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from gateway_core import Call, CallResult, Hider, Patterns, PluginConfig, RpcError, hookimpl, note
+from gateway_core import Call, CallResult, Hider, Known, Note, Patterns, PluginConfig, RpcError, hookimpl, note
 from gateway_security_redact.background import PATIENCE, SearchThread
 
 DEFAULT_PATTERNS: Final = Patterns(["api[_-]?key", "password", "token"])
@@ -55,6 +55,14 @@ class Redact:
         )
         sample_rate: float = Field(default=1.0, gt=0, le=1, description="share of the calls whose payloads are logged")
 
+        @model_validator(mode="after")
+        def _what_is_about_the_log_needs_one(self) -> Self:
+            if not (self.log_requests or self.log_responses):
+                for name in ("max_logged_bytes", "sample_rate"):
+                    if name in self.model_fields_set:
+                        raise ValueError(f"{name} has no effect while no payload is logged; remove it")
+            return self
+
     def __init__(self, config: Config) -> None:
         self._config = config
         if not (config.log_requests or config.log_responses or config.redact_results):
@@ -64,6 +72,16 @@ class Redact:
         self._log_hider = Hider(patterns, builtin=config.builtin, handles=True)
         self._known = lru_cache(maxsize=1024)(self._named)
         self._thread = SearchThread()
+
+    def notes(self, known: Known) -> Iterator[Note]:
+        """What would be hidden, if there were anything to hide it in."""
+        config = self._config
+        if not self.methods:
+            given = config.model_fields_set
+            if "builtin" in given:
+                yield Note("has no effect while nothing is logged, and redact_results is false", "builtin")
+            if "patterns" in given and config.patterns != DEFAULT_PATTERNS:
+                yield Note("has no effect while nothing is logged, and redact_results is false", "patterns")
 
     @hookimpl
     def before_call(self, call: Call) -> None:

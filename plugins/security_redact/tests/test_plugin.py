@@ -16,7 +16,7 @@ from loguru import logger
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway_core import Call, CallResult, Hider, Principal, RpcError
+from gateway_core import Call, CallResult, Hider, Known, Principal, RpcError
 from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
 
 
@@ -489,3 +489,24 @@ def test_what_an_agent_goes_on_with_is_in_no_log(lines):
 def test_what_an_agent_goes_on_with_reaches_it_whatever_is_hidden():
     state = CallResult.of({"resultType": "input_required", "requestState": "sealed-state"})
     assert run_hook(redactor(redact_results=True), "after_call", make_call(), state) is None
+
+
+@pytest.mark.parametrize("name", ["sample_rate", "max_logged_bytes"])
+def test_a_setting_of_the_log_is_an_error_if_nothing_is_logged(name):
+    value = {"sample_rate": 1.0, "max_logged_bytes": 4096}[name]
+    silent = {"log_requests": False, "log_responses": False}
+    with pytest.raises(ValidationError, match=f"{name} has no effect"):
+        configured(Redact, **silent, redact_results=True, **{name: value})
+    configured(Redact, log_requests=False, **{name: value})
+
+
+def test_what_would_be_hidden_is_noted_if_there_is_nothing_to_hide_it_in():
+    silent = {"log_requests": False, "log_responses": False}
+
+    def noted(**settings):
+        return [note.setting for note in redactor(**settings).notes(Known(frozenset()))]
+
+    assert noted(**silent, builtin=False, patterns=["pin"]) == ["builtin", "patterns"]
+    assert noted(**silent, patterns=list(plugin.DEFAULT_PATTERNS)) == [], "the short forms of the file give these"
+    assert noted(**silent, redact_results=True, patterns=["pin"]) == []
+    assert noted(patterns=["pin"]) == []

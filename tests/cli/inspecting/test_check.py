@@ -86,7 +86,7 @@ def test_plugins_note_what_is_probably_a_mistake_in_their_settings(project, rad)
         '[[mcp.proxy.plugins.rules]]\ntools = ["add"]\nthen = "deny"\n'
     )
     found = rad("check", "--json")
-    upstream, never = json.loads(found.stdout)["notes"]
+    _, upstream, never = json.loads(found.stdout)["notes"]
     assert upstream == (
         f"{config}:11: mcp.proxy.plugins[0] (security_policy): rules[0].upstreams[0]: "
         '"dmo" matches no upstream of this file; did you mean "demo"?'
@@ -105,9 +105,24 @@ def test_a_group_in_which_no_agent_is_is_noted(project, rad):
         '[[mcp.proxy.plugins.rules]]\ngroups = ["dev"]\nthen = "allow"\n'
     )
     config.write_text(text)
-    (note,) = json.loads(rad("check", "--json").stdout)["notes"]
+    _, note = json.loads(rad("check", "--json").stdout)["notes"]
     assert note.startswith(f"{config}:6: mcp.proxy.plugins[0] (security_policy): rules[0].groups[0]: no agent is in")
     tokens = '[[mcp.proxy.plugins]]\nname = "auth_jwt"\naudience = "https://gateway.example.com/mcp"\n'
     config.write_text(text + tokens + '[[mcp.proxy.plugins.issuers]]\nissuer = "https://id.example"\n')
     found = rad("check", "--json")
-    assert json.loads(found.stdout)["notes"] == [], found.stdout
+    assert [note for note in json.loads(found.stdout)["notes"] if "group" in note] == [], found.stdout
+
+
+def test_a_plugin_can_be_appended_to_the_file_that_init_writes(project, rad):
+    assert rad("init", "--force").returncode == 0
+    config = project / ".radium" / "mcp-proxy.toml"
+    assert json.loads(rad("check", "--json").stdout)["notes"] == []
+    config.write_text(config.read_text() + '\n[[mcp.proxy.plugins]]\nname = "observe_metrics"\n')
+    found = rad("check")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines() == [
+        f"ok: {config}: 0 upstreams, 1 plugin",
+        "note: the list of plugins replaces the default set and leaves out routing_priority, conflict_autoprefix, "
+        "security_ratelimit, security_redact; add an entry for each, "
+        "with enabled = false for those that you do without",
+    ]

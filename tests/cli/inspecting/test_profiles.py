@@ -3,6 +3,8 @@
 import json
 import sys
 
+from gateway_core.config import DEFAULT_PLUGINS
+
 PROFILES = f"""
 [mcp.proxy]
 enable = true
@@ -30,7 +32,7 @@ name = "security_policy"
 [[mcp.proxy.plugins.rules]]
 profiles = ["desk", "disk"]
 then = "allow"
-"""
+""" + "".join(f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in DEFAULT_PLUGINS)
 
 
 def line(text, word):

@@ -117,7 +117,7 @@ async def test_the_connections_of_a_restart_are_left_to_the_next_process(world: 
     world.downstream.gate.close(defer=defer)
     if defer:
         task = await waits(world.post(CALL, session))
-    await world.server.stop_accepting()
+    world.server.stop_accepting()
     await world.server.close(0.0)
     moved = world.server.moved
     assert (moved is not None) is defer

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway_core.downstream.auth.caller import Caller
+from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.sessions import sessions
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import InMemorySessions
+from gateway_core.limits.slices import SLICE, finish
 from tests.downstream.auth.keys import Keys, bearer
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -58,11 +59,12 @@ class RemoteSessions:
     def delete(self, record: SessionRecord) -> None:
         self._stored.delete(sent(record) or record)
 
-    def expire(self, served: Iterable[SessionRecord]) -> list[SessionRecord]:
+    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
         records = [sent(record) or record for record in served]
         for record in records:
             self._stored.save(record)
-        return [sent(record) or record for record in self._stored.expire(records)]
+        list(self._stored.expire(()))
+        yield [record for record in records if self._stored.get(record.caller.key, record.id) is None]
 
 
 def sent(record: SessionRecord | None) -> SessionRecord | None:
@@ -150,6 +152,20 @@ async def test_a_session_that_another_process_ended_ends_here_too(start: Any) ->
             await asyncio.sleep(0.05)
     assert here.ended == there.ended == [session["Mcp-Session-Id"]]
     assert [(await world.post(PING, session)).status for world in (here, there)] == [404, 404]
+
+
+async def test_many_sessions_that_expire_together_end_in_slices(start: Any) -> None:
+    store = InMemorySessions(1000, 1000, 60.0)
+    world = await start(store=store)
+    all_sessions = world.downstream.sessions
+    for _ in range(SLICE + 20):
+        all_sessions.open(caller_at("10.0.0.1"), "a@10.0.0.1")
+    store.clock = lambda: time.monotonic() + 61.0
+    work = all_sessions.end_expired()
+    next(work)
+    assert len(all_sessions) == 20
+    finish(work)
+    assert len(all_sessions) == len(store) == 0
 
 
 async def test_a_session_of_another_process_gives_way(start: Any) -> None:

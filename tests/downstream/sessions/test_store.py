@@ -20,6 +20,28 @@ def opened(store: InMemorySessions, owner: str, *, idle: float = 0.0, streams: i
     return session
 
 
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.5
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def clocked(idle: float) -> tuple[InMemorySessions, Clock]:
+    """A store whose sessions expire after `idle` seconds of its clock."""
+    store, clock = InMemorySessions(1000, 1000, idle), Clock()
+    store.clock = clock
+    return store, clock
+
+
+def expired(store: InMemorySessions) -> list[SessionRecord]:
+    """The sessions that have expired."""
+    return [record for part in store.expire(()) for record in part]
+
+
 def calling(store: InMemorySessions, owner: str, *, since: float = 0.0) -> SessionRecord:
     """A session with a call in flight, begun so many seconds ago."""
     session = opened(store, owner, idle=since)
@@ -68,21 +90,68 @@ async def test_ids_are_long_and_different() -> None:
 
 
 async def test_only_what_is_unused_expires() -> None:
-    store = InMemorySessions(10, 10, 60.0)
+    store, clock = clocked(60.0)
     idle, streaming, calling, fresh = records = [store.create(caller_at("h"), "a@h") for _ in range(4)]
-    for session in (idle, streaming, calling):
-        session.used = time.monotonic() - 61
     streaming.stream_opened()
-    calling.calls_begun(time.monotonic() - 61)
-    assert store.expire(records) == [idle]
+    calling.calls_begun(clock.now)
+    clock.now += 59.0
+    assert expired(store) == []
+    fresh.touch(clock.now)
+    clock.now += 2.0
+    assert expired(store) == [idle]
     assert [store.get("h", session.id) for session in records] == [None, streaming, calling, fresh]
 
 
-async def test_expire_names_a_session_that_was_deleted_elsewhere() -> None:
-    store = InMemorySessions(10, 10, 60.0)
-    deleted, known = store.create(caller_at("h"), "a@h"), store.create(caller_at("h"), "a@h")
-    store.delete(deleted)
-    assert store.expire([deleted, known]) == [deleted]
+async def test_a_session_expires_when_it_was_unused_since_its_last_use() -> None:
+    store, clock = clocked(60.0)
+    streaming, calling, used = records = [store.create(caller_at("h"), "a@h") for _ in range(3)]
+    streaming.stream_opened()
+    calling.calls_begun(clock.now)
+    clock.now += 50.0
+    used.touch(clock.now)
+    clock.now += 50.0
+    assert expired(store) == []
+    streaming.stream_ended(clock.now)
+    calling.calls_ended(clock.now)
+    clock.now += 59.0
+    assert expired(store) == [used]
+    clock.now += 61.0
+    assert expired(store) == [streaming, calling]
+    assert not any(store.get("h", session.id) for session in records)
+
+
+async def test_a_changed_limit_applies_to_open_sessions() -> None:
+    store, clock = clocked(60.0)
+    session = store.create(caller_at("h"), "a@h")
+    store.limit_to(10, 10, 5.0)
+    clock.now += 6.0
+    assert expired(store) == [session]
+
+
+async def test_only_sessions_that_may_have_expired_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def busy(record: SessionRecord) -> bool:
+        looked_at.append(record.id)
+        return False
+
+    monkeypatch.setattr(SessionRecord, "busy", property(busy))
+    store, clock = clocked(60.0)
+    old = store.create(caller_at("h"), "a@h")
+    clock.now += 50.0
+    for _ in range(20):
+        store.create(caller_at("h"), "a@h")
+    clock.now += 15.0
+    never = (1 / 0 for _ in range(1))
+    assert [record for part in store.expire(never) for record in part] == [old]  # type: ignore[arg-type]
+    assert looked_at == [old.id]
+
+
+async def test_a_session_that_was_deleted_does_not_expire() -> None:
+    store, clock = clocked(60.0)
+    store.delete(store.create(caller_at("h"), "a@h"))
+    clock.now += 61.0
+    assert expired(store) == []
 
 
 async def test_a_saved_record_replaces_the_stored_one_and_a_deleted_one_stays_away() -> None:

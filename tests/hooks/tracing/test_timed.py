@@ -17,6 +17,7 @@ from gateway_core import (
     HookStep,
     Pass,
     Reject,
+    RpcError,
     hookimpl,
 )
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, run_call
@@ -91,9 +92,22 @@ class Looks:
         (lambda call: call.replace(arguments={"a": 1}), ("rewrite", "")),
         (ValueError("a bug"), ("fail", "")),
         (lambda call: call.arguments["missing"], ("fail", "")),
+        (RpcError(-1, "made by the plugin"), ("fail", "")),
+        (lambda call: call, ()),
         (7, ()),
     ],
-    ids=["none", "pass", "refuse", "answer", "rewrite", "raises", "reads what is missing", "invalid"],
+    ids=[
+        "none",
+        "pass",
+        "refuse",
+        "answer",
+        "rewrite",
+        "raises",
+        "reads what is missing",
+        "raises an error",
+        "the call",
+        "invalid",
+    ],
 )
 async def test_each_run_of_a_hook_has_what_the_plugin_did(verdict: Any, decided: Sequence[str], waits: bool) -> None:
     follows = Follows()
