@@ -98,6 +98,10 @@ class Record:
         while len(self._changes) > MAX_CHANGES or sum(self._sizes.values()) > MAX_BYTES:
             self._drop(self._least())
 
+    def leave_out(self, number: int) -> None:
+        """Count changes that are not kept at all."""
+        self.left_out += number
+
     def mark_seen(self, ids: Collection[int]) -> int:
         """Mark changes as seen; ids of others are ignored. Returns how many were not marked before."""
         marked = 0

@@ -19,8 +19,8 @@ from gateway_core.activity.definitions.kept import VERSION, ChangesFile, Content
 from gateway_core.activity.events import MAX_NAME, DefinitionsChanged
 from gateway_core.activity.journal import Journal
 from gateway_core.api import Kind
-from gateway_core.internal_errors import where
 from gateway_core.log.wording import count
+from gateway_core.supervised import failed
 from gateway_core.upstream.status import Definition, Definitions
 
 DELAY: Final = 1.0
@@ -73,22 +73,24 @@ class DefinitionWatch:
         while self._waiting:
             upstream = next(iter(self._waiting))
             before, after = self._waiting.pop(upstream)
-            before = self._removed.restored(upstream, before, after)
             try:
-                found = await asyncio.to_thread(differences, before, after)
+                await self._compare_one(upstream, before, after)
             except Exception as error:  # noqa: BLE001 - a bug here must not end the comparisons of other servers
-                logger.error("the definitions of upstream {} could not be compared\n{}", upstream, where(error))
-                continue
-            self._removed.keep(upstream, found, before)
-            if found:
-                self._take(upstream, found)
+                failed(f"comparing the definitions of upstream {upstream}", error)
+
+    async def _compare_one(self, upstream: str, before: Definitions, after: Definitions) -> None:
+        before = self._removed.restored(upstream, before, after)
+        found = await asyncio.to_thread(differences, before, after)
+        self._removed.keep(upstream, found, before)
+        if found:
+            self._take(upstream, found)
 
     def _take(self, upstream: str, found: Sequence[Difference]) -> None:
         """Log, record and report the changes of one upstream."""
         kept = [self._change(upstream, one) for one in found[:MAX_AT_ONCE]]
         often = {change.of for change in kept if self._record.unseen_of(change) >= MAX_OF_ONE}
         self._log(upstream, [change for change in kept if change.what == "changed" and change.of not in often], found)
-        self._record.left_out += len(found) - len(kept)
+        self._record.leave_out(len(found) - len(kept))
         for number, change in enumerate(kept):
             self._record.add(change)
             if number < MAX_EVENTS:

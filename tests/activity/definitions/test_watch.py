@@ -250,12 +250,9 @@ async def test_lists_that_change_again_before_they_are_compared_are_compared_onc
     assert (change.members[0].before, change.members[0].after) == ("1", "4")
 
 
-async def test_a_bug_in_one_comparison_does_not_end_the_others(
-    warnings: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_in_one_comparison_does_not_end_the_others() -> None:
     watch = DefinitionWatch(Journal())
     watch.compare("a", {"tool": [item("t", "1")]}, {"tool": [None]})  # type: ignore[list-item]
     watch.compare("b", {"tool": [item("t", "1")]}, {"tool": [item("t", "2")]})
     await watch.close()
     assert [one.upstream for one in watch.latest(9, lambda one: True)] == ["b"]
-    assert "the definitions of upstream a could not be compared" in warnings[0]
