@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 ARGS ?=
 PEERS := $(patsubst benchmarks/requirements/%.txt,benchmarks/.venv-%/.installed,$(wildcard benchmarks/requirements/*.txt)) \
 	benchmarks/node/node_modules/.installed
+# The tests start hundreds of processes. Each of them would compile the whole gateway again.
+unexport PYTHONDONTWRITEBYTECODE
 MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
 
 help:  ## list the targets
@@ -57,7 +59,7 @@ pictures: install e2e/.venv/.installed e2e/node_modules/.installed  ## make the 
 	.venv/bin/pytest e2e/dashboard/pictures.py $(ARGS)
 
 e2e: install e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/promtool/.installed  ## run the gateway with third-party servers and clients
-	.venv/bin/pytest e2e $(ARGS)
+	.venv/bin/pytest e2e -n auto --dist loadfile $(ARGS)
 
 soak: install e2e/.venv/.installed  ## look for slopes under a long load; SOAK=8h for a long one
 	.venv/bin/python e2e/soak.py --time $(or $(SOAK),10m) $(ARGS)

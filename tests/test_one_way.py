@@ -112,7 +112,7 @@ async def world(
     if way is over_an_asynchronous_hook:
         own = LoadedPlugin("slow", slow, "1", "d", (), "reject", frozenset({"tools/call"}))
         real = gateway_core.hooks.loader.load
-        monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (own, *real(*given)))
+        monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *args, **kw: (own, *real(*args, **kw)))
     timeout = 1 if way is timed_out else 20
     upstreams = tuple(
         UpstreamConfig(name=name, transport="http", url=url, timeout=timeout) for name, url in urls.items()

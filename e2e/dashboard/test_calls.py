@@ -59,12 +59,30 @@ def test_a_refused_call_shows_who_refused_it_and_why(
     row.click()
     drawer = seen.page.get_by_role("dialog", name="get-env")
     expect(drawer).to_contain_text("the environment holds secrets")
-    expect(drawer.get_by_role("listitem").filter(has_text="security_policy")).to_contain_text("refused it")
+    expect(drawer.get_by_role("listitem").filter(has_text="security_policy refused it")).to_contain_text("no secrets")
     expect(drawer).to_contain_text("nothing has left for a server")
     assert seen.axe() == []
     seen.page.keyboard.press("Escape")
     expect(drawer).to_have_count(0)
     assert "outcome=refused" in seen.page.url
+
+
+def test_a_call_shows_where_its_time_went(
+    visit: Callable[..., Any], traffic: Any, make_call: Callable[..., Any]
+) -> None:
+    seen = visit("calls?name=wait&outcome=ok")
+    expect(seen.page.locator(ROW).first).to_be_visible()
+    make_call("wait", seconds=1.2)
+    row = seen.page.locator(ROW).filter(has_text=re.compile(r"wait.*1\.\d+ s")).first
+    row.click()
+    drawer = seen.page.get_by_role("dialog", name="wait")
+    expect(drawer).to_contain_text(re.compile(r"servers 1\.\d+ s, .*plugins"))
+    steps = drawer.get_by_role("listitem")
+    expect(steps.filter(has_text="Sent to server reports")).to_contain_text(re.compile(r"1\.\d+ s"))
+    expect(steps.filter(has_text="Server reports answered")).to_be_visible()
+    expect(steps.filter(has_text="security_ratelimit")).to_contain_text("ran before_call")
+    expect(steps.filter(has_text="security_policy")).to_have_count(2)
+    assert seen.axe() == []
 
 
 def test_a_call_in_flight_is_cancelled_where_the_browser_may(

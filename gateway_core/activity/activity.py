@@ -33,7 +33,7 @@ from gateway_core.api import OPERATOR, Action, UpstreamState
 from gateway_core.concealing import without_pages
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.log import output, reading
-from gateway_core.log.reading import LEVELS, LogLine
+from gateway_core.log.reading import LEVELS, Excerpt, LogLine
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.input_required.question_pages import QuestionPages
 from gateway_core.pipeline.pipeline import Pipeline
@@ -187,7 +187,7 @@ class Activity:
         if live is not None:
             return of_live(*live)
         ended = next((it for it in reversed(self.journal.calls) if it.id == exchange_id), None)
-        return None if ended is None else of_ended(ended)
+        return None if ended is None else of_ended(ended, self.journal.steps_of(exchange_id))
 
     def follow(self, types: Sequence[str], after: int | None, browser: str = "") -> AsyncIterator[tuple[int, Changes]]:
         """The events of some types, as they come; see `follow`."""
@@ -226,8 +226,8 @@ class Activity:
     def _question(self, question_id: str) -> Question | None:
         return next((one for one in self.questions() if one["id"] == question_id), None)
 
-    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]:
-        """The latest lines of the log that are at least as severe as `level`, oldest first.
+    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> Excerpt:
+        """Lines of the log that are at least as severe as `level`: see `excerpt`.
 
         `wanted`: fields and their values.
         """
@@ -236,17 +236,12 @@ class Activity:
         def admits(line: LogLine) -> bool:
             return line.level in severe and all(line.fields.get(key) == value for key, value in wanted)
 
-        return await asyncio.to_thread(reading.lines, output.recent, after, limit, admits)
+        return await asyncio.to_thread(reading.excerpt, output.recent, after, limit, admits)
 
     @property
     def last(self) -> int:
         """The number of the last event."""
         return self.journal.last
-
-    @property
-    def last_line(self) -> int:
-        """The number of the last line of the log."""
-        return output.recent.last
 
 
 def _nothing() -> Callable[[], None]:

@@ -7,22 +7,11 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from gateway_core.activity.events import MAX_NAME, EndedCall, Failure
-from gateway_core.api import Decision
+from gateway_core.activity.timeline import Happening, Spent, spent, timeline
+from gateway_core.api import Step
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.exchange.trail import Mark
+from gateway_core.hooks.tracing import Timeline
 from gateway_core.log.access import shown_name
-
-
-class Happening(TypedDict):
-    """One thing that happened to a call."""
-
-    at: float
-    """Seconds since the epoch."""
-    what: str
-    """`began`, `decided`, `ended`, or what `Mark` says."""
-    who: str
-    """The plugin or the upstream; empty for the gateway and the agent."""
-    text: str
 
 
 class CallDetails(TypedDict):
@@ -48,11 +37,14 @@ class CallDetails(TypedDict):
     sent: bool
     bytes: int | None
     """Of the result; None until it has ended."""
+    spent: Spent | None
+    """Where the time went; None if it was not measured."""
     timeline: list[Happening]
 
 
-def of_ended(call: EndedCall) -> CallDetails:
-    """A call that has ended."""
+def of_ended(call: EndedCall, steps: Sequence[Step]) -> CallDetails:
+    """A call that has ended. `steps`: none if it was not measured."""
+    moments = tuple(zip(call.decided, call.decisions, strict=True))
     return {
         "id": call.id,
         "state": "ended",
@@ -71,9 +63,10 @@ def of_ended(call: EndedCall) -> CallDetails:
         "generation": call.generation,
         "sent": call.sent,
         "bytes": call.bytes,
+        "spent": spent(call.started, call.at, call.marks, steps) if steps else None,
         "timeline": [
-            *_timeline(call.started, call.decisions, call.decided, call.marks),
-            {"at": call.at, "what": "ended", "who": call.upstream or "", "text": call.outcome},
+            *timeline(call.started, moments, call.marks, steps, ()),
+            {"at": call.at, "seconds": None, "what": "ended", "who": call.upstream or "", "text": call.outcome},
         ],
     }
 
@@ -81,7 +74,9 @@ def of_ended(call: EndedCall) -> CallDetails:
 def of_live(exchange: Exchange, seconds: float) -> CallDetails:
     """A call in flight, which began `seconds` ago, or one that waits for its agent, for `seconds`."""
     agent, origin, trail = exchange.agent, exchange.origin, exchange.trail
-    started = time.time() - seconds
+    now, marks = time.time(), () if trail is None else trail.marks
+    started, measured = now - seconds, exchange.hops
+    steps, running = (measured.steps, measured.running()) if isinstance(measured, Timeline) else ((), ())
     return {
         "id": exchange.id,
         "state": "parked" if exchange.away else "asking" if exchange.asking else "in flight",
@@ -100,17 +95,6 @@ def of_live(exchange: Exchange, seconds: float) -> CallDetails:
         "generation": None,
         "sent": exchange.sent,
         "bytes": None,
-        "timeline": _timeline(started, (), (), () if trail is None else trail.marks),
+        "spent": spent(started, now, marks, (*steps, *running)) if isinstance(measured, Timeline) else None,
+        "timeline": timeline(started, (), marks, steps, running),
     }
-
-
-def _timeline(
-    started: float, decisions: Sequence[Decision], decided: Sequence[float], marks: Sequence[Mark]
-) -> list[Happening]:
-    happened: list[Happening] = [{"at": started, "what": "began", "who": "", "text": ""}]
-    happened += [
-        {"at": at, "what": "decided", "who": it.plugin, "text": f"{it.decided} {it.rule}".strip()}
-        for at, it in zip(decided, decisions, strict=True)
-    ]
-    happened += [{"at": mark.at, "what": mark.what, "who": mark.upstream, "text": mark.text} for mark in marks]
-    return sorted(happened, key=lambda one: one["at"])

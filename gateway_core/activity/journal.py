@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Final, TypedDict, TypeVar
 
 from gateway_core.activity.events import AnyEvent, EndedCall, Event
+from gateway_core.api import Step
 
 E = TypeVar("E", bound=Event)
 
@@ -57,8 +58,14 @@ class Journal:
         """Returns the number for an event that is to be added next."""
         self.calls: Final = deque[EndedCall](maxlen=calls)
         """The ended calls. To add one is all that a call costs: it wakes no reader."""
+        self.steps: Final = deque[tuple[str, tuple[Step, ...]]](maxlen=calls)
+        """The ids of ended calls that were measured, and their steps. No event has these."""
         self._others: Final = deque[AnyEvent](maxlen=others)
         self._waiting: list[asyncio.Future[None]] = []
+
+    def steps_of(self, exchange_id: str) -> tuple[Step, ...]:
+        """The steps of an ended call; none if it was not measured."""
+        return next((steps for known, steps in reversed(self.steps) if known == exchange_id), ())
 
     @property
     def last(self) -> int:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from time import time
+from typing import Final
 
 from gateway_core.activity.events import MAX_NAME, MAX_TEXT, EndedCall, Failure
 from gateway_core.activity.journal import Journal
-from gateway_core.api import Call, CallResult, Decision
+from gateway_core.api import Call, CallResult, Decision, Step
 from gateway_core.errors import RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import ChainProgress
+from gateway_core.hooks.tracing import Timeline
 from gateway_core.log.access import shown_name
 from gateway_core.mcp.names import TOOLS_CALL
 from gateway_core.pipeline.observed import decisions_of
+
+MAX_STEPS: Final = 64
+"""Steps that are kept of one call."""
 
 
 class Recorder:
@@ -20,6 +25,7 @@ class Recorder:
 
     def __init__(self, journal: Journal) -> None:
         self._keep, self._number = journal.calls.append, journal.number
+        self._keep_steps = journal.steps.append
 
     def call_ended(
         self,
@@ -27,12 +33,15 @@ class Recorder:
         call: Call | None,
         progress: ChainProgress | None,
         result: CallResult,
+        timeline: Timeline | None = None,
         *,
         seconds: float,
         generation: int,
     ) -> None:
         """Record a call. Arguments: see the protocol `Recorder`."""
         agent, error, trail = exchange.agent, result.error, exchange.trail
+        if timeline is not None:
+            self._keep_steps((exchange.id, bounded(timeline.finish())))
         principal, method, now = agent.principal, exchange.method, time()
         name = "" if call is None else call.name
         decisions: tuple[Decision, ...] = ()
@@ -68,6 +77,11 @@ class Recorder:
                 at=now,
             )
         )
+
+
+def bounded(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The first and the last of the steps, if there are too many to keep."""
+    return steps if len(steps) <= MAX_STEPS else (*steps[: MAX_STEPS // 2], *steps[-MAX_STEPS // 2 :])
 
 
 def _failure(error: RpcError) -> Failure:

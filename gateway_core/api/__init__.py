@@ -15,10 +15,12 @@ from gateway_core.api.events import (
     HopStep,
     Step,
     UpstreamChanged,
+    WaitedFor,
+    WaitStep,
 )
 from gateway_core.api.identity import OPERATOR, Credentials, Principal
 from gateway_core.api.page import Page
-from gateway_core.api.plugin import ConfigPath, Plugin, PluginConfig
+from gateway_core.api.plugin import ConfigPath, HeaderName, Plugin, PluginConfig
 from gateway_core.api.served import Published
 from gateway_core.api.tier import Tier, tier_of
 from gateway_core.api.turns import Turns
@@ -47,6 +49,7 @@ __all__ = [
     "Era",
     "Event",
     "GivenAnswer",
+    "HeaderName",
     "Health",
     "HookStep",
     "HopStep",
@@ -69,5 +72,7 @@ __all__ = [
     "UpstreamFacts",
     "UpstreamState",
     "UpstreamView",
+    "WaitStep",
+    "WaitedFor",
     "tier_of",
 ]

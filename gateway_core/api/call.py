@@ -146,10 +146,6 @@ class Call(msgspec.Struct, frozen=True, eq=False):
         """Called by the core: this call with `answers`."""
         return _replace(self, _answers=answers, continues=continues)
 
-    def given_answers(self) -> Answers:
-        """Called by the core: the answers of all plugins' questions."""
-        return Answers() if self._answers is None else self._answers
-
     def seen_by(self, plugin: str) -> Call:
         """Called by the core: the view of this call for `plugin`, with that plugin's `state`."""
         return self if self._plugin == plugin else _replace(self, _plugin=plugin)
@@ -186,6 +182,11 @@ class Call(msgspec.Struct, frozen=True, eq=False):
             _served=self._served if name is None or name == self.name else None,
             _decoded=self._decoded if arguments is None else {},
         )
+
+
+def answers_of(call: Call) -> Answers:
+    """The answers to the questions of all plugins. No plugin gets them: each sees its own in `Call.answers`."""
+    return Answers() if call._answers is None else call._answers
 
 
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:

@@ -58,7 +58,25 @@ class HopStep(msgspec.Struct, frozen=True):
     """The code of a JSON-RPC error that the upstream answered with."""
 
 
-Step: TypeAlias = HookStep | HopStep
+WaitedFor: TypeAlias = Literal["place", "start", "lists"]
+"""`place`: that the upstream, which serves a limited number of requests at a time, has a place for one more. `start`:
+that an attempt to start its server has ended. `lists`: the first lists of the upstreams, after the gateway's start."""
+
+
+class WaitStep(msgspec.Struct, frozen=True):
+    """One wait for an upstream before a request was sent."""
+
+    upstream: str
+    """Empty for `lists`."""
+    waited_for: WaitedFor
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    ended: Literal["done", "failed", "cancelled"]
+    """`failed`: the queue was full."""
+
+
+Step: TypeAlias = HookStep | HopStep | WaitStep
 
 
 class CallEnded(msgspec.Struct, frozen=True, eq=False):
@@ -92,9 +110,13 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     """The number of the configuration that judged and served it; each reload that changes something counts it up."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
+    answered: bool = False
+    """Whether a question of a plugin about the call was answered, in this request or in one that it continues."""
+    answered_by: tuple[str, ...] = ()
+    """The ids of the principals that answered on a page, in the order of the answers."""
     steps: tuple[Step, ...] = ()
-    """Hooks and requests to upstreams with their times, in the order in which they ended; empty unless a plugin traces
-    this call (`trace_call`)."""
+    """Hooks, waits and requests to upstreams with their times, in the order in which they ended; empty unless a plugin
+    traces this call (`trace_call`)."""
 
 
 class AuthenticationEnded(msgspec.Struct, frozen=True):

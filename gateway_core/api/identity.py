@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from gateway_core.http1.certificate import ClientCertificate
 from gateway_core.mcp.read_only import ReadOnlyDict, read_only
@@ -51,6 +51,8 @@ class Credentials:
 class Principal:
     """The identity of an agent. `verified`: whether `id` was proven, or only derived from the agent's own claims."""
 
+    MAX_SUBJECT: ClassVar[int] = 512
+    """Maximum characters of `subject` and `issuer`."""
     id: str
     """Stable key for limits and audit: `NAME@ADDRESS` as claimed, e.g. `claude-code@127.0.0.1`, or `SUBJECT|ISSUER` if
     verified."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, TypeVar, cast, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,14 @@ from pydantic import (
     ValidationInfo,
 )
 from pydantic_core import CoreSchema
+
+from gateway_core.http1.tokens import is_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from gateway_core.api.notes import Known, Note
+    from gateway_core.api.page import Page
 
 FOLDER: Final = "folder"
 """Key of the validation context of settings: the folder of the configuration file."""
@@ -71,6 +79,16 @@ ConfigPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_absolu
 """Type of a setting that names a file or folder. A relative path starts at the folder of the configuration file, `~` is
 the home directory. Without a configuration file, as in a test, a relative path stays relative."""
 
+
+def _header_name(value: str) -> str:
+    if not is_token(value):
+        raise ValueError("is not the name of an HTTP header")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+"""Type of a setting that names an HTTP header."""
+
 ConfigT = TypeVar("ConfigT", bound=PluginConfig)
 
 
@@ -78,14 +96,34 @@ class Plugin(Generic[ConfigT]):
     """An optional base for plugins that gives editors and type checkers the type of `self.config`.
 
     The gateway treats `class SmallCalls(Plugin[Settings])` like a plain class with `Config = Settings` and a
-    constructor that stores its argument as `self.config`.
+    constructor that stores its argument as `self.config`. Type checkers know its optional attributes (docs/hooks.md).
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
     """The model of the plugin's settings in the TOML; taken from the type argument."""
-    needs_client_certificates: ClassVar[bool] = False
-    """Whether the plugin is of no use unless agents may present client certificates, for which a file needs
-    `client_ca`."""
+
+    if TYPE_CHECKING:  # the types of what a plugin may have; the gateway looks at plain classes, too
+        fails_closed: ClassVar[bool]
+        after_call_reads_arguments: ClassVar[bool]
+        needs_client_certificates: ClassVar[bool]
+        methods: Collection[str]
+        measures_hooks: bool
+        pages: Sequence[Page]
+        credential_headers: Sequence[str]
+        challenges: Sequence[str]
+        remember: float
+        well_known: Mapping[str, Mapping[str, Any]]
+
+        @property
+        def warnings(self) -> Sequence[str]: ...
+
+        @property
+        def known_groups(self) -> Collection[str]: ...
+
+        def notes(self, known: Known) -> Iterable[Note]:
+            return ()
+
+        def use_clock(self, clock: Callable[[], float]) -> None: ...
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

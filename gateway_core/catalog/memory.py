@@ -140,7 +140,8 @@ class Memory:
         """Read the file. Without `path`, nothing is stored; with `writes` false, the file is never changed.
 
         `disabled`: the upstreams that the configuration switches off, which keep their names. `before`: the memory of
-        an earlier configuration, which this one continues in place of reading the file.
+        an earlier configuration, which this one continues in place of reading the file; it writes nothing before
+        `begin`.
         """
         if before is None:
             content = None if path is None else _read(path)
@@ -158,6 +159,8 @@ class Memory:
         self._latest: Mapping[str, FetchedLists] | None = None
         """What the next write stores; None when everything is written."""
         self._writing: asyncio.Task[None] | None = None
+        self._in_force = before is None
+        """Whether it writes the file; an earlier configuration does otherwise."""
         for upstream in proxy.upstreams:
             if upstream.name in records and (lists := records[upstream.name].lists):
                 items = {kind: _items(kind, names, upstream) for kind, names in lists.items()}
@@ -179,19 +182,28 @@ class Memory:
     def keep(self, fetched_lists: Mapping[str, FetchedLists]) -> None:
         """Schedule a write of `fetched_lists`; without a running event loop, the next call schedules it."""
         self._latest = self._kept = fetched_lists
-        if not self._file.exists or (self._writing is not None and not self._writing.done()):
+        if not self._in_force or not self._file.exists or (self._writing is not None and not self._writing.done()):
             return
         with contextlib.suppress(RuntimeError):
             self._writing = asyncio.get_running_loop().create_task(self._write_soon(), name="remember names")
 
+    def begin(self) -> None:
+        """Write the file from now on: the configuration is in force."""
+        self._in_force = True
+        self.keep(self._kept)  # also upstreams without names may have come or gone
+
     async def close(self) -> None:
         """Write what has not been written yet."""
-        await self.leave()
-        if self._file.exists and self._latest is not None:
+        await self._stop_writing()
+        if self._in_force and self._file.exists and self._latest is not None:
             await asyncio.to_thread(self._file.write, self._file.next_number(), self._records(self._latest))
 
     async def leave(self) -> None:
-        """Write nothing any more: the memory of the next configuration continues."""
+        """Write nothing any more: the memory of another configuration continues."""
+        self._in_force = False
+        await self._stop_writing()
+
+    async def _stop_writing(self) -> None:
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -172,3 +172,7 @@ class PluginEntry(Section):
         description="Where settings with `${…}` came from, in words, by dotted path inside the entry.",
         repr=False,
     )
+
+
+RESERVED: Final = frozenset(PluginEntry.model_fields) - PluginEntry.not_in_file
+"""Keys of an entry that the gateway reads; all others are settings of the plugin."""

@@ -74,6 +74,8 @@ class Endpoint(Generic[Q, B, A]):
     status: Callable[[A], int] = _always_200
     statuses: Mapping[int, str] = field(default_factory=lambda: {200: "Done"})
     """What `status` returns, and its meaning."""
+    ends_with_connection: bool = False
+    """Whether the handler is cancelled when its client disconnects. The others finish: a reload must, for example."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gateway_core.control.access import Access
 from gateway_core.control.app import application
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.plugin_pages import Operations
+from gateway_core.control.responses import error_response, last_on_connection
 from gateway_core.http1.hosts import HostGuard, base_url, connectable
 
 MAX_CONNECTIONS: Final = 64
@@ -42,16 +43,7 @@ class ControlPlane:
     def __init__(
         self, endpoints: Sequence[AnyEndpoint], operations: Operations, access: Access, guard: HostGuard
     ) -> None:
-        self._runner = web.AppRunner(
-            application(endpoints, operations, access, lambda: self._guard, self),
-            access_log=None,
-            logger=_silent,
-            lingering_time=0.0,
-            max_headers=MAX_HEADERS,
-            max_line_size=MAX_FIELD,
-            max_field_size=MAX_FIELD,
-            auto_decompress=False,
-        )
+        self._runner = web.AppRunner(application(endpoints, operations, access, lambda: self._guard, self))
         self._guard = guard
         self._listeners: list[asyncio.Server] = []
         self._open: dict[_Connection, None] = {}
@@ -108,6 +100,11 @@ class ControlPlane:
         if (connection := self._of(request)) is not None:
             connection.end_after(seconds)
 
+    def ended(self, request: web.Request) -> asyncio.Event | None:
+        """The event that is set when the connection of a request ends. None if it has ended."""
+        connection = self._of(request)
+        return None if connection is None else connection.ended
+
     def keep(self, request: web.Request) -> asyncio.Event | None:
         """Keep the connection of a request for an event stream. None if too many are open.
 
@@ -125,7 +122,35 @@ class ControlPlane:
 
     def _connection(self) -> _Connection:
         assert self._runner.server is not None, "set up by `start`"
-        return _Connection(self._runner.server(), self._open)
+        requests = _Requests(
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # switches it off
+            logger=_silent,
+            lingering_time=0.0,
+            max_headers=MAX_HEADERS,
+            max_line_size=MAX_FIELD,
+            max_field_size=MAX_FIELD,
+            auto_decompress=False,
+        )
+        return _Connection(requests, self._open)
+
+
+class _Requests(web.RequestHandler):
+    """aiohttp's protocol, which answers requests that it cannot parse as the application answers errors."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer does not quote the request, as aiohttp's own would."""
+        text = "the gateway failed to serve this request" if status >= 500 else "this is not a valid HTTP request"
+        return last_on_connection(error_response(text, status))
 
 
 class _Connection(asyncio.Protocol):

@@ -33,6 +33,9 @@ class Connections(Protocol):
     def give_time(self, request: web.Request, seconds: float) -> None:
         """Let the connection of a request last `seconds` from now."""
 
+    def ended(self, request: web.Request) -> asyncio.Event | None:
+        """The event that is set when the connection of a request ends. None if it has ended."""
+
     def keep(self, request: web.Request) -> asyncio.Event | None:
         """Keep the connection of a request for an event stream. None if too many are open.
 
@@ -77,8 +80,25 @@ class Serving:
         )
         if isinstance(endpoint, EventStream):
             return await self._stream(request, endpoint, asked)
-        answer = await endpoint.handler(asked)
+        handling = endpoint.handler(asked)
+        answer = await (self._while_connected(request, handling) if endpoint.ends_with_connection else handling)
         return json_response(answer, endpoint.status(answer), clean=self._clean)
+
+    async def _while_connected(self, request: web.Request, handling: Awaitable[T]) -> T:
+        """Wait for a handler, and cancel it when the client disconnects. Raises `Problem` then."""
+        task = asyncio.ensure_future(handling)
+        ended = self._connections.ended(request)
+        gone = asyncio.create_task(_wait(ended), name="wait for the end of a connection")
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            gone.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        raise Problem(499, "the client has disconnected")
 
     async def _stream(
         self, request: web.Request, endpoint: EventStream[Any, Any], asked: Asked[Any, None]
@@ -107,6 +127,12 @@ class Serving:
             if (close := getattr(events, "aclose", None)) is not None:
                 await close()
         return response
+
+
+async def _wait(ended: asyncio.Event | None) -> None:
+    """Wait for the end of a connection; None stands for one that has ended."""
+    if ended is not None:
+        await ended.wait()
 
 
 def _query(request: web.Request, endpoint: Endpoint[Any, Any, Any] | EventStream[Any, Any]) -> Any:

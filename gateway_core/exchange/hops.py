@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from gateway_core.api import UpstreamView
+from gateway_core.api import UpstreamView, WaitedFor
 from gateway_core.mcp import jsonrpc
 
 CONTEXT_KEYS: Final = ("traceparent", "tracestate")
@@ -31,6 +31,7 @@ class WrongContext(ValueError):
 
 RequestT = TypeVar("RequestT", bound="Carrier")
 ReplyT = TypeVar("ReplyT")
+T = TypeVar("T")
 
 
 class Hops(Protocol):
@@ -40,6 +41,9 @@ class Hops(Protocol):
         self, upstream: UpstreamView, request: RequestT, send: Callable[[RequestT], Coroutine[Any, Any, ReplyT]]
     ) -> Coroutine[Any, Any, ReplyT]:
         """Send one request; raises what `send` raises."""
+
+    def wait(self, upstream: str, waited_for: WaitedFor, waiting: Awaitable[T]) -> Awaitable[T]:
+        """Wait for something that a request needs before it is sent; raises what `waiting` raises."""
 
 
 class Carried(msgspec.Struct, frozen=True, eq=False):
@@ -78,6 +82,10 @@ class Carried(msgspec.Struct, frozen=True, eq=False):
         """See `Hops`."""
         request.carry(self)
         return send(request)
+
+    def wait(self, upstream: str, waited_for: WaitedFor, waiting: Awaitable[T]) -> Awaitable[T]:
+        """See `Hops`."""
+        return waiting
 
 
 NOTHING: Final = Carried({})

@@ -6,6 +6,7 @@ may be a secret.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args, get_origin
@@ -175,17 +176,19 @@ def _bounded(details: tuple[str, ...]) -> tuple[str, ...]:
 
 def _moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
     """The names that were put in another place: as few as explain the new order."""
-    place = {name: at for at, name in enumerate(before)}
-    runs: list[tuple[str, ...]] = [()]
-    for name in after:  # the longest run of names that kept their order
-        earlier = [run for run in runs if not run or place[run[-1]] < place[name]]
-        runs.append((*_longest(earlier), name))
-    stayed = frozenset(_longest(runs))
+    place = {name: -at for at, name in enumerate(before)}
+    ends: list[str] = []  # for each length: the name that leaves most room for a longer run
+    previous: dict[str, str | None] = {}
+    for name in reversed(after):  # the longest run of names that kept their order, from its end, in O(n log n)
+        length = bisect_left(ends, place[name], key=place.__getitem__)
+        previous[name] = ends[length - 1] if length else None
+        ends[length : length + 1] = [name]
+    stayed = set[str]()
+    last = ends[-1] if ends else None
+    while last is not None:
+        stayed.add(last)
+        last = previous[last]
     return [name for name in after if name not in stayed]
-
-
-def _longest(runs: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    return max(runs, key=len)
 
 
 def _upstream_keys(old: UpstreamConfig, new: UpstreamConfig) -> tuple[str, ...]:

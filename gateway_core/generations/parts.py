@@ -57,6 +57,7 @@ class Parts:
         )
         return (
             lambda: self.pool.use(after.upstreams, proxy),
+            after.catalog.memory.begin,
             lambda: self.health.use(after.upstreams, after.chain),
             lambda: self.common.budget.limit_to(limits.memory),
             lambda: self.store.limit_to(limits.sessions, limits.sessions_per_principal, limits.session_idle),

@@ -5,30 +5,32 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.api import Credentials, Principal, Reject
 from gateway_core.api.identity import PROXY, reads_as_id
-from gateway_core.errors import PluginError, RpcError
-from gateway_core.hooks.failures import FailureLog, Misuse, Own, refusal
-from gateway_core.hooks.implementations import Hook
+from gateway_core.errors import RpcError
+from gateway_core.hooks.failures import FailureLog, Misuse, Own, brief, refusal
+from gateway_core.hooks.implementations import Hook, LoadedPlugin, Refuse, refused
 from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
 from gateway_core.http1.head import VARYING
+from gateway_core.http1.tokens import TOKEN
 from gateway_core.mcp import jsonrpc
 
 AUTHENTICATE_TIMEOUT: Final = 10.0
 """Seconds that a plugin may take to judge credentials."""
-MAX_SUBJECT: Final = 512
-"""Maximum characters of a subject, and of an issuer."""
 MAX_NAMES: Final = 1000
 """Maximum number of groups, and of scopes."""
 REMEMBER: Final = 300.0
 """Seconds for which the verdict of a plugin is remembered, unless the plugin has `remember`."""
 MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_FIELD_NAME: Final = re.compile(rf"(?!.*[A-Z]){TOKEN}")
 _FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
@@ -48,23 +50,13 @@ class Authenticators:
         """Number of credentials that the plugins look at right now."""
         self.observers: Final = Observers(()) if observers is None else observers
         self._failures = FailureLog()
-        headers: dict[str, None] = {}
-        challenges: list[str] = []
-        documents: dict[str, bytes] = {}
-        self._remember: dict[str, float] = {}
-        for hook in hooks:
-            self._remember[hook.plugin.name] = _seconds(hook)
-            headers |= dict.fromkeys(_header_names(hook))
-            challenges += _challenges(hook)
-            for path, document in _documents(hook):
-                if path in documents:
-                    raise _invalid(hook, f"its well_known has {path!r}, and so has that of another plugin")
-                documents[path] = document
-        self.headers: Final = tuple(headers)
+        declared = declared_by([hook.plugin for hook in hooks])
+        self._remember: Final = declared.remember
+        self.headers: Final = tuple(declared.headers)
         """The names of the headers that any of them looks at."""
-        self.challenges: Final = tuple(challenges)
+        self.challenges: Final = tuple(declared.challenges)
         """The values of `WWW-Authenticate`."""
-        self.documents: Final[Mapping[str, bytes]] = documents
+        self.documents: Final[Mapping[str, bytes]] = declared.documents
         """The JSON documents that are public, by path below `/.well-known/`."""
 
     def __bool__(self) -> bool:
@@ -126,8 +118,9 @@ def _checked(verdict: Any) -> Principal | Reject:
     for what in ("subject", "issuer"):
         text = getattr(verdict, what)
         check_text(text, f"a Principal whose {what}")
-        if not 0 < len(text) <= MAX_SUBJECT or not text.isprintable():
-            raise Misuse(f"returned a Principal whose {what} is empty, longer than {MAX_SUBJECT}, or not printable")
+        most = Principal.MAX_SUBJECT
+        if not 0 < len(text) <= most or not text.isprintable():
+            raise Misuse(f"returned a Principal whose {what} is empty, longer than {most}, or not printable")
     if "|" in verdict.issuer:
         raise Misuse("returned a Principal whose issuer has a |")
     for names in (verdict.groups, verdict.scopes):
@@ -154,43 +147,87 @@ def _check_claims(claims: Mapping[str, Any]) -> None:
 # -- what the plugins declare -----------------------------------------------------------------------------------------
 
 
-def _header_names(hook: Hook) -> tuple[str, ...]:
-    found = _texts(hook, "credential_headers", ("authorization",), _FIELD_NAME, "names of headers in lower case")
-    for name in VARYING.intersection(found):  # a connection keeps its caller while only these differ
-        raise _invalid(hook, f"its credential_headers cannot have {name}, which varies between requests")
+class Declared(msgspec.Struct):
+    """What the authenticating plugins declare in their attributes."""
+
+    headers: list[str] = []
+    """The names of the headers that any of them looks at, each once."""
+    challenges: list[str] = []
+    """The values of `WWW-Authenticate`."""
+    remember: dict[str, float] = {}
+    """Plugin -> the seconds for which its verdicts are remembered."""
+    documents: dict[str, bytes] = {}
+    """The JSON documents that are public, by path below `/.well-known/`."""
+
+
+def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Declared:
+    """What the plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
+    found = Declared()
+    for plugin in plugins:
+        if "authenticate" not in plugin.hooks:
+            continue
+        wrong = partial(refuse, plugin)
+        found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
+        challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)
+        found.challenges.extend(challenges)
+        found.remember[plugin.name] = _seconds(plugin, wrong)
+        for path, document in _documents(plugin, wrong):
+            if path in found.documents:
+                wrong(f"its well_known has {path!r}, and so has that of another plugin")
+            found.documents[path] = document
     return found
 
 
-def _challenges(hook: Hook) -> tuple[str, ...]:
-    return _texts(hook, "challenges", (), _FIELD_VALUE, "values of the header WWW-Authenticate")
+def _attribute(plugin: LoadedPlugin, name: str, default: Any, wrong: Callable[[str], None]) -> Any:
+    try:
+        return getattr(plugin.instance, name, default)
+    except Exception as error:  # noqa: BLE001 - a property of the plugin
+        wrong(f"its {name} cannot be read: {brief(error)}")
+        return default
 
 
-def _seconds(hook: Hook) -> float:
-    given: Any = getattr(hook.plugin.instance, "remember", REMEMBER)
-    if not isinstance(given, int | float) or not 0 < given <= REMEMBER:
-        raise _invalid(hook, f"its remember must be a number of seconds, at most {REMEMBER:g}")
+def _header_names(plugin: LoadedPlugin, wrong: Callable[[str], None]) -> tuple[str, ...]:
+    default, wanted = ("authorization",), "names of headers in lower case"
+    found = _texts(plugin, "credential_headers", default, _FIELD_NAME, wanted=wanted, wrong=wrong)
+    for name in VARYING.intersection(found):  # a connection keeps its caller while only these differ
+        wrong(f"its credential_headers cannot have {name}, which varies between requests")
+    return found
+
+
+def _seconds(plugin: LoadedPlugin, wrong: Callable[[str], None]) -> float:
+    given = _attribute(plugin, "remember", REMEMBER, wrong)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given <= REMEMBER:
+        wrong(f"its remember must be a number of seconds, at most {REMEMBER:g}")
+        return REMEMBER
     return float(given)
 
 
-def _texts(hook: Hook, name: str, default: tuple[str, ...], form: re.Pattern[str], wanted: str) -> tuple[str, ...]:
-    given: Any = getattr(hook.plugin.instance, name, default)
+def _texts(
+    plugin: LoadedPlugin,
+    name: str,
+    default: tuple[str, ...],
+    form: re.Pattern[str],
+    *,
+    wanted: str,
+    wrong: Callable[[str], None],
+) -> tuple[str, ...]:
+    given = _attribute(plugin, name, default, wrong)
     if not isinstance(given, tuple | list) or not all(isinstance(it, str) and form.fullmatch(it) for it in given):
-        raise _invalid(hook, f"its {name} must be a tuple of {wanted}")
+        wrong(f"its {name} must be a tuple of {wanted}")
+        return default
     return tuple(given)
 
 
-def _documents(hook: Hook) -> Iterator[tuple[str, bytes]]:
-    given: Any = getattr(hook.plugin.instance, "well_known", {})
+def _documents(plugin: LoadedPlugin, wrong: Callable[[str], None]) -> Iterator[tuple[str, bytes]]:
+    given = _attribute(plugin, "well_known", {}, wrong)
     if not isinstance(given, Mapping):
-        raise _invalid(hook, "its well_known must be a mapping of paths to JSON objects")
+        wrong("its well_known must be a mapping of paths to JSON objects")
+        return
     for path, document in given.items():
         if not (isinstance(path, str) and _PATH.fullmatch(path) and isinstance(document, dict)):
-            raise _invalid(hook, "its well_known must be a mapping of paths to JSON objects")
+            wrong("its well_known must be a mapping of paths to JSON objects")
+            continue
         try:
             yield path, jsonrpc.encode(document)
         except (RpcError, TypeError, ValueError):
-            raise _invalid(hook, f"its well_known has no JSON at {path!r}") from None
-
-
-def _invalid(hook: Hook, what: str) -> PluginError:
-    return PluginError(f"the plugin {hook.plugin.name} cannot be used: {what}")
+            wrong(f"its well_known has no JSON at {path!r}")

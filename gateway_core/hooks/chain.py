@@ -157,7 +157,8 @@ class Chain:
 
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""
-        self._observed = keep or self._keeps_decisions
+        for chain in (self, self.followed):
+            chain._observed = keep or self._keeps_decisions
 
     @property
     def asked(self) -> bool:

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from gateway_core.api import PluginConfig
 from gateway_core.hooks import HOOKS
 from gateway_core.hooks.failures import brief
-from gateway_core.hooks.loader import GROUP, implementations, installed
+from gateway_core.hooks.implementations import implementations
+from gateway_core.hooks.loader import GROUP, installed
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import pluggy
 import pydantic
@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from gateway_core.api import PluginConfig
 from gateway_core.concealing import Secret
+from gateway_core.errors import PluginError
 from gateway_core.hooks import hookspecs
 
 HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -56,6 +57,24 @@ class LoadedPlugin:
             return tuple(text[:MAX_WARNING] for text in given[:MAX_WARNINGS] if isinstance(text, str))
         except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the state of the gateway
             return (f"its warnings cannot be read: {type(error).__name__}",)
+
+
+Refuse: TypeAlias = Callable[[LoadedPlugin, str], None]
+"""Called with a plugin that cannot be used, and why, in words that follow its name."""
+
+
+def refused(plugin: LoadedPlugin, why: str) -> None:
+    """Refuse a plugin. Raises `PluginError`."""
+    raise PluginError(f"the plugin {plugin.name} cannot be used: {why}")
+
+
+def implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of the methods marked `@hookimpl`, with the marker's options."""
+    for name in dir(plugin):
+        method = getattr(plugin, name, None)
+        options = getattr(method, f"{hookspecs.PROJECT}_impl", None) if inspect.isroutine(method) else None
+        if isinstance(options, dict):
+            yield name, options
 
 
 def _secrets_in(value: Any) -> Iterator[str]:

@@ -21,19 +21,19 @@ from typing import Any, Final
 
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry
+from gateway_core.config.sections import RESERVED
 from gateway_core.errors import FileProblem, PluginError
-from gateway_core.hooks import HOOKS, LoadedPlugin, manager
+from gateway_core.hooks.authenticators import declared_by
+from gateway_core.hooks.checks.classes import STRATEGIES, class_problems, instance_problems, methods_of
 from gateway_core.hooks.failures import brief
-from gateway_core.hooks.hookspecs import PROJECT
+from gateway_core.hooks.implementations import HOOKS, LoadedPlugin, implementations, manager
+from gateway_core.hooks.pages import pages_of
+from gateway_core.hooks.places import keys_of
 from gateway_core.hooks.settings import EntryReport, validated
-from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 
 __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
 
 GROUP: Final = "gateway_core"
-_STRATEGIES: Final = ("route_tool", "resolve_conflict", "trace_call")
-"""Synchronous hooks that at most one enabled plugin may implement."""
-_ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,12 @@ def load(
     problems: list[FileProblem] = []
     registry = manager()
     found: dict[str, LoadedPlugin] = {}
+    reports: dict[str, EntryReport] = {}
     strategies: dict[str, str] = {}
     for index, entry in enumerate(entries):
         if not entry.enabled:
             continue
-        report = EntryReport(problems, source, index, entry)
-        if entry.name in found:
-            report("is enabled twice; remove one of the two tables")
-            continue
+        report = reports[entry.name] = EntryReport(problems, source, index, entry)
         plugin = _load(entry, report, known.get(entry.name))
         if plugin is None:
             continue
@@ -84,16 +82,19 @@ def load(
             report("needs client certificates: set client_ca below [mcp.proxy.tls]")
         found[plugin.name] = plugin
         for hook in plugin.hooks:
-            first = strategies.setdefault(hook, plugin.name) if hook in _STRATEGIES else plugin.name
+            first = strategies.setdefault(hook, plugin.name) if hook in STRATEGIES else plugin.name
             if first != plugin.name:
                 report(f"implements {hook}, and so does {first}; enable only one of {first} and {plugin.name}")
         try:
             registry.register(plugin.instance, plugin.name)
         except BaseException as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
             report(f"is refused by pluggy: {brief(error)}")
+    plugins = tuple(found.values())
+    pages_of(plugins, lambda plugin, what: reports[plugin.name](what))
+    declared_by(plugins, lambda plugin, what: reports[plugin.name](what))
     if problems:
         raise PluginError("\n".join(problems), problems)
-    return tuple(found.values())
+    return plugins
 
 
 def preload(entries: Sequence[PluginEntry]) -> None:
@@ -117,17 +118,17 @@ def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None)
     if not inspect.isclass(plugin):
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
         return None
-    problems = _hook_problems(plugin)
+    problems = class_problems(plugin)
     if entry.on_error == "ignore":
         if "authenticate" in dict(implementations(plugin)):
             problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
         elif getattr(plugin, "fails_closed", False):
             problems.append('must refuse calls when it fails; remove on_error = "ignore"')
+    methods = methods_of(plugin, problems.append)
     for problem in problems:
         report(problem)
-    methods = _methods(plugin, report)
     config = _settings(plugin, entry, report)
-    if config is None or methods is None or problems:
+    if config is None or problems:
         return None
     try:
         known = running is not None and type(running.instance) is plugin and running.config == config
@@ -135,16 +136,32 @@ def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None)
     except BaseException as error:  # noqa: BLE001 - a constructor can raise anything
         report(f"cannot be constructed: {brief(error)}")
         return None
-    if "methods" in getattr(instance, "__dict__", {}):  # its settings may select fewer methods than its class
-        methods &= _methods(instance, report) or frozenset()
+    for problem in instance_problems(instance, methods):
+        report(problem)
+    methods &= methods_of(instance, report)  # its settings may select fewer methods than its class
     hooks = tuple(name for name in HOOKS if name in dict(implementations(plugin)))
     return LoadedPlugin(entry.name, instance, version, distribution, hooks, entry.on_error, methods, config)
 
 
 def construct(plugin: type, config: PluginConfig) -> object:
-    """Construct a plugin. A class without its own constructor gets no settings."""
+    """Construct a plugin, with its settings if its constructor takes them as its first argument.
+
+    Raises `TypeError` if it does not, but the plugin has settings.
+    """
     factory: Any = plugin
-    return factory() if factory.__init__ is object.__init__ else factory(config)
+    if _takes_settings(plugin):
+        return factory(config)
+    if type(config).model_fields:
+        raise TypeError("its Config has settings, but its constructor takes none; write __init__(self, config)")
+    return factory()
+
+
+def _takes_settings(plugin: type) -> bool:
+    """Whether the constructor takes an argument. One with a default may be for tests, if there is no `Config`."""
+    for parameter in inspect.signature(plugin).parameters.values():
+        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL}:
+            return parameter.default is parameter.empty or hasattr(plugin, "Config")
+    return False
 
 
 def _find(name: str, report: EntryReport) -> EntryPoint | None:
@@ -212,70 +229,7 @@ def _settings(plugin: type, entry: PluginEntry, report: EntryReport) -> PluginCo
     if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
         report("its Config is not a subclass of gateway_core.PluginConfig")
         return None
-    return validated(model, entry, report)
-
-
-def _methods(plugin: object, report: EntryReport) -> frozenset[str] | None:
-    given: Any = getattr(plugin, "methods", CALLS)
-    if isinstance(given, str) or not isinstance(given, (frozenset, set, tuple, list)):
-        report(f"its methods must be a set or tuple of method names, not a {type(given).__name__}")
-        return None
-    unknown = [method for method in given if not isinstance(method, str) or method not in PLUGIN_METHODS]
-    for method in unknown:
-        report(f"its methods name {method!r}, which is none of {', '.join(sorted(PLUGIN_METHODS))}")
-    return None if unknown else frozenset(given)
-
-
-def implementations(plugin: type) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names of the methods marked `@hookimpl`, with the marker's options."""
-    for name in dir(plugin):
-        method = getattr(plugin, name, None)
-        options = getattr(method, f"{PROJECT}_impl", None) if inspect.isroutine(method) else None
-        if isinstance(options, dict):
-            yield name, options
-
-
-def _hook_problems(plugin: type) -> list[str]:
-    marked = dict(implementations(plugin))
-    problems = [
-        f"its method {name} has a hook's name but no @hookimpl above it"
-        for name in HOOKS
-        if name not in marked and inspect.isroutine(getattr(plugin, name, None))
-    ]
-    if not marked and not problems:
-        problems.append(f"has no method marked @hookimpl; the hooks are {', '.join(HOOKS)}")
-    for name, options in marked.items():
-        if name not in HOOKS:
-            close = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]}?" if close else f"the hooks are {', '.join(HOOKS)}"
-            problems.append(f"{name} is not a hook; {hint}")
-            continue
-        ordering = [option for option in _ORDERING if options.get(option)]
-        if ordering:
-            problems.append(f"{name} asks for {ordering[0]}; remove it: the order of the TOML is the only order")
-            continue
-        if options.get("specname"):
-            problems.append(f"{name} gives a specname; name the method after the hook instead")
-        problems.extend(f"{name} {problem}" for problem in _signature_problems(plugin, name))
-    return problems
-
-
-def _signature_problems(plugin: type, name: str) -> Iterator[str]:
-    method: Any = getattr(plugin, name)
-    function = inspect.unwrap(method)
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        yield "is a generator; return the verdict instead"
-    elif name in _STRATEGIES and inspect.iscoroutinefunction(function):
-        yield "is async; it must be synchronous"
-    parameters = list(inspect.signature(method).parameters.values())
-    if inspect.isfunction(method) and not isinstance(inspect.getattr_static(plugin, name), staticmethod):
-        del parameters[:1]  # self
-    arguments = HOOKS[name]
-    expected = f"its signature is {name}({', '.join(arguments)})"
-    for parameter in parameters:
-        if parameter.name not in arguments:
-            yield f"takes {parameter.name}, which the hook does not give; {expected}"
-        elif parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
-            yield f"takes {parameter.name} as keyword-only or positional-only; {expected}"
-        elif parameter.default is not parameter.empty:
-            yield f"gives {parameter.name} a default, so pluggy would never pass it; {expected}"
+    taken = sorted(RESERVED.intersection(keys_of(model)))
+    for name in taken:
+        report(f"its Config has the setting {name}, which the gateway reads itself; rename it")
+    return None if taken else validated(model, entry, report)

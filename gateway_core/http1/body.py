@@ -6,6 +6,7 @@ import re
 from typing import Final, Protocol
 
 from gateway_core.http1.head import HttpError
+from gateway_core.http1.tokens import CHARACTERS
 
 MAX_CHUNK_LINE: Final = 256
 """Maximum length of a chunk's size and extensions, in bytes."""
@@ -19,7 +20,7 @@ SLICE_COST: Final = 256 * 1024
 """The bytes of a body in large chunks that count as much as one slice."""
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t -~\x80-\xff]*+)?")
-_TRAILER: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t -~\x80-\xff]*+")
+_TRAILER: Final = re.compile(rb"([%b]++):[\t -~\x80-\xff]*+" % CHARACTERS.encode())
 _NO_TRAILERS: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
 """Framing and routing fields, which must not be trailers (RFC 9110 6.5.1)."""
 _DATA, _DATA_END, _SIZE, _TRAILERS = range(4)

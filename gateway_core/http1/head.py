@@ -15,6 +15,8 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from gateway_core.http1.tokens import CHARACTERS, is_token
+
 MAX_HEAD: Final = 32 * 1024
 """Maximum bytes of a request's head."""
 MAX_HEADERS: Final = 100
@@ -22,11 +24,10 @@ MAX_LINE: Final = 16 * 1024
 """Maximum bytes of the request line, and of each header."""
 HEAD_END: Final = b"\r\n\r\n"
 
-_TOKEN: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_TOKEN_BYTES: Final = bytes(byte for byte in range(128) if re.match(rb"[" + _TOKEN + rb"]", bytes([byte])))
+_TOKEN_BYTES: Final = bytes(byte for byte in range(128) if is_token(chr(byte)))
 _TEXT_BYTES: Final = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 """Bytes allowed in a field value: no control characters except the tab."""
-_REQUEST_LINE: Final = re.compile(rf"([{_TOKEN.decode()}]++) ([!-~]++) HTTP/1\.([01])")
+_REQUEST_LINE: Final = re.compile(rf"([{CHARACTERS}]++) ([!-~]++) HTTP/1\.([01])")
 VARYING: Final = frozenset(
     {
         *("content-length", "traceparent", "tracestate", "baggage", "x-request-id"),

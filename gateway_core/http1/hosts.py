@@ -60,18 +60,24 @@ class HostGuard:
         self,
         host: str,
         allowed_hosts: Iterable[str] = (),
-        allowed_origins: Iterable[str] = (),
+        allowed_origins: Iterable[str] | None = None,
         *,
         secure: bool = False,
     ) -> None:
         """An allowed host without a port matches every port; allowed origins are compared literally.
 
+        `allowed_origins`: None where the configuration cannot allow further ones, as for the control plane.
         `secure`: whether the listener uses TLS. Then only `https://` origins of allowed hosts are known, because an
         attacker on the network can write the pages of the others.
         """
         self._secure = secure
         self._hosts = frozenset(_bare(name) for name in (host, *allowed_hosts))
-        self._origins = frozenset(allowed_origins)
+        self._origins = frozenset(allowed_origins or ())
+        self._advice = (
+            "pages of this address and of allowed_hosts may use it"
+            if allowed_origins is None
+            else "the key allowed_origins of the configuration adds one"
+        )
         self._host_status = lru_cache(maxsize=256)(self._judge_host)
         self._origin_allowed = lru_cache(maxsize=256)(self._judge_origin)
 
@@ -95,7 +101,7 @@ class HostGuard:
         if status == 403 and not any_host:
             return 403, "this Host is not allowed here; the key allowed_hosts of the configuration adds one"
         if origin is not None and not self._origin_allowed(origin):
-            return 403, "this Origin is not allowed here; the key allowed_origins of the configuration adds one"
+            return 403, f"this Origin is not allowed here; {self._advice}"
         return None
 
     def _judge_host(self, value: str) -> int:

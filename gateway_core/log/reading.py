@@ -36,16 +36,29 @@ class LogLine(NamedTuple):
     fields: Mapping[str, Any]
 
 
-def lines(recent: Recent, after: int, limit: int, admits: Callable[[LogLine], bool]) -> list[LogLine]:
-    """The latest lines with higher numbers than `after` that `admits` accepts, `limit` at most, oldest first."""
+class Excerpt(NamedTuple):
+    """Lines of the log, oldest first."""
+
+    lines: list[LogLine]
+    last: int
+    """The number of the line up to which was searched: `after` for the next lines."""
+    missed: int
+    """How many lines after `after` are not kept any more."""
+
+
+def excerpt(recent: Recent, after: int, limit: int, admits: Callable[[LogLine], bool]) -> Excerpt:
+    """The latest lines that `admits` accepts, or with `after` the first ones after that number; `limit` at most."""
     found: list[LogLine] = []
-    for seq, line in recent.backwards(after):
+    last, missed = recent.last, recent.missed(after) if after else 0
+    for seq, line in recent.forwards(after) if after else recent.backwards():
         if len(found) >= limit:
             break
         if admits(one := parsed(seq, line.decode("utf-8", "replace"))):
             found.append(one)
-    found.reverse()
-    return found
+    if not after:
+        found.reverse()
+    full = after and len(found) >= limit
+    return Excerpt(found, found[-1].seq if full else max(last, found[-1].seq if found else after), missed)
 
 
 def parsed(seq: int, line: str) -> LogLine:

@@ -20,7 +20,7 @@ class Recent:
         self._chunks: deque[tuple[int, bytes]] = deque()
         """Chunks of lines, each with the number of its first line."""
         self._bytes = 0
-        self._next = time.time_ns() // 1000
+        self._begun = self._next = time.time_ns() // 1000
         self._changing = threading.Lock()
 
     @property
@@ -37,14 +37,27 @@ class Recent:
             while self._bytes > self._max_bytes and len(self._chunks) > 1:
                 self._bytes -= len(self._chunks.popleft()[1])
 
-    def backwards(self, after: int = 0) -> Iterator[tuple[int, bytes]]:
-        """The lines with higher numbers than `after`, each with its number, latest first."""
+    def missed(self, after: int) -> int:
+        """How many of this process's lines after number `after` are not kept any more."""
         with self._changing:
-            chunks = list(self._chunks)
-        for first, data in reversed(chunks):
-            lines = data.split(b"\n")[:-1]
+            first = self._chunks[0][0] if self._chunks else self._next
+        return max(0, first - max(after, self._begun - 1) - 1)
+
+    def forwards(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """The lines with higher numbers than `after`, each with its number, oldest first."""
+        for first, lines in self._kept():
+            for number, line in enumerate(lines, first):
+                if number > after and line:
+                    yield number, line
+
+    def backwards(self) -> Iterator[tuple[int, bytes]]:
+        """The lines, each with its number, latest first."""
+        for first, lines in reversed(self._kept()):
             for number in range(first + len(lines) - 1, first - 1, -1):
-                if number <= after:
-                    return
                 if line := lines[number - first]:
                     yield number, line
+
+    def _kept(self) -> list[tuple[int, list[bytes]]]:
+        with self._changing:
+            chunks = list(self._chunks)
+        return [(first, data.split(b"\n")[:-1]) for first, data in chunks]

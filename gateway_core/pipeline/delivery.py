@@ -75,6 +75,8 @@ class PipelineParts:
         self.recorder: Final = recorder
         self.plans = CallPlans(catalog, generation)
         self.deadlines = Deadlines()
+        self.watched: bool
+        """Whether operators watch the calls that begin now."""
         self.plain: type[Delivery]
         self.observed: type[ObservedDelivery]
         self.record_all(False)
@@ -82,6 +84,7 @@ class PipelineParts:
     def record_all(self, every: bool) -> None:
         """Give the recorder every call that begins from now on, or only those that go wrong."""
         self.chain.keep_decisions(every)
+        self.watched = every
         self.plain = RecordedDelivery if every else Delivery
         self.observed = RecordedObservedDelivery if every else ObservedDelivery
 
@@ -292,7 +295,13 @@ class Delivery(msgspec.Struct, eq=False):
         """Give the recorder a call that has ended."""
         pipeline = self.pipeline
         pipeline.recorder.call_ended(
-            self.exchange, self._call, self._chain, result, seconds=seconds, generation=pipeline.generation
+            self.exchange,
+            self._call,
+            self._chain,
+            result,
+            self.timeline,
+            seconds=seconds,
+            generation=pipeline.generation,
         )
 
 
@@ -310,6 +319,8 @@ class ObservedDelivery(Delivery, eq=False):
 
     async def _tell(self, result: CallResult) -> None:
         seconds, timeline = time.monotonic() - self.started, self.timeline
+        if timeline is not None and timeline.trace is None:
+            timeline = None  # it is only for operators
         ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, by=self.pipeline)
         if timeline is not None:
             self.chain.tracing.ended(timeline, ended)
@@ -317,20 +328,14 @@ class ObservedDelivery(Delivery, eq=False):
 
 
 class RecordedDelivery(Delivery, eq=False):
-    """A call that is recorded however it ends."""
+    """A call that is recorded however it ends, and whose hooks, waits and requests are measured."""
 
     _log = staticmethod(log_of_recorded)
+
+    def _record(self, result: CallResult, seconds: float) -> None:
+        super()._record(result, seconds)
+        self.chain.tracing.forget(self.exchange.id)
 
 
 class RecordedObservedDelivery(ObservedDelivery, RecordedDelivery, eq=False):
     """A call that is recorded, and whose end plugins observe."""
-
-
-def followed(
-    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
-) -> Delivery:
-    """The delivery of a call that a plugin may follow."""
-    timeline = chain.tracing.begin(exchange, members)
-    if timeline is not None:
-        return pipeline.observed(pipeline, exchange, members, answer, chain.followed, timeline=timeline)
-    return (pipeline.observed if chain.observers else pipeline.plain)(pipeline, exchange, members, answer, chain)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
+from gateway_core.api.call import answers_of
 from gateway_core.concealing import without_pages
 from gateway_core.errors import PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
@@ -23,11 +24,15 @@ class Recorder(Protocol):
         call: Call | None,
         progress: ChainProgress | None,
         result: CallResult,
+        timeline: Timeline | None = None,
         *,
         seconds: float,
         generation: int,
     ) -> None:
-        """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took."""
+        """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took.
+
+        `timeline`: None if nothing was measured.
+        """
 
 
 class NoRecorder:
@@ -39,6 +44,7 @@ class NoRecorder:
         call: Call | None,
         progress: ChainProgress | None,
         result: CallResult,
+        timeline: Timeline | None = None,
         *,
         seconds: float,
         generation: int,
@@ -81,6 +87,7 @@ def call_ended(
     `timeline`: None if it was not followed. `seconds`: how long it took.
     """
     agent, origin = exchange.agent, exchange.origin
+    answers = () if origin is None else answers_of(origin if final is None else final).given
     return CallEnded(
         exchange.id,
         exchange.method,
@@ -98,6 +105,8 @@ def call_ended(
         exchange.waited,
         by.generation,
         by.hide,
+        bool(answers),
+        tuple([one.by for one in answers if one.by]) if answers else (),
         () if timeline is None else timeline.finish(),
     )
 

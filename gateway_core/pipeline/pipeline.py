@@ -8,8 +8,9 @@ from msgspec import Raw
 
 from gateway_core.api import CallResult
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.hooks import Chain
 from gateway_core.inline.driver import InlineCall
-from gateway_core.pipeline.delivery import Delivery, PipelineParts, followed
+from gateway_core.pipeline.delivery import Delivery, PipelineParts
 from gateway_core.pipeline.params import Supplied
 
 
@@ -22,7 +23,7 @@ class Pipeline(PipelineParts):
     def record_all(self, every: bool) -> None:
         super().record_all(every)
         chain = self.chain
-        self._delivery = followed if chain.tracing else self.observed if chain.observers else self.plain
+        self._delivery = _followed if every or chain.tracing else self.observed if chain.observers else self.plain
 
     @property
     def in_flight(self) -> int:
@@ -51,3 +52,16 @@ class Pipeline(PipelineParts):
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Serve one request as `begin` does. Cancelling this coroutine cancels the call."""
         return await self.begin(exchange, params, answer)
+
+
+def _followed(
+    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
+) -> Delivery:
+    """The delivery of a call that a plugin may follow, or operators watch."""
+    tracing = chain.tracing
+    traced = tracing.begin(exchange, members) if tracing else None
+    timeline = tracing.watch(exchange) if traced is None and pipeline.watched else traced
+    delivery = pipeline.plain if traced is None and not chain.observers else pipeline.observed
+    return delivery(
+        pipeline, exchange, members, answer, chain if timeline is None else chain.followed, timeline=timeline
+    )

@@ -26,7 +26,8 @@ async def find_in_time(
     if target is not None and method not in TASKS and not is_untried(target):
         return target
     # Shortly after the start, an upstream that was not tried yet may still serve it. A rebuild may bring it, too.
-    waited = await wait_first_lists(target.upstreams if target else (), listing=method in LISTS)
+    waiting = wait_first_lists(target.upstreams if target else (), listing=method in LISTS)
+    waited = await (waiting if exchange.hops is None else exchange.hops.wait("", "lists", waiting))
     if not (waited | await catalog.settled()):
         return target
     await catalog.prepare(exchange)

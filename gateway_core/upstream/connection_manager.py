@@ -167,7 +167,8 @@ class ConnectionManager:
         if deadline is not None:
             deadline.suspend(self.start_limit)
         try:
-            await self.demand.attempt()
+            attempt, hops = self.demand.attempt(), exchange.hops
+            await (attempt if hops is None else hops.wait(self._config.name, "start", attempt))
         finally:
             if deadline is not None:
                 deadline.resume(self._status.clock.now() - started)

@@ -72,13 +72,24 @@ class UpstreamPool:
         return tuple(
             known
             if (known := kept.get(upstream.name)) is not None and known.config == upstream
-            else self._make(upstream, config, order)
+            else self._made(upstream, config, order)
             for order, upstream in enumerate(config.upstreams)
         )
 
+    def _made(self, upstream: UpstreamConfig, config: ProxyConfig, order: int) -> Upstream:
+        made = self._make(upstream, config, order)
+        made.published.keep(False)  # until `use`: the configuration may be refused
+        return made
+
     def use(self, upstreams: tuple[Upstream, ...], config: ProxyConfig) -> None:
         """Make the result of `for_config` the present upstreams."""
-        self._replaced += tuple(it for it in self.upstreams if it not in upstreams)
+        replaced = tuple(it for it in self.upstreams if it not in upstreams)
+        for it in replaced:
+            it.published.keep(False)
+        for it in upstreams:
+            if it not in self.upstreams:
+                it.published.keep(True)
+        self._replaced += replaced
         self.upstreams, self._config = upstreams, config
         self.attempts.serve(config.upstreams)
         for order, upstream in enumerate(upstreams):

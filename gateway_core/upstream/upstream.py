@@ -250,7 +250,8 @@ class Upstream:
         facts.in_flight += 1
         try:
             if not limiter.acquire_now():
-                await limiter.acquire(exchange.agent.principal)
+                turn = limiter.acquire(exchange.agent.principal)
+                await (turn if exchange.hops is None else exchange.hops.wait(self.name, "place", turn))
             exchange.hold(limiter)
             try:
                 started = time.monotonic()

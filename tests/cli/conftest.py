@@ -37,11 +37,10 @@ def project(tmp_path: Path, free_port: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment() -> dict[str, str]:
+    # With PYTHONDONTWRITEBYTECODE, each of these processes would compile the whole gateway again.
     dropped = ("RADIUM_", "COLUMNS", "PYTHONDONTWRITEBYTECODE")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    # Compiled once, for all workers: each of these processes imports the whole gateway.
-    return {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.getbasetemp().parent / "bytecode")}
+    return {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ server.run("stdio")
 
 
 @pytest.fixture
-def with_server(project: Path, environment: dict[str, str]) -> Path:
+def with_server(project: Path) -> Path:
     """`project` with one upstream: a stdio server on the official SDK, with the tools add, slow and fail."""
     script = project / "server.py"
     script.write_text(SERVER)
@@ -123,6 +122,5 @@ def with_server(project: Path, environment: dict[str, str]) -> Path:
         file.write(
             '[[mcp.proxy.upstreams]]\nname = "calculator"\ntransport = "stdio"\n'
             f"command = '{sys.executable}'\nargs = ['{script}']\n"
-            f"env = {{ PYTHONPYCACHEPREFIX = '{environment['PYTHONPYCACHEPREFIX']}' }}\n"
         )
     return project

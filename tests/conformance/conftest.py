@@ -357,7 +357,7 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                     for number, plugin in enumerate(plugins)
                 )
                 real = gateway_core.hooks.loader.load
-                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (*own, *real(*given)))
+                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *args, **kw: (*own, *real(*args, **kw)))
             gateway = Gateway(load(path))
             await gateway.start()
             stack.push_async_callback(gateway.stop)

@@ -11,7 +11,7 @@ import argparse
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import contents
@@ -22,21 +22,28 @@ from stage import Stage, StageError
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
+AT_ONCE = 2
+"""Pairs that run at the same time."""
 
 
-def results(pair: Pair) -> Iterator[Result]:
-    """Both sets of a pair meet the same processes."""
+def results(pair: Pair) -> list[Result] | StageError:
+    """How a pair did, for each of its revisions: all of them meet the same processes."""
     folder = OUT / pair.name.replace(" ", "-")
-    with Stage(folder) as scene:
-        url = pair.address(scene)
-        for revision in pair.revisions:
-            wanted = suite.requirements(revision)
-            outcomes = suite.run(url, wanted, folder / revision)
-            named = f"reference-{pair.server}"
-            differ = contents.differences(url, revision, named, pair.neighbours, folder / revision)
-            result = Result(pair.name, wanted, outcomes, differ, known_failures(pair.name, revision))
-            (folder / revision / "report.txt").write_text(result.report() + "\n")
-            yield result
+    found = []
+    try:
+        with Stage(folder) as scene:
+            url = pair.address(scene)
+            for revision in pair.revisions:
+                wanted = suite.requirements(revision)
+                outcomes = suite.run(url, wanted, folder / revision)
+                named = f"reference-{pair.server}"
+                differ = contents.differences(url, revision, named, pair.neighbours, folder / revision)
+                result = Result(pair.name, wanted, outcomes, differ, known_failures(pair.name, revision))
+                (folder / revision / "report.txt").write_text(result.report() + "\n")
+                found.append(result)
+    except StageError as error:
+        return error
+    return found
 
 
 def main() -> int:
@@ -46,17 +53,18 @@ def main() -> int:
     chosen = [pair for pair in PAIRS if not beginnings or pair.name.startswith(beginnings)]
     if not chosen:
         parser.error(f"no such pair; there are: {', '.join(pair.name for pair in PAIRS)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the children end in any case
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the children of the running pairs end in any case
     shutil.rmtree(OUT, ignore_errors=True)
     good = True
-    for pair in chosen:
-        try:
-            for result in results(pair):
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for pair, found in zip(chosen, pool.map(results, chosen), strict=True):
+            if isinstance(found, StageError):
+                print(f"{pair.name}: {found}", flush=True)
+                good = False
+                continue
+            for result in found:
                 print(result.line(), flush=True)
                 good &= result.good
-        except StageError as error:
-            print(f"{pair.name}: {error}", flush=True)
-            good = False
     print(f"details: {OUT}", file=sys.stderr)
     return 0 if good else 1
 

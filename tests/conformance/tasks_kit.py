@@ -379,7 +379,7 @@ async def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
                 own = LoadedPlugin("own", plugin, "1", "d", (), "reject", frozenset(getattr(plugin, "methods", ())))
                 real = gateway_core.hooks.loader.load
-                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *given: (own, *real(*given)))
+                monkeypatch.setattr(gateway_core.hooks.loader, "load", lambda *args, **kw: (own, *real(*args, **kw)))
             gateway = Gateway(load(path))
             await gateway.start()
             stack.push_async_callback(gateway.stop)

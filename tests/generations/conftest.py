@@ -13,6 +13,7 @@ import pytest
 import tomli_w
 from mcp import Client
 
+from gateway_core.catalog.memory import Memory
 from gateway_core.config import Config, loads
 from gateway_core.errors import ConfigError
 from gateway_core.gateway import Gateway
@@ -54,6 +55,8 @@ class Stand:
         self.notes: list[str] = []
         self.lists: Path | None = None
         """The folder of the last known lists."""
+        self.names: Path | None = None
+        """The file of the names."""
         self.refuses = ""
         """Why the process cannot be prepared."""
         self.gateway: Gateway
@@ -83,7 +86,9 @@ class Stand:
     async def start(self, *upstreams: dict[str, Any], wait: bool = True, **settings: Any) -> None:
         """Start a gateway. `wait`: until each upstream was reached or has failed."""
         self.write(*upstreams, **settings)
-        self.gateway = Gateway(self.read(), source=self, lists=self.lists)
+        config = self.read()
+        memory = None if self.names is None else Memory(config.proxy, self.names)
+        self.gateway = Gateway(config, source=self, lists=self.lists, memory=memory)
         await self.gateway.start()
         if wait:
             await self.gateway.wait_first_discovery(60)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from gateway_core.config import Config, PluginEntry, ProfileConfig, ProxyConfig, UpstreamConfig
@@ -113,6 +116,19 @@ def test_plugins_are_compared_by_name_settings_and_order() -> None:
         "plugin d: added",
         "plugin a: moved",
     ]
+
+
+@given(st.permutations("abcdefg"))
+def test_as_few_names_as_possible_count_as_moved(order: list[str]) -> None:
+    before = Config(None, ProxyConfig(plugins=entries(*sorted(order))))
+    after = Config(None, ProxyConfig(plugins=entries(*order)))
+    moved = [it.name for it in compare(before, after)]
+    stayed = [name for name in order if name not in moved]
+    assert stayed == sorted(stayed)
+    longest = next(
+        size for size in range(7, 0, -1) if any(list(run) == sorted(run) for run in combinations(order, size))
+    )
+    assert len(stayed) == longest
 
 
 def profiles(*tables: dict[str, Any]) -> Config:

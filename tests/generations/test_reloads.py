@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import threading
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -14,10 +17,13 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
+from gateway_core.catalog import memory
 from gateway_core.config import Config
-from gateway_core.errors import ConfigError, PluginError
+from gateway_core.errors import ConfigError, OutdatedEdit, PluginError
 from gateway_core.generations import reloads
+from gateway_core.generations.draft import Draft, version_of
 from gateway_core.generations.reloads import ReloadRefused
+from gateway_core.upstream.lists import kept_lists
 from gateway_core.upstream.upstream import Upstream
 from tests.generations.conftest import MODERN, Prepared, Stand, names, served, text
 
@@ -387,6 +393,53 @@ async def test_each_step_of_the_stop_runs_after_a_failure_of_an_earlier_one(
     assert not first.reachable
     assert not second.reachable
     assert not gateway.chain._life._entered
+
+
+async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit that is refused late, as here for the version of the file, leaves what the present one has recorded."""
+    monkeypatch.setattr(memory, "DELAY", 0.01)
+    monkeypatch.setattr(kept_lists, "DELAY", 0.01)
+    stand.names, stand.lists = tmp_path / "names", tmp_path / "lists"
+
+    def recorded() -> dict[str, set[str]]:
+        """Upstream -> the tools that the files hold for it."""
+        assert stand.names is not None
+        assert stand.lists is not None
+        found: dict[str, set[str]] = {}
+        if stand.names.exists():
+            for name, of in json.loads(stand.names.read_bytes().partition(b"\n")[2])["upstreams"].items():
+                found[f"{name} names"] = {tool for tool, _ in of.get("lists", {}).get("tool", [])}
+        for path in stand.lists.glob("*.json"):
+            found[f"{path.stem} lists"] = set(re.findall(r"[a-z]+_(?:pid|wait)|other", path.read_text()))
+        return found
+
+    async def wait_for(expected: dict[str, set[str]]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(30):
+                while recorded() != expected:
+                    await asyncio.sleep(0.01)
+        assert recorded() == expected
+
+    one, two = ({f"{name}_pid", f"{name}_wait"} for name in ("one", "two"))
+    both = {"one names": one, "one lists": one, "two names": two, "two lists": two}
+    await stand.start(served("one"), served("two"))
+    await wait_for(both)
+    stand.write(served("two", "other"))
+
+    def refused() -> Draft:
+        time.sleep(0.5)  # long enough for writes to begin
+        return Draft(stand.path, b"", version_of(b"of another edit"), stand.replaced)
+
+    with pytest.raises(OutdatedEdit):
+        await stand.gateway._reloads.reload(stand, listening=True, draft=refused)
+    assert recorded() == both
+    await stand.reload(served("two", "other"))
+    await stand.settled()
+    await wait_for({"two names": two | {"other"}, "two lists": two | {"other"}})
+    await stand.gateway.stop()
+    assert recorded() == {"two names": two | {"other"}, "two lists": two | {"other"}}
 
 
 async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(stand: Stand) -> None:

@@ -233,13 +233,6 @@ def test_two_distributions_under_one_name_are_both_named(install):
     assert "watch-fork 9" in line
 
 
-def test_a_plugin_that_is_enabled_twice_is_refused(install):
-    install("watch")
-    assert problem(entry("watch", line=1), entry("watch", line=5)).startswith(
-        "mcp-proxy.toml:5: mcp.proxy.plugins[1] (watch): is enabled twice"
-    )
-
-
 @pytest.mark.parametrize(
     ("source", "what"),
     [
@@ -502,6 +495,114 @@ def test_a_number_from_the_environment_fills_a_setting(install):
     install("night_watch")
     (plugin,) = load([PluginEntry(name="night_watch", settings={"limit": "7"}, sources={"limit": "the file x"})])
     assert plugin.instance.limit == 7
+
+
+@pytest.mark.parametrize("name", ["name", "enabled", "on_error"])
+def test_a_setting_that_the_gateway_reads_itself_cannot_be_the_plugins(install, name):
+    install(
+        "named",
+        f'''
+    class Plugin:
+        class Config(PluginConfig):
+            other: str = Field(default="", alias="{name}")
+
+        def __init__(self, config): ...
+
+        @hookimpl
+        def before_call(self, call): ...
+    ''',
+    )
+    assert f"its Config has the setting {name}, which the gateway reads itself; rename it" in problem(entry("named"))
+
+
+HOOK = """
+    @hookimpl
+    def before_call(self, call): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        "",
+        "    def __init__(self): self.given = None",
+        "    def __init__(self, *, now=None): self.given = None",
+        "    def __init__(self, now=None): self.given = now",
+    ],
+)
+def test_a_constructor_that_takes_no_settings_gets_none(install, constructor):
+    install("bare", f"class Plugin:\n    given = None\n{constructor}\n{HOOK}")
+    (plugin,) = load([entry("bare")])
+    assert plugin.instance.given is None
+
+
+@pytest.mark.parametrize(
+    "constructor",
+    [
+        "    def __init__(self, config): self.given = config",
+        "    def __init__(self, /, settings, now=None): self.given = settings",
+        "    def __init__(self, *given): (self.given,) = given",
+        "    Config = PluginConfig\n    def __init__(self, config=None): self.given = config",
+    ],
+)
+def test_a_constructor_that_takes_an_argument_gets_the_settings(install, constructor):
+    install("takes", f"class Plugin:\n{constructor}\n{HOOK}")
+    (plugin,) = load([entry("takes")])
+    assert plugin.instance.given == PluginConfig()
+
+
+@pytest.mark.parametrize("constructor", ["", "    def __init__(self): ..."])
+def test_settings_that_no_constructor_takes_are_reported(install, constructor):
+    settings = "    class Config(PluginConfig):\n        limit: int = 1"
+    install("deaf", f"class Plugin:\n{settings}\n{constructor}\n{HOOK}")
+    assert "its Config has settings, but its constructor takes none" in problem(entry("deaf"))
+
+
+PAGE = """
+from gateway_core import Page
+
+class Plugin:
+    def __init__(self):
+        self.pages = [Page("{path}", bytes)]
+
+    @hookimpl
+    def observe(self, event): ...
+"""
+AUTHENTICATES = """
+class Plugin:
+    def __init__(self):
+        self.credential_headers = ("{header}",)
+        self.challenges = 7
+
+    @property
+    def remember(self):
+        raise OSError("hush")
+
+    @hookimpl
+    def authenticate(self, credentials): ...
+"""
+
+
+def test_pages_and_declarations_that_cannot_be_used_are_reported_with_all_other_problems_at_their_lines(install):
+    install("api", PAGE.format(path="/api/x"))
+    install("one", PAGE.format(path="/one"))
+    install("two", PAGE.format(path="/one"))
+    install("auth", AUTHENTICATES.format(header="x-request-id"))
+    install("wrong", hooks("@hookimpl\ndef befor_call(self): pass"))
+    found = problems(*(entry(name, line) for line, name in enumerate(("api", "one", "two", "auth", "wrong"), 1)))
+    assert sorted(line.split(": ", 2)[0] + ": " + line.split(": ", 2)[2] for line in found) == [
+        "mcp-proxy.toml:1: its page /api/x has a path that is reserved for the gateway; choose another",
+        "mcp-proxy.toml:3: has the page /one, and so has one",
+        "mcp-proxy.toml:4: its challenges must be a tuple of values of WWW-Authenticate",
+        "mcp-proxy.toml:4: its credential_headers cannot have x-request-id, which varies between requests",
+        "mcp-proxy.toml:4: its remember cannot be read: OSError: hush",
+        "mcp-proxy.toml:5: befor_call is not a hook; did you mean before_call?",
+    ]
+
+
+def test_what_an_instance_cannot_change_is_reported(install):
+    install("more", f"class Plugin:\n    def __init__(self): self.methods = {{'tools/list'}}\n{HOOK}")
+    assert "its constructor adds tools/list to methods, which its class does not name" in problem(entry("more"))
 
 
 def test_a_plugin_that_needs_client_certificates_needs_their_authority(install):

@@ -29,6 +29,7 @@ from gateway_core.hooks import Chain, ChainProgress
 from gateway_core.hooks.observers import MAX_RULE, MAX_WAITING
 from gateway_core.testing import FakeUpstream, FakeUser, configured, make_call, make_result, run_call, run_hook
 
+PIN = {"type": "object", "properties": {"pin": {"type": "string"}}}
 REFUSED = AuthenticationEnded("192.0.2.1", None, "keys", "keys: revoked")
 
 
@@ -158,6 +159,21 @@ async def test_a_question_and_what_followed_it() -> None:
     assert (asked.result.outcome, asked.decisions) == (Outcome.ASKED, (Decision("asks", "ask", "deploy"),))
     assert retried.decisions == (Decision("asks", "pass", "the user accepted"),)
     assert (retried.call.continues, retried.result.outcome) == (True, Outcome.OK)
+    assert [one.answered for one in (legacy, asked, retried)] == [True, False, True]
+    assert retried.answered_by == (), "the client answered"
+
+
+async def test_no_plugin_sees_the_answer_to_the_question_of_another() -> None:
+    class Asks:
+        @hookimpl
+        def before_call(self, call: Call) -> Any:
+            return None if call.answers else Ask("PIN?", schema=PIN)
+
+    event = await observed(make_call(era="legacy"), Asks(), user=FakeUser(Answer("accept", {"pin": "1234"})))
+    assert event.final is not None
+    public = [name for name in dir(event.final) if "answer" in name and not name.startswith("_")]
+    assert public == ["answers", "with_answers"]
+    assert event.final.seen_by("other").answers == {}
 
 
 async def test_a_plugin_that_is_late_has_failed() -> None:

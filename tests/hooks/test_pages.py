@@ -31,7 +31,7 @@ def test_pages_are_found_by_path() -> None:
 
 @pytest.mark.parametrize("path", ["", "metrics", "/", "/metrics/", "/a//b", "/a b", "/..", "/a?b", "/%61", "/.hidden"])
 def test_what_is_no_path_is_refused(path: str) -> None:
-    with pytest.raises(PluginError, match=r"p0: .* is no path of a page"):
+    with pytest.raises(PluginError, match=r"p0 cannot be used: its page has the path .*, which is none"):
         chain(WithPages(Page(path, render)))
 
 
@@ -42,7 +42,7 @@ def test_paths_of_the_gateway_are_reserved(path: str) -> None:
 
 
 def test_two_plugins_cannot_have_one_page() -> None:
-    with pytest.raises(PluginError, match="p1: the plugin p0 has the page /metrics, too"):
+    with pytest.raises(PluginError, match="p1 cannot be used: has the page /metrics, and so has p0"):
         chain(WithPages(Page("/metrics", render)), WithPages(Page("/metrics", render)))
 
 

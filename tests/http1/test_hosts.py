@@ -168,3 +168,10 @@ def test_addresses_of_both_families_become_urls() -> None:
 def test_with_tls_a_page_that_came_without_it_is_no_page_of_an_allowed_host(origin: str, status: int) -> None:
     guard = HostGuard("192.0.2.7", ["gateway.example.com"], ["http://written.example.com"], secure=True)
     assert verdict(guard, ("Host", "gateway.example.com"), ("Origin", origin)) == status
+
+
+@pytest.mark.parametrize(("origins", "advice"), [(None, "of allowed_hosts may use it"), ((), "allowed_origins")])
+def test_a_refused_origin_names_only_a_key_that_would_help(origins, advice):
+    status, reason = HostGuard("localhost", (), origins).judge("localhost", "https://app.example.com")
+    assert status == 403
+    assert advice in reason

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_core.log.lines import Renderer
-from gateway_core.log.reading import LogLine, lines, parsed
+from gateway_core.log.reading import LogLine, excerpt, parsed
 from gateway_core.log.recent import Recent
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -18,14 +18,14 @@ KEYS = st.from_regex(r"[A-Za-z_][a-z0-9_]{0,10}", fullmatch=True)
 
 
 def everything(recent: Recent, after: int = 0) -> list[str]:
-    return [one.text for one in lines(recent, after, 1000, lambda _: True)]
+    return [one.text for one in excerpt(recent, after, 1000, lambda _: True).lines]
 
 
 def test_the_oldest_lines_go_and_numbers_stay() -> None:
     recent = Recent(max_bytes=100)
     for number in range(20):
         recent.add(b"line %d\nother %d\n" % (number, number))
-    found = lines(recent, 0, 1000, lambda _: True)
+    found = excerpt(recent, 0, 1000, lambda _: True).lines
     assert [one.text for one in found[-2:]] == ["line 19", "other 19"]
     assert len(found) < 16
     assert [one.seq for one in found] == list(range(recent.last - len(found) + 1, recent.last + 1))
@@ -36,8 +36,27 @@ def test_the_oldest_lines_go_and_numbers_stay() -> None:
 def test_a_limit_keeps_the_latest_that_are_wanted() -> None:
     recent = Recent()
     recent.add(b"".join(b"line %d\n" % number for number in range(100)))
-    found = lines(recent, 0, 3, lambda line: line.text.endswith("7"))
+    found = excerpt(recent, 0, 3, lambda line: line.text.endswith("7")).lines
     assert [one.text for one in found] == ["line 77", "line 87", "line 97"]
+
+
+def test_a_reader_that_goes_on_gets_every_line_and_hears_of_those_that_are_gone() -> None:
+    recent = Recent(max_bytes=600)
+    recent.add(b"before\n")
+    read, at = list[str](), recent.last
+    for _ in range(5):
+        recent.add(b"".join(b"line %d\n" % number for number in range(50)))
+        for _ in range(3):
+            found = excerpt(recent, at, 20, lambda _: True)
+            assert found.missed == 0
+            read += [one.text for one in found.lines]
+            at = found.last
+    assert read == 5 * [f"line {number}" for number in range(50)]
+    recent.add(b"gone\n" * 7)
+    recent.add(b"kept" * 200 + b"\n")
+    found = excerpt(recent, at, 20, lambda _: True)
+    assert (len(found.lines), found.missed, found.last) == (1, 7, recent.last)
+    assert excerpt(recent, 1, 20, lambda _: True).missed == 1 + 5 * 50 + 7, "not the numbers before this process"
 
 
 @pytest.mark.parametrize("colour", [False, True])

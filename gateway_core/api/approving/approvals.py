@@ -11,7 +11,7 @@ from pydantic import Field
 from gateway_core.api.approving.memory import MAX_SECONDS, Key, Memory
 from gateway_core.api.approving.question import MAX_SHOWN, question
 from gateway_core.api.asking import Ask
-from gateway_core.api.call import Call
+from gateway_core.api.call import Call, answers_of
 from gateway_core.api.hiding.hider import Hider
 from gateway_core.api.tier import tier_of
 from gateway_core.api.verdict import Reject
@@ -67,7 +67,7 @@ class Approvals:
         name = call.name if call.tool is None else call.tool.name
         question_name = PAGE_NAME if on_page else NAME
         own = call.answers.get(question_name)
-        answer = own or (None if on_page else call.given_answers().approval(call.subject))
+        answer = own or (None if on_page else answers_of(call).approval(call.subject))
         seconds = _seconds(call, remember)
         key = _key(call, name, rule, remember)
         if answer is None:

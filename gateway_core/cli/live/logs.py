@@ -10,11 +10,13 @@ from typing import Any, Final
 from gateway_core.cli.client import fetch
 from gateway_core.cli.live.following import Gateway, clock, page_of
 from gateway_core.cli.rendering.table import RED, YELLOW, painted, sentence
-from gateway_core.cli.report import put, put_json
+from gateway_core.cli.report import put, put_json, say
 from gateway_core.cli.running import instance
 
 POLL: Final = 0.5
 """Seconds between two looks for new lines."""
+AT_ONCE: Final = 1000
+"""Lines of one answer."""
 _COLOURS: Final = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
 
 
@@ -33,10 +35,13 @@ def logs(config: Path | None, lines: int, wanted: Mapping[str, str], *, follow: 
     gateway = Gateway(config)
     found = gateway.fetch("log", {"limit": lines, **wanted})
     while True:
+        if found["missed"]:
+            say(f"{found['missed']} lines came faster than they could be shown, and are left out")
         for line in found["lines"]:
             put_json(line, in_line=True) if as_json else _show({"lines": [line]})
-        time.sleep(POLL)
-        found = gateway.fetch("log", {"limit": 1000, "after": found["last"], **wanted})
+        if len(found["lines"]) < AT_ONCE:
+            time.sleep(POLL)
+        found = gateway.fetch("log", {"limit": AT_ONCE, "after": found["last"], **wanted})
 
 
 def _show(found: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway_core.http1.tokens import TOKEN
+
 Kind = Literal["subject", "issuer", "id", "groups", "claims", "header"]
 
 FORM: Final = (
@@ -14,7 +16,7 @@ FORM: Final = (
 )
 _SOURCE: Final = re.compile(
     r"(?:principal\.(?P<kind>subject|issuer|id|groups)|principal\.claims\.(?P<claim>[^\s\x00-\x1f\x7f?]+)|"
-    r"header:(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+))(?P<optional>\??)"
+    rf"header:(?P<header>{TOKEN}))(?P<optional>\??)"
 )
 NOT_FORWARDED: Final = frozenset(
     {"authorization", "cookie", "forwarded", "host", "origin", "proxy-authenticate", "proxy-authorization", "via"}

@@ -16,7 +16,7 @@ from gateway_core.api.call import Outcome
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
 from gateway_core.control.endpoints import definitions
 from gateway_core.control.endpoints.upstreams import no_upstream
-from gateway_core.log.reading import LogLine
+from gateway_core.log.reading import Excerpt
 
 MAX_LIMIT: Final = 1000
 """Calls, or lines, of one answer."""
@@ -32,15 +32,13 @@ class Activity(definitions.Activity, Protocol):
     def recording(self) -> bool: ...
     @property
     def last(self) -> int: ...
-    @property
-    def last_line(self) -> int: ...
     def recent(self, after: int, limit: int, admits: Callable[[EndedCall], bool], browser: str) -> list[EndedCall]: ...
     def call(self, exchange_id: str, browser: str) -> CallDetails | None: ...
     def follow(self, types: Sequence[str], after: int | None, browser: str) -> AsyncIterator[tuple[int, Changes]]: ...
     def questions(self) -> list[Question]: ...
     def cancel_question(self, question_id: str) -> bool: ...
     def answer_question(self, question_id: str, *, approve: bool) -> Answered: ...
-    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> list[LogLine]: ...
+    async def log(self, after: int, limit: int, level: str, wanted: Sequence[tuple[str, str]]) -> Excerpt: ...
 
 
 class Operations(Protocol):
@@ -111,8 +109,11 @@ class Lines(TypedDict):
     """Lines of the log, oldest first."""
 
     lines: list[Line]
+    """Without `after` the latest, otherwise those that follow."""
     last: int
-    """The number of the last line: `after` of the next request."""
+    """`after` of the next request."""
+    missed: int
+    """How many lines after `after` are not kept any more."""
 
 
 class UpstreamLog(TypedDict):
@@ -205,13 +206,12 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         query, activity = asked.query, operations.activity
         _check_outcome(query.outcome)
         wanted = [(key, value) for key in ("upstream", "exchange", "outcome") if (value := getattr(query, key))]
-        last = activity.last_line
         found = await activity.log(query.after, query.limit, query.level, wanted)
-        last = max(last, found[-1].seq) if found else last
         lines: list[Line] = [
-            {"seq": it.seq, "at": it.at, "level": it.level, "text": it.text, "fields": dict(it.fields)} for it in found
+            {"seq": it.seq, "at": it.at, "level": it.level, "text": it.text, "fields": dict(it.fields)}
+            for it in found.lines
         ]
-        return {"lines": lines, "last": last}
+        return {"lines": lines, "last": found.last, "missed": found.missed}
 
     async def upstream_log(asked: Asked[UpstreamLogQuery, None]) -> UpstreamLog:
         lines = operations.upstream_log(asked.names["name"])

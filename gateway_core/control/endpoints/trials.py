@@ -31,7 +31,7 @@ class Trials(Protocol):
     """Makes the requests of operators."""
 
     async def run(self, method: str, params: Mapping[str, Any], profile: str = "") -> Tried:
-        """Make one request and wait for its response. Raises `UnknownProfile`."""
+        """Make one request and wait for its response. Cancelling this cancels the request. Raises `UnknownProfile`."""
 
 
 class Downstream(Protocol):
@@ -98,5 +98,6 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             run,
             body=Trial,
             problems={404: "There is no such profile"},
+            ends_with_connection=True,
         ),
     )

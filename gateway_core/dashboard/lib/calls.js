@@ -56,8 +56,28 @@ const WHAT = {
   resumed: ["ok", "The agent came back"],
 };
 
+const WAITED = {
+  place: (who) => `The call waited for a place at ${who}`,
+  start: (who) => `The call waited for the start of ${who}`,
+  lists: () => "The call waited for the first lists of the servers",
+};
+
+const SENT = {
+  refused: ["bad", "it refused the call"],
+  unknown: ["bad", "no answer came"],
+  cancelled: ["idle", "the call was cancelled"],
+  not_sent: ["bad", "nothing was sent"],
+};
+
 /** One step of a timeline: {kind, title, who, text}. */
-export function stepOf({ what, who, text = "" }) {
+export function stepOf({ what, who, text = "", seconds }) {
+  if (what === "ran") return { kind: "info", title: `${seconds == null ? "runs" : "ran"} ${text}`, who, text: "" };
+  if (what === "waited") return { kind: "busy", title: (WAITED[text] ?? (() => text))(`server ${who}`), who: "", text: "" };
+  if (what === "tried" || what === "sent") {
+    const [kind, hint] = SENT[text] ?? ["info", text];
+    return { kind, title: what === "sent" ? `Sent to server ${who}` : `Server ${who} was tried`, who: "", text: hint };
+  }
+  if (what === "replied") return { kind: text ? "bad" : "ok", title: `Server ${who} answered`, who: "", text };
   if (what === "decided") {
     const [word, ...rule] = text.split(" ");
     const [kind, title] = DECIDED[word] ?? ["info", word];
@@ -69,7 +89,17 @@ export function stepOf({ what, who, text = "" }) {
   return { kind, title, who: "", text: [who, text].filter(Boolean).join(": ") };
 }
 
-/** The steps of a call in order, each with the time since the first. */
+const RUNNING = new Set(["ran", "waited", "sent", "tried"]); // without seconds they have not ended
+
+const PARTS = { upstreams: "servers", plugins: "plugins", waiting: "waiting for servers", people: "people", gateway: "gateway" };
+
+/** Where the time of a call went, the longest part first. */
+export function Spent({ of }) {
+  const parts = Object.entries(PARTS).filter(([key]) => of[key] > 0).sort(([one], [other]) => of[other] - of[one]);
+  return html`<p class="spent">${parts.map(([key, words], at) => html`${at > 0 && ", "}<span key=${key}>${words} <b>${of[key] < 0.0001 ? "< 0.1 ms" : duration(of[key])}</b></span>`)}</p>`;
+}
+
+/** The steps of a call in order, each with the time since the first, and how long it took. */
 export function Timeline({ steps, seconds }) {
   if (!steps.length) return html`<p class="hint">Nothing was recorded.</p>`;
   const first = steps[0].at;
@@ -78,12 +108,14 @@ export function Timeline({ steps, seconds }) {
     ${steps.map((step, at) => {
       const { kind, title, who, text } = stepOf(step);
       const since = Math.max(0, step.at - first);
+      const from = Math.min(99, (since / span) * 100);
+      const took = step.seconds ?? (RUNNING.has(step.what) ? Math.max(0, span - since) : 0);
       return html`<li key=${at} class=${`is-${kind}`}>
         <span class="when">${at === 0 ? "0 ms" : since < 0.0001 ? "< 0.1 ms" : `+${duration(since)}`}</span>
         <div>
-          <span class="step"><${Status} kind=${kind}><span>${who && html`<b><${Text} value=${who} limit=${80} /></b> `}<${Text} value=${title} limit=${80} /></span><//></span>
+          <span class="step"><${Status} kind=${kind}><span>${who && html`<b><${Text} value=${who} limit=${80} /></b> `}<${Text} value=${title} limit=${160} /></span><//>${step.seconds != null && html` <span class="hint">${took < 0.0001 ? "< 0.1 ms" : duration(took)}</span>`}</span>
           ${text && html`<p class="hint"><${Text} value=${text} limit=${300} /></p>`}
-          <svg class="place" width="100%" height="3" aria-hidden="true"><rect class="track" width="100%" height="3" rx="1.5" /><rect class="fill" width=${`${Math.max(0.5, Math.min(100, (since / span) * 100)).toFixed(2)}%`} height="3" rx="1.5" /></svg>
+          <svg class="place" width="100%" height="3" aria-hidden="true"><rect class="track" width="100%" height="3" rx="1.5" /><rect class="fill" x=${`${from.toFixed(2)}%`} width=${`${Math.max(0.5, Math.min(100 - from, (took / span) * 100)).toFixed(2)}%`} height="3" rx="1.5" /></svg>
         </div>
       </li>`;
     })}

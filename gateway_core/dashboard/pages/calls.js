@@ -1,7 +1,7 @@
 // Calls: live and recent ones, with a filter and a pause, and everything that is known of one.
 import * as api from "../lib/api.js";
 import { path, query } from "../lib/api.js";
-import { Agent, LIVE, Outcome, Timeline, decisionOf, stateOf } from "../lib/calls.js";
+import { Agent, LIVE, Outcome, Spent, Timeline, decisionOf, stateOf } from "../lib/calls.js";
 import { OUTCOMES } from "../lib/figures.js";
 import { Action, Drawer, Empty, Facts, Failure, Heading, Loaded, Loading, Panel, confirm, toast } from "../lib/parts.js";
 import { address, go } from "../lib/router.js";
@@ -168,7 +168,7 @@ function Call({ call, details, reload }) {
     <section>
       <h3>What happened</h3>
       ${details.data
-        ? html`<${Timeline} steps=${details.data.timeline ?? []} seconds=${call.seconds} />`
+        ? html`${details.data.spent && html`<${Spent} of=${details.data.spent} />`}<${Timeline} steps=${details.data.timeline ?? []} seconds=${call.seconds} />`
         : details.error ? html`<${Failure} error=${details.error} retry=${details.reload} />` : html`<${Loading} />`}
     </section>
     <section>

@@ -94,7 +94,7 @@ async function disable(of) {
 async function reconnect(of) {
   const agreed = of.in_flight === 0 || (await confirm({
     title: `Reconnect ${visible(of.name)}?`,
-    body: html`<p>${count(of.in_flight, "call")} in flight may end without an answer.${of.transport === "stdio" && " Its process is started again."}</p>`,
+    body: html`<p>${count(of.in_flight, "call")} in flight will end first.${of.transport === "stdio" && " Then its process is started again."}</p>`,
     verb: "Reconnect",
   }));
   if (agreed) await act(of, "reconnect", "connecting again");

@@ -18,10 +18,9 @@ from gateway_core.config import TrustedProxiesConfig
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.http1.address import canonical_address
 from gateway_core.http1.head import HttpError, RequestHead
+from gateway_core.http1.tokens import CHARACTERS
 
-MAX_NAME: Final = 512
-"""Maximum characters of the name in the identity header."""
-_TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TCHAR: Final = rf"[{CHARACTERS}]"
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 _PAIR: Final = rf"{_TCHAR}++=(?:(?:{_TCHAR}|[:\[\]])++|{_QUOTED})"
 """A parameter (RFC 7239, 4). Addresses with a port or in brackets may stand without quotes, as some proxies write."""
@@ -58,8 +57,9 @@ class TrustedProxies:
         name = head.once(self._identity) if self._identity else None
         if not name:
             return caller_at(address)
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise HttpError(400, f"the header {self._identity} is longer than {MAX_NAME} or not printable")
+        if len(name) > Principal.MAX_SUBJECT or not name.isprintable():
+            most = Principal.MAX_SUBJECT
+            raise HttpError(400, f"the header {self._identity} is longer than {most} or not printable")
         if reads_as_id(name, self._issuers):
             raise HttpError(400, f"the header {self._identity} has the form of an id of another principal")
         return _named(address, name)

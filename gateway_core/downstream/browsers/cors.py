@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response
+from gateway_core.http1.tokens import TOKEN
 from gateway_core.mcp.names import MCP_PARAM_HEADER_PREFIX
 
 MAX_AGE: Final = 7200
@@ -25,7 +26,7 @@ _ALLOWED: Final = (
     *("traceparent", "tracestate", "baggage", "X-Request-Id"),
 )
 """Request headers that an MCP client sends. Others are refused: a proxy before the gateway may trust them."""
-_PARAM: Final = re.compile(re.escape(MCP_PARAM_HEADER_PREFIX) + r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.IGNORECASE)
+_PARAM: Final = re.compile(re.escape(MCP_PARAM_HEADER_PREFIX) + TOKEN, re.IGNORECASE)
 _METHOD: Final = "access-control-request-method"
 _HEADERS: Final = "access-control-request-headers"
 _PRIVATE: Final = "access-control-request-private-network"

@@ -23,8 +23,12 @@ def timed_by(hook: Hook | None, timelines: Mapping[str, Timeline]) -> Hook | Non
         return None
     plugin, name = hook.plugin.name, hook.name
 
-    def is_followed(values: Values) -> bool:
-        return values[0].exchange_id in timelines
+    def begins(values: Values) -> bool:
+        timeline = timelines.get(values[0].exchange_id)
+        if timeline is None:
+            return False
+        timeline.hook_begins(plugin, name)
+        return True
 
     def ended(values: Values, begun: float, verdict: Any, error: BaseException | None, /) -> None:
         timeline = timelines.get(values[0].exchange_id)
@@ -32,7 +36,7 @@ def timed_by(hook: Hook | None, timelines: Mapping[str, Timeline]) -> Hook | Non
             did = _decision(plugin, name, verdict, values) if error is None else _failure(plugin, error)
             timeline.hook_ran(plugin, name, begun, did)
 
-    return replace(hook, function=measured(hook.function, ended, is_followed))
+    return replace(hook, function=measured(hook.function, ended, begins))
 
 
 def _decision(plugin: str, hook: str, verdict: Any, values: Values) -> Decision | None:

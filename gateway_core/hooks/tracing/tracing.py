@@ -68,6 +68,20 @@ class Tracing:
         exchange.follow(timeline)
         return timeline
 
+    def watch(self, exchange: Exchange) -> Timeline:
+        """The timeline of a call that operators watch, and that no plugin follows.
+
+        The caller does as with that of `begin`, but calls `forget` at the end.
+        """
+        context = exchange.hops if isinstance(exchange.hops, Carried) else None
+        timeline = self._timelines[exchange.id] = Timeline(None, None if context is None else lambda _: context)
+        exchange.follow(timeline)
+        return timeline
+
+    def forget(self, exchange_id: str) -> None:
+        """Record no more runs of hooks for a call that has ended."""
+        self._timelines.pop(exchange_id, None)
+
     def _hop(self, trace: CallTrace, exchange_id: str, upstream: UpstreamView) -> Carried | None:
         try:
             context = trace.hop(upstream)
@@ -77,8 +91,10 @@ class Tracing:
             return None
 
     def ended(self, timeline: Timeline, ended: CallEnded) -> None:
-        """Tell the plugin that a call that it follows has ended."""
-        self._timelines.pop(ended.exchange_id, None)
+        """Tell the plugin, if it follows a call, that the call has ended."""
+        self.forget(ended.exchange_id)
+        if timeline.trace is None:
+            return
         try:
             timeline.trace.ended(ended)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from gateway_core.api import Call, CallResult, Outcome
+from gateway_core.api.call import answers_of
 from gateway_core.errors import REJECTED, URL_ELICITATION_REQUIRED, RpcError, UserLoginNeeded
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
@@ -238,7 +239,7 @@ class LoginQuestions:
         exchange, attempt = login.exchange, login.attempt
         answered, was_wrong = "" if round_ is None else round_.answered, False
         if answered == CODE:
-            content = login.call.given_answers().given[-1].content
+            content = answers_of(login.call).given[-1].content
             was_wrong = not await self._attempts.confirm(attempt, _code_in(content))
         elif _number_in(round_) == attempt.number and attempt.at("open"):
             await self._questions.wait_on_page(exchange, WHO, LOGIN, _waited(attempt))

@@ -19,6 +19,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from gateway_core.api import Action, Answers, Call, CallResult, GivenAnswer, Outcome
+from gateway_core.api.call import answers_of
 from gateway_core.errors import MISSING_CLIENT_CAPABILITY, OVERLOADED, REJECTED, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange, Limiter
 from gateway_core.exchange.no_answer import CannotBeAsked, NoAnswer
@@ -121,6 +122,9 @@ class PluginQuestions:
                 answered = await self._asked(exchange, call, question, waiting, seconds, page=page)
                 assert answered is not None, "only a modern agent is asked again"
                 return answered
+            except asyncio.CancelledError:
+                self._pages.abandon(page)
+                raise
             finally:
                 self.leave_place(key)
                 self._pages.close(page)
@@ -161,7 +165,7 @@ class PluginQuestions:
         """
         if exchange.method not in MAY_ASK:
             raise RpcError.of_gateway(REJECTED, f"clients cannot be asked about {exchange.method}")
-        if len(call.given_answers().given) >= MAX_QUESTIONS:
+        if len(answers_of(call).given) >= MAX_QUESTIONS:
             raise RpcError.of_gateway(REJECTED, f"{MAX_QUESTIONS} questions were asked already, which is the limit")
         check(exchange.agent, ELICIT, params)
         principal = exchange.agent.principal
@@ -178,7 +182,7 @@ class PluginQuestions:
         try:
             answers = await self._asked(exchange, call, question, waiting, left, page=page)
         except asyncio.CancelledError:
-            self._pages.close(page)
+            self._pages.abandon(page)
             raise
         if answers is None:
             return None
@@ -237,7 +241,7 @@ class PluginQuestions:
         ask = question.ask
         by = "" if page is None else page.answered_by
         given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves, by)
-        return call.given_answers().with_one(given)
+        return answers_of(call).with_one(given)
 
     def _sealed(self, exchange: Exchange, pending: Pending, round_: Round | None, seconds: float) -> str:
         """The request state of a modern agent that is asked `pending`.

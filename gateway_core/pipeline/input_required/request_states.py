@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway_core.api import Call, GivenAnswer, Principal
+from gateway_core.api.call import answers_of
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.limits.shares import holder_of
 from gateway_core.pipeline.input_required.used_states import UsedStates
@@ -77,7 +78,7 @@ class States:
 
     def seal(self, call: Call, state: State, life: float | None = None) -> str:
         """The token for the agent, with the answers in `call`, which is as the agent sent it, before any plugin."""
-        answers = call.given_answers().given
+        answers = answers_of(call).given
         content = replace(state, nonce=secrets.token_bytes(12), issued=self._clock(), answers=answers)
         seal = self._own if answers or state.pending is not None else self._seal
         seconds = self._life if life is None else min(life, self._life)

@@ -67,6 +67,7 @@ class PublishedLists:
         self._config = config
         self._account = account
         self._kept = kept
+        self._keeps = True
         self._concealer = Concealer.of(config)
         self._events = events
         self._fetched_at = 0.0
@@ -210,7 +211,15 @@ class PublishedLists:
         for warning in fetched.warnings:
             if warning not in known:
                 logger.bind(upstream=self._config.name).warning("{}", warning)
-        self._kept.keep(self._config, self.info, fetched)
+        if self._keeps:
+            self._kept.keep(self._config, self.info, fetched)
+
+    def keep(self, keeps: bool) -> None:
+        """Keep the present lists and those that are fetched from now on, or none: the configuration of the upstream is
+        not in force."""
+        self._keeps = keeps
+        if keeps and self.fetched is not None:
+            self._kept.keep(self._config, self.info, self.fetched)
 
     def _compare(self) -> None:
         """Report lists that may differ from those that were fetched before."""

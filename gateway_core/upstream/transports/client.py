@@ -23,6 +23,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.http1.client.dial import refused_by
 from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.tokens import is_token
 from gateway_core.inline.driver import in_task
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.mcp.names import USER_AGENT
@@ -34,7 +35,6 @@ from gateway_core.upstream.network.host import HostConnections
 from gateway_core.upstream.network.redirects import MAX_REDIRECTS, REDIRECTS, destination, redirected
 
 _UNSENDABLE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class HttpClient:
         complete.update(self._headers)
         complete.update(headers)
         for name, value in complete.items():
-            if _TOKEN.fullmatch(name) is None or _UNSENDABLE.search(value) is not None:
+            if not is_token(name) or _UNSENDABLE.search(value) is not None:
                 raise NotSent(f"the header {name[:100]!r} has characters that no header may have")
         return "".join(f"{name}: {value}\r\n" for name, value in complete.items()).encode("latin-1")
 

@@ -100,11 +100,10 @@ class Entries:
             body["arguments"] = self._digest(call.raw_arguments)
             if call.continues:
                 body["continues"] = True
-            given = (call if final is None else final).given_answers().given
-            if given:
+            if event.answered:
                 body["answered"] = True
-            if people := [one.by for one in given if one.by]:
-                body["answered_by"] = [*map(_clean, people)]
+            if event.answered_by:
+                body["answered_by"] = [*map(_clean, event.answered_by)]
             if final is not None and final is not call and _differs(call, final):
                 body["rewritten"] = {"name": self._name(final), "arguments": self._digest(final.raw_arguments)}
         answer = _bytes_of(result)

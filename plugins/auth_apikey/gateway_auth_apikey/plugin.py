@@ -7,7 +7,6 @@ remembered in memory by a keyed digest, so that the slow hash is computed once f
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,18 +20,11 @@ from gateway_auth_apikey import key_file
 from gateway_auth_apikey.keys import PREFIX, UNKNOWN, Key
 from gateway_auth_apikey.records import Record
 from gateway_auth_apikey.verifier import Verifier
-from gateway_core import ConfigPath, Credentials, PluginConfig, Principal, Reject, hookimpl
+from gateway_core import ConfigPath, Credentials, HeaderName, PluginConfig, Principal, Reject, hookimpl
 
 NAME: Final = "auth_apikey"
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the file."""
-_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-
-
-def _field_name(text: str) -> str:
-    if _FIELD_NAME.fullmatch(text) is None:
-        raise ValueError("is not the name of an HTTP header")
-    return text
 
 
 def _readable(path: Path) -> Path:
@@ -46,7 +38,7 @@ class Settings(PluginConfig):
     file: Annotated[ConfigPath, AfterValidator(_readable)] = Field(
         default=Path("mcp-proxy.keys"), description="file with the records of keys"
     )
-    header: Annotated[str, AfterValidator(_field_name)] = Field(
+    header: HeaderName = Field(
         default="X-Api-Key", description="header that may hold the key, besides Authorization: Bearer"
     )
     keys: tuple[Record, ...] = Field(

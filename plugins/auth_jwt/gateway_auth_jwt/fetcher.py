@@ -30,6 +30,8 @@ from aiohttp import (
 )
 from yarl import URL
 
+from gateway_core import is_loopback
+
 TIMEOUT: Final = 5.0
 """Seconds for one document."""
 MAX_DOCUMENT: Final = 128 * 1024
@@ -125,14 +127,6 @@ def is_public(address: str) -> bool:
         embedded = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour
         ip = embedded or ip
     return ip.is_global and not ip.is_multicast
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _public_socket(address: AddrInfoType) -> socket.socket:

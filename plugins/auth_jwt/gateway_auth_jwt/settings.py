@@ -11,10 +11,9 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 from yarl import URL
 
-from gateway_auth_jwt.fetcher import is_loopback
 from gateway_auth_jwt.key_set import Algorithm
 from gateway_auth_jwt.key_stores import read_keys
-from gateway_core import ConfigPath, PluginConfig
+from gateway_core import ConfigPath, PluginConfig, is_loopback
 
 _MAX_ISSUER: Final = 512
 _AUDIENCE_PATH: Final = re.compile(r"/?|(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")

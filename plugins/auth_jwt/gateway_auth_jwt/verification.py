@@ -10,14 +10,13 @@ import jwt
 
 from gateway_auth_jwt.key_set import PublicKey
 from gateway_auth_jwt.token import InvalidToken, UnverifiedToken, quoted
-from gateway_core import ClientCertificate
+from gateway_core import ClientCertificate, Principal
 
 _REQUIRED: Final = ("iss", "exp", "aud", "sub")
 """The claims of RFC 9068, section 2.2, that say whose token it is, for whom, and for how long. Several providers leave
 out others (`client_id`, `iat`, `jti`), on which nothing here depends."""
 _ID_TOKEN_ONLY: Final = ("at_hash", "c_hash")
 """Claims that only ID tokens have (OpenID Connect Core, section 3.3.2.11); those are not for resource servers."""
-_MAX_SUBJECT: Final = 512
 _VERIFIER: Final = jwt.PyJWT()
 
 
@@ -72,8 +71,8 @@ def _check_claims(token: UnverifiedToken) -> None:
     """Check what the library does not check. Raises `InvalidToken`."""
     claims = token.claims
     subject = claims["sub"]
-    if not (isinstance(subject, str) and 0 < len(subject) <= _MAX_SUBJECT and subject.isprintable()):
-        raise InvalidToken(f"its subject (sub) is empty, longer than {_MAX_SUBJECT}, or not printable")
+    if not (isinstance(subject, str) and 0 < len(subject) <= Principal.MAX_SUBJECT and subject.isprintable()):
+        raise InvalidToken(f"its subject (sub) is empty, longer than {Principal.MAX_SUBJECT}, or not printable")
     for name in _ID_TOKEN_ONLY:
         if name in claims:
             raise InvalidToken(f"it is an ID token, because it has the claim {name}; an access token is needed")

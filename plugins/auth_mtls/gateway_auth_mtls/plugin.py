@@ -22,8 +22,6 @@ SEPARATORS: Final[dict[Kind, str]] = {"subject": ",+", "dns": ".", "uri": "/", "
 Otherwise `CN=*,O=Example` would also match a certificate whose holder chose an organization such as `Evil,O=Example`,
 written as `O=Evil\\,O=Example`.
 """
-MAX_SUBJECT: Final = 512
-"""Maximum characters of a subject."""
 _PREFIXES: Final[dict[Kind, str]] = {"dns": "DNS:", "uri": "URI:", "email": "email:"}
 _WORDS: Final[dict[Kind, str]] = {
     "subject": "a distinguished name",
@@ -127,7 +125,7 @@ class MutualTls:
         else:
             found = [name.removeprefix(prefix) for name in certificate.names if name.startswith(prefix)]
         for name in found:
-            if 0 < len(name) <= MAX_SUBJECT and name.isprintable():
+            if 0 < len(name) <= Principal.MAX_SUBJECT and name.isprintable():
                 yield self._written(name)
 
     def _allows(self, subject: str) -> bool:

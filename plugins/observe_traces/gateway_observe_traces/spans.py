@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from gateway_core import CallEnded, HookStep, HopStep, Outcome, UpstreamView, shown_name
+from gateway_core import CallEnded, HookStep, HopStep, Outcome, UpstreamView, WaitStep, shown_name
 from gateway_observe_traces.context import Context
 
 MAX_NAME: Final = 256
@@ -72,7 +72,7 @@ class Spans:
                 name, kind, attributes = _of_hop(event, step, upstream)
             else:
                 number = new_id()
-                name, kind, attributes = _of_hook(step)
+                name, kind, attributes = _of_wait(step) if isinstance(step, WaitStep) else _of_hook(step)
             context = SpanContext(trace, number, False, _SAMPLED, state)
             start = max(begun, int(step.started * 1e9))
             self._put(name, context, root, kind, attributes, start, step.seconds)
@@ -132,6 +132,15 @@ def _of_hop(event: CallEnded, step: HopStep, upstream: UpstreamView) -> tuple[st
     elif event.result.outcome is Outcome.TOOL_ERROR and _is_last(event, step):
         attributes["error.type"] = "tool_error"
     return f"{method} {name}" if _is_listed(event) else method, SpanKind.CLIENT, attributes
+
+
+def _of_wait(step: WaitStep) -> tuple[str, SpanKind, Attributes]:
+    attributes: Attributes = {"radium.wait": step.waited_for, "radium.ended": step.ended}
+    if step.upstream:
+        attributes["radium.upstream"] = step.upstream
+    if step.ended != "done":
+        attributes["error.type"] = step.ended
+    return f"wait for {step.waited_for}", SpanKind.INTERNAL, attributes
 
 
 def _of_hook(step: HookStep) -> tuple[str, SpanKind, Attributes]:

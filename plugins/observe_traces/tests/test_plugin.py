@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from gateway_observe_traces.context import read
 from gateway_observe_traces.plugin import Traces
+from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import ValidationError
 
-from gateway_core import Call, CallBegun, CallResult, Pass, Principal, Reject, RpcError, hookimpl
+from gateway_core import Call, CallBegun, CallEnded, CallResult, Pass, Principal, Reject, RpcError, WaitStep, hookimpl
 from gateway_core.testing import FakeUpstream, configured, make_call, make_result, run_call, run_hook
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7"
@@ -267,3 +268,30 @@ def test_the_missing_exporter_is_named_with_the_command_that_installs_it(monkeyp
 
 def test_headers_are_not_printed() -> None:
     assert "hush" not in repr(Traces.Config(headers={"x-key": "hush"}))  # type: ignore[dict-item]
+
+
+async def test_a_wait_for_an_upstream_has_a_span() -> None:
+    class Waits(InMemory):
+        @hookimpl
+        def trace_call(self, begun: CallBegun) -> Any:
+            found = super().trace_call(begun)
+            ended = found.ended
+
+            def with_wait(event: CallEnded) -> None:
+                waits = [WaitStep("files", "place", event.started, 0.25, how) for how in ("done", "failed")]
+                ended(replace(event, steps=(*event.steps, *waits)))
+
+            found.ended = with_wait
+            return found
+
+    plugin = configured(Waits).instance
+    assert isinstance(plugin, Waits)
+    await run_call(make_call(), FakeUpstream(), plugin)
+    done, failed = [span for span in plugin.spans if span.name == "wait for place"]
+    assert dict(done.attributes or {}) == {
+        "radium.wait": "place",
+        "radium.ended": "done",
+        "radium.upstream": "files",
+    }
+    assert (done.end_time or 0) - (done.start_time or 0) == 250_000_000
+    assert (done.status.status_code, failed.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)

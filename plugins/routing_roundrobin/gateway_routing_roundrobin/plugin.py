@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway_core import Call, PluginConfig, Turns, UpstreamView, hookimpl
+from gateway_core import Call, Turns, UpstreamView, hookimpl
 
 
 class RoundRobin:
     """Selects the candidates in turn."""
 
-    def __init__(self, config: PluginConfig) -> None:
+    def __init__(self) -> None:
         self._turns = Turns()
 
     @hookimpl

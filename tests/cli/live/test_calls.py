@@ -99,7 +99,7 @@ def test_a_session_is_shown_without_its_id_and_can_be_ended(running: Any, rad: A
 
 
 def test_an_upstream_is_connected_again(running: Any, rad: Any, spawn: Any, wait_for: Any) -> None:
-    agent = spawn("call", "slow", "--arg", "seconds=1")
+    agent = spawn("call", "slow", "--arg", "seconds=3")
     wait_for(lambda: read(rad, "calls")["calls"], 60)
     done = rad("reconnect", "calculator")
     assert done.returncode == 0, done.stderr

@@ -34,14 +34,13 @@ server.run("stdio")
 
 
 @pytest.fixture
-def kinds(project, environment):
+def kinds(project):
     script = project / "kinds.py"
     script.write_text(SERVER)
     with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
         file.write(
             '[[mcp.proxy.upstreams]]\nname = "kinds"\ntransport = "stdio"\n'
             f"command = '{sys.executable}'\nargs = ['{script}']\n"
-            f"env = {{ PYTHONPYCACHEPREFIX = '{environment['PYTHONPYCACHEPREFIX']}' }}\n"
         )
     return project
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.control.endpoints.conftest import Controlled
@@ -30,3 +32,15 @@ async def test_a_request_that_is_none_is_an_error(stand: Controlled) -> None:
     assert (await stand.ask("POST", "try", body))[0] == 404
     assert (await stand.ask("POST", "try", {"method": "tools/list", "params": {}}))[0] == 422
     assert (await stand.ask("POST", "try", {"method": "tools/call", "params": []}))[0] == 422
+
+
+async def test_an_operator_who_leaves_cancels_the_request(stand: Controlled) -> None:
+    await stand.start(served("one"))
+    params = {"name": "one_wait", "arguments": {"seconds": 60}}
+    asking = asyncio.create_task(stand.ask("POST", "try", {"method": "tools/call", "params": params}))
+    while not any(call["sent"] for call in stand.gateway.live.listing()):
+        await asyncio.sleep(0.01)
+    asking.cancel()
+    async with asyncio.timeout(30):
+        while stand.gateway.live.listing():
+            await asyncio.sleep(0.01)

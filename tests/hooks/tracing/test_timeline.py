@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway_core import CallTrace, Decision, HookStep, HopStep
+from gateway_core import CallTrace, Decision, HookStep, HopStep, WaitStep
 from gateway_core.errors import Busy, NotSent, OutcomeUnknown, RefusedUpstream, RpcError
 from gateway_core.exchange.hops import Carried
 from gateway_core.hooks.tracing import Timeline
-from gateway_core.hooks.tracing.timeline import MAX_STEPS
+from gateway_core.hooks.tracing.timeline import MAX_STEPS, MIN_WAIT
 from gateway_core.testing import make_upstream
 from gateway_core.upstream.requests import Reply, Request
 
@@ -105,3 +105,52 @@ def test_the_number_of_steps_is_bounded() -> None:
     steps = timeline.finish()
     assert len(steps) == MAX_STEPS
     assert isinstance(steps[0], HookStep)
+
+
+async def test_each_wait_is_recorded_with_its_end_unless_it_is_too_short_to_matter() -> None:
+    timeline = Timeline()
+
+    async def waits(seconds: float, end: Exception | None = None) -> str:
+        if seconds:
+            await asyncio.sleep(seconds)
+        if end is not None:
+            raise end
+        return "turn"
+
+    assert await timeline.wait("files", "place", waits(0)) == "turn"
+    assert await timeline.wait("files", "place", waits(2 * MIN_WAIT)) == "turn"
+    with pytest.raises(Busy):
+        await timeline.wait("files", "place", waits(2 * MIN_WAIT, Busy("full")))
+    waiting = asyncio.create_task(timeline.wait("files", "start", waits(60)))
+    await asyncio.sleep(0.01)
+    (running,) = timeline.running()
+    assert isinstance(running, WaitStep)
+    assert running.waited_for == "start"
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert timeline.running() == ()
+    steps = [(step.waited_for, step.ended) for step in timeline.finish() if isinstance(step, WaitStep)]
+    assert steps[-3:] == [("place", "done"), ("place", "failed"), ("start", "cancelled")]
+    assert len(steps) <= 4, "the wait that did not wait is a step only on a machine that stood still"
+
+
+async def test_what_runs_is_known_before_it_ends() -> None:
+    timeline, go = Timeline(), asyncio.Event()
+
+    async def slow(request: Request) -> Reply:
+        await go.wait()
+        return Reply(b"{}")
+
+    timeline.hook_begins("gate", "before_call")
+    (hook,) = timeline.running()
+    assert isinstance(hook, HookStep)
+    timeline.hook_ran("gate", "before_call", time.perf_counter(), None)
+    sent = asyncio.create_task(timeline.hop(make_upstream("slow"), Request("tools/call", {}), slow))
+    await asyncio.sleep(0)
+    assert [(step.upstream, step.ended) for step in timeline.running() if isinstance(step, HopStep)] == [
+        ("slow", "open")
+    ]
+    go.set()
+    await sent
+    assert timeline.running() == ()
+    assert len(timeline.steps) == 2

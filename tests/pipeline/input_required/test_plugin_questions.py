@@ -78,7 +78,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(*given: object) -> None:
         loaded = [configured(plugin, name=type(plugin).__name__.lower()) for plugin in given]
-        monkeypatch.setattr("gateway_core.hooks.loader.load", lambda entries, source: loaded)
+        monkeypatch.setattr("gateway_core.hooks.loader.load", lambda *_, **__: loaded)
 
     return use
 
