@@ -4,12 +4,12 @@
 for each list. A definition is complete, except that a tool without a schema takes any arguments.
 """
 
+import asyncio
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 from mcp import types
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
@@ -38,4 +38,4 @@ async def main() -> None:
         await server.run(reading, writing, server.create_initialization_options())
 
 
-anyio.run(main)
+asyncio.run(main())
