@@ -76,7 +76,7 @@ TESTED_IN = {
     ),
     "activity/test_activity.py": (
         *("activity/details.py", "activity/events.py", "activity/recorder.py"),
-        *("activity/watching.py", "control/endpoints/activity.py"),
+        *("control/endpoints/activity.py"),
     ),
     "log/test_reading.py": ("log/recent.py",),
     "hooks/test_chain.py": (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.activity.agents import SeenAgents
 from gateway_core.activity.details import CallDetails, of_ended, of_live
 from gateway_core.activity.events import (
     MAX_NAME,
@@ -79,7 +80,8 @@ class Activity:
         self._clean = clean
         self.journal: Final = Journal()
         self._watching = Watching()
-        self.recorder: Final = Recorder(self.journal)
+        self.agents: Final = SeenAgents()
+        self.recorder: Final = Recorder(self.journal, self.agents)
         self._handler: int | None = None
 
     def start(self) -> None:
