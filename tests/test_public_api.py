@@ -70,6 +70,8 @@ EXPORTED = {
     "UpstreamView",
     "WaitStep",
     "UriGlobs",
+    "check_public_file",
+    "check_secret_file",
     "hookimpl",
     "is_loopback",
     "network_of",

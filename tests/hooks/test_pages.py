@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core import Allowance, Page, Principal
+from gateway_core import Allowance, Page, Principal, hookimpl
 from gateway_core.errors import PluginError
 from gateway_core.hooks import Chain
 from gateway_core.hooks.pages import MAX_ALLOWANCES, allowances_of
@@ -19,6 +19,9 @@ def render(status: Mapping[str, Any]) -> bytes:
 class WithPages:
     def __init__(self, *pages: Any) -> None:
         self.pages = list(pages)
+
+    @hookimpl
+    def observe(self) -> None: ...
 
 
 def chain(*plugins: Any) -> Chain:

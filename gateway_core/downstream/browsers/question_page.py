@@ -73,9 +73,10 @@ class QuestionPageHttp:
         return self._serve
 
     def _serve(self, client: Client, head: RequestHead, body: bytes) -> Response | PendingPage:
-        page = self._pages.at(head.path.removeprefix(QUESTION_PAGES))
+        token = head.path.removeprefix(QUESTION_PAGES)
+        page = self._pages.at(token)
         if page is None or page.answer.done():
-            return _gone()
+            return self._gone(token)
         answer, key = "", ""
         if head.method == "POST":
             fields = _fields(head, body)
@@ -98,7 +99,7 @@ class QuestionPageHttp:
             return _question(page, needs_key=True, problem="This key does not allow you to answer. Nothing was done.")
         who = "" if person is None else person.id
         if not self._pages.decide(page, (_ACTIONS[answer], who)):
-            return _gone()
+            return self._gone(page.token)
         logger.info(
             "a question of plugin {} was answered on its page by {}: {}",
             page.plugin,
@@ -108,6 +109,14 @@ class QuestionPageHttp:
         if answer == "approve":
             return _page(200, "You approved the call", "It goes on now. You can close this page.")
         return _page(200, "You declined the call", "It was not executed. You can close this page.")
+
+    def _gone(self, token: str) -> Response:
+        """The answer for a page that takes none any more."""
+        if self._pages.is_over(token):
+            text = "The call was cancelled, or its time was over, before the question was answered."
+            return _page(404, "The call is over", text)
+        text = "The question was answered, or its time is over. If the agent asks again, it gets a new address."
+        return _page(404, "This address is not valid any more", text)
 
     async def _with_key(self, client: Client, head: RequestHead, key: str) -> Principal | None:
         """The principal that a typed key proves, whatever else the browser proves; None for a wrong key.
@@ -163,11 +172,6 @@ def _question(page: QuestionPage, *, needs_key: bool, problem: str = "") -> Resp
 
 def _why_not(person: Principal | None) -> str:
     return "no valid credentials" if person is None else f"{person.id} is not among those who may"
-
-
-def _gone() -> Response:
-    text = "The question was answered, or its time is over. If the agent asks again, it gets a new address."
-    return _page(404, "This address is not valid any more", text)
 
 
 def _page(status: int, title: str, text: str) -> Response:

@@ -54,6 +54,7 @@ class InputRequired:
             Parking(limits.parked_calls, limits.parked_per_principal, wait) if before is None else before.parking
         )
         self.pages: Final[QuestionPages] = QuestionPages(limits.parked_calls) if before is None else before.pages
+        self.parking.when_cancelled(self.pages.abandon_of)
         self._states: States = States(seal, wait, None if before is None else before._states)
         self._longest_state = min(MAX_SEALED, limits.request_body // 2)
         """Maximum characters of a request state: the next request needs room for arguments and answers, too."""

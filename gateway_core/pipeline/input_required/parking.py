@@ -127,6 +127,11 @@ class Parking:
         self._ending: set[asyncio.Task[Reply]] = set()
         self._emptied: asyncio.Event = asyncio.Event()
         self._changed: Callable[[], None] = lambda: None
+        self._cancelled: Callable[[str], None] = lambda exchange_id: None
+
+    def when_cancelled(self, cancelled: Callable[[str], None]) -> None:
+        """Call `cancelled` with the id of the exchange when a call that waits is cancelled."""
+        self._cancelled = cancelled
 
     def when_changed(self, changed: Callable[[], None]) -> None:
         """Call `changed` when a call begins or ends to wait."""
@@ -195,10 +200,12 @@ class Parking:
             if call.exchange.id == exchange_id:
                 self._taken(key)
                 self._give_up(call)
+                self._cancelled(exchange_id)
                 return True
         for key, place in list(self._places.items()):
             if place.waiting.exchange == exchange_id:
                 self.leave_place(key)
+                self._cancelled(exchange_id)
                 return True
         return False
 

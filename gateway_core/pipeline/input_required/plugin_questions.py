@@ -122,6 +122,9 @@ class PluginQuestions:
                 answered = await self._asked(exchange, call, question, waiting, seconds, page=page)
                 assert answered is not None, "only a modern agent is asked again"
                 return answered
+            except asyncio.CancelledError:
+                self._pages.abandon(page)
+                raise
             finally:
                 self.leave_place(key)
                 self._pages.close(page)
@@ -179,7 +182,7 @@ class PluginQuestions:
         try:
             answers = await self._asked(exchange, call, question, waiting, left, page=page)
         except asyncio.CancelledError:
-            self._pages.close(page)
+            self._pages.abandon(page)
             raise
         if answers is None:
             return None

@@ -104,6 +104,8 @@ class QuestionPages:
         """`limit`: pages at a time."""
         self._limit = limit
         self._pages: dict[str, QuestionPage] = {}
+        self._over: dict[str, None] = {}
+        """The tokens of the last pages whose calls ended before the answer."""
         self._address: Callable[[], str] = str
         self._is_local: Callable[[], bool] = bool
 
@@ -160,6 +162,10 @@ class QuestionPages:
         """The page with that token; None if there is none, or not any more."""
         return self._pages.get(token)
 
+    def is_over(self, token: str) -> bool:
+        """Whether the call of the page with that token ended before the answer."""
+        return token in self._over
+
     def find(self, page_id: str) -> QuestionPage | None:
         """The page with that `id`; None if there is none, or not any more."""
         return next((page for page in self._pages.values() if page.id == page_id), None)
@@ -197,6 +203,20 @@ class QuestionPages:
             return
         self._pages.pop(page.token, None)
         page.end()
+
+    def abandon(self, page: QuestionPage | None) -> None:
+        """Forget a page whose call has ended before the answer, except for `is_over`. No effect for None."""
+        if page is None or page.token not in self._pages:
+            return
+        self.close(page)
+        self._over[page.token] = None
+        while len(self._over) > self._limit:
+            del self._over[next(iter(self._over))]
+
+    def abandon_of(self, exchange: str) -> None:
+        """Abandon the pages about the call of an exchange."""
+        for page in [page for page in self._pages.values() if page.exchange == exchange]:
+            self.abandon(page)
 
 
 async def decided(page: QuestionPage) -> bytes:

@@ -223,6 +223,44 @@ async def test_a_call_that_is_cancelled_takes_its_page_along(
         await w.until(lambda: len(w.gateway.input_required.pages) == 0)
         await person.click(url, 0)
         assert person.ends[0][0] == 404
+        assert "The call is over" in person.ends[0][1]
+
+
+async def test_a_parked_call_that_an_operator_cancels_takes_its_page_along(
+    world: Any, asker: Any, plugins: Any, person: Person, http: aiohttp.ClientSession
+) -> None:
+    plugins(Approval(ON_PAGE))
+    async with world(asker("http", "modern")) as w:
+        agent = UrlAgent(w, http)
+        _, url = await agent.opened("add", SUM)
+        ((parked, _),) = w.gateway.input_required.parking.waiting()
+        assert w.gateway.live.cancel(parked.exchange)
+        async with http.get(url) as shown:
+            assert shown.status == 404
+            assert "The call is over" in await shown.text()
+        await person.click(url, 0)
+        assert person.ends[0][0] == 404
+        assert "The call is over" in person.ends[0][1]
+        assert len(w.gateway.input_required.pages) == 0
+
+
+async def test_a_legacy_call_that_an_operator_cancels_takes_its_page_along(
+    world: Any, asker: Any, plugins: Any, person: Person
+) -> None:
+    plugins(Approval(ON_PAGE))
+    person.answer = None
+    async with world(asker("http", "modern")) as w:
+        client = await w.client("legacy", "ann", elicitation_callback=person)
+        calling = asyncio.create_task(client.call_tool("add", SUM))
+        await w.until(lambda: person.opened)
+        (call,) = w.gateway.live.listing()
+        assert w.gateway.live.cancel(call["id"])
+        with pytest.raises(MCPError, match="an operator cancelled the call"):
+            await calling
+        person.answer = "approve"
+        await person.click(person.opened[0].url, 0)
+        assert person.ends[0][0] == 404
+        assert "The call is over" in person.ends[0][1]
 
 
 class UrlAgent(Agent):
@@ -342,3 +380,16 @@ async def test_an_answer_on_the_page_counts_before_the_client_says_anything() ->
     await asyncio.sleep(0.01)
     some.decide(page, ("accept", ""))
     assert await waiting == b'{"action":"accept"}'
+
+
+async def test_the_ends_of_calls_that_are_remembered_are_bounded() -> None:
+    made = pages(limit=2)
+    opened_pages = []
+    for _ in range(3):
+        opened_pages.append(made.open(question(), call(Principal.proven("ada", issuer="keys")), 60, bytes))
+        made.abandon(opened_pages[-1])
+    assert [made.is_over(page.token) for page in opened_pages] == [False, True, True]
+    answered = made.open(question(), call(Principal.proven("ada", issuer="keys")), 60, bytes)
+    made.close(answered)
+    made.abandon(answered)
+    assert not made.is_over(answered.token)
