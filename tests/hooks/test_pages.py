@@ -65,6 +65,9 @@ class WithLimits:
     def __init__(self, given: Any) -> None:
         self.given = given
 
+    @hookimpl
+    def before_call(self, call: Any) -> None: ...
+
     def allowances(self, principal: Principal) -> Any:
         if isinstance(self.given, BaseException):
             raise self.given
