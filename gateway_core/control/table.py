@@ -13,6 +13,7 @@ from gateway_core.control.endpoints import (
     calls,
     catalog,
     configuration,
+    definitions,
     description,
     health,
     sessions,
@@ -28,6 +29,7 @@ class Operations(
     calls.Operations,
     catalog.Operations,
     configuration.Operations,
+    definitions.Operations,
     health.Operations,
     plugin_pages.Operations,
     sessions.Operations,
@@ -41,7 +43,7 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, activity, calls, sessions, upstreams, configuration, trials)
+    parts = (health, browsers, state, catalog, definitions, activity, calls, sessions, upstreams, configuration, trials)
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
     everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
     return everything
