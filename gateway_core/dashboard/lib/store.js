@@ -40,7 +40,10 @@ class Store {
   #failures = 0;
   #abort = null;
   #polling = 0;
-  #hiddenSince = 0;
+  #sleeping = false;
+  #sleepSoon = 0;
+  /** The pages of this dashboard in other tabs: a browser opens only six connections to one gateway for all of them. */
+  #others = new BroadcastChannel("streams");
   #started = false;
 
   start() {
@@ -48,6 +51,8 @@ class Store {
     this.#started = true;
     api.onSignedOut(() => this.#signOut());
     document.addEventListener("visibilitychange", () => this.#visibility());
+    this.#others.addEventListener("message", () => document.hidden && this.#sleep());
+    if (document.hidden) this.#visibility(); // opened in a tab in the background
     this.resume();
   }
 
@@ -117,7 +122,7 @@ class Store {
 
   async #poll() {
     clearTimeout(this.#polling);
-    if (this.connection === "signed out" || this.#asleep()) return;
+    if (this.connection === "signed out" || this.#sleeping) return;
     try {
       const found = await api.get("/admin/status");
       this.status = found;
@@ -155,6 +160,7 @@ class Store {
           this.#failures = 0;
           this.connection = "live";
           this.figures.live = true;
+          this.#others.postMessage("opened");
           heard();
           this.changed();
         };
@@ -226,18 +232,20 @@ class Store {
     this.changed();
   }
 
-  #asleep() {
-    return this.#hiddenSince > 0 && Date.now() - this.#hiddenSince > HIDDEN;
+  /** End the stream and ask nothing until the page is visible again. */
+  #sleep() {
+    this.#sleeping = true;
+    this.#abort?.abort();
   }
 
   #visibility() {
+    clearTimeout(this.#sleepSoon);
     if (document.hidden) {
-      this.#hiddenSince = Date.now();
-      setTimeout(() => this.#asleep() && this.#abort?.abort(), HIDDEN + 100);
+      this.#sleepSoon = setTimeout(() => this.#sleep(), HIDDEN);
       return;
     }
-    const slept = this.#asleep();
-    this.#hiddenSince = 0;
+    const slept = this.#sleeping;
+    this.#sleeping = false;
     if (slept || this.connection === "signed out") this.resume();
   }
 }
