@@ -65,8 +65,10 @@ if TYPE_CHECKING:
     from gateway_core.cli.plugin_commands.rehearsal import Judgement, RecordedCall, Rehearsal
     from gateway_core.errors import RpcError
     from gateway_core.files import Unusable as UnusableFile
+    from gateway_core.files import check_public as check_public_file
+    from gateway_core.files import check_secret as check_secret_file
     from gateway_core.files import open_private as open_private_file
-    from gateway_core.files import read_private as read_private_file
+    from gateway_core.files import read_secret as read_private_file
     from gateway_core.hooks.hookspecs import hookimpl
     from gateway_core.http1.hosts import is_loopback
     from gateway_core.limits.shares import network_of
@@ -130,6 +132,8 @@ __all__ = [
     "UpstreamView",
     "UriGlobs",
     "WaitStep",
+    "check_public_file",
+    "check_secret_file",
     "hookimpl",
     "is_loopback",
     "network_of",
@@ -162,11 +166,19 @@ _ELSEWHERE = {
     "is_loopback": "gateway_core.http1.hosts",
     "network_of": "gateway_core.limits.shares",
     "note": "gateway_core.log.output",
+    "check_public_file": "gateway_core.files",
+    "check_secret_file": "gateway_core.files",
     "open_private_file": "gateway_core.files",
     "read_private_file": "gateway_core.files",
     "shown_name": "gateway_core.log.access",
 }
-_NAMED: Final = {"UnusableFile": "Unusable", "open_private_file": "open_private", "read_private_file": "read_private"}
+_NAMED: Final = {
+    "UnusableFile": "Unusable",
+    "check_public_file": "check_public",
+    "check_secret_file": "check_secret",
+    "open_private_file": "open_private",
+    "read_private_file": "read_secret",
+}
 """Names that have another one where they come from."""
 
 

@@ -190,6 +190,15 @@ class ReloadRefused(GatewayError):
     """The gateway takes no other configuration now."""
 
 
+class TryLater(GatewayError):
+    """Too much of the same work is in progress."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        """`retry_after`: seconds after which to try again."""
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
 class EditRefused(GatewayError):
     """The control plane must not write this into the configuration file. `problems` as in `ConfigError`."""
 

@@ -1,17 +1,48 @@
-"""Files that the gateway keeps: used only if they are not others' files; replaced atomically, or appended to."""
+"""Files that the gateway reads and keeps: used only if they are not others' files; replaced atomically, or appended to.
+
+`Rule` is what a file must fulfil, by what it holds:
+
+| rule | the file holds | owner | its group may | all others may |
+| --- | --- | --- | --- | --- |
+| `SECRET` | keys, sessions, records | this user or root | nothing | nothing |
+| `OWN` | what the gateway acts by: the configuration, names, last known lists | this user or root | read | read |
+| `PUBLIC` | whom the gateway trusts: keys and authorities that are no secrets | any | read and write | read |
+
+Files that operators provide are used in any case if `TRUST_VARIABLE` is `1`, as in a container; those that the gateway
+writes itself are not.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import os
+import shlex
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
-"""Environment variable; `1` accepts configuration that others may write, or that another user owns."""
+"""Environment variable; `1` accepts files of operators whatever their owners and modes are."""
+
+
+class Rule(enum.Enum):
+    """What owner and mode of a file must be; see above."""
+
+    SECRET = enum.auto()
+    OWN = enum.auto()
+    PUBLIC = enum.auto()
+
+
+_RULES: Final = {
+    Rule.SECRET: (0o077, "others may read it", "600"),
+    Rule.OWN: (0o022, "others may write to it", "go-w"),
+    Rule.PUBLIC: (0o002, "every user of this machine may write to it", "o-w"),
+}
+"""Forbidden rights, what is wrong with a file that grants one, and the argument of `chmod` that removes them."""
 
 
 class Unusable(Exception):
@@ -23,15 +54,53 @@ class Unusable(Exception):
         self.replaceable = replaceable
 
 
-def read(path: Path, limit: int, *, private: bool = False) -> bytes:
+def check(
+    path: Path,
+    status: os.stat_result,
+    rule: Rule,
+    *,
+    provided: bool = False,
+    env: Mapping[str, str] = os.environ,
+    why: str = "",
+) -> None:
+    """Raise `Unusable` for a file whose owner or mode `rule` forbids.
+
+    `provided`: by an operator, so that `TRUST_VARIABLE` in `env` counts. `why`: more of what is wrong.
+    """
+    if os.name != "posix" or (provided and env.get(TRUST_VARIABLE) == "1"):
+        return
+    forbidden, what, mode = _RULES[rule]
+    advice = ""
+    if status.st_mode & forbidden:
+        advice = f"; run: chmod {mode} {shlex.quote(str(path))}"
+    elif rule is not Rule.PUBLIC and status.st_uid not in (0, os.geteuid()):
+        what = "it belongs to another user"
+    else:
+        return
+    hint = f"; where that is intended, as in a container: {TRUST_VARIABLE}=1" if provided else ""
+    raise Unusable(f"{what}{why}{advice}{hint}")
+
+
+def check_secret(path: Path, status: os.stat_result) -> None:
+    """Raise `Unusable` for a file of an operator, with keys or hashes of keys, on which others have rights."""
+    check(path, status, Rule.SECRET, provided=True)
+
+
+def check_public(path: Path, status: os.stat_result) -> None:
+    """Raise `Unusable` for a file of an operator, with public keys, to which every user of this machine may write."""
+    check(path, status, Rule.PUBLIC, provided=True)
+
+
+def read(path: Path, limit: int, *, private: bool = False, provided: bool = False) -> bytes:
     """The content of an ordinary file of this user. Raises `FileNotFoundError` and `Unusable`.
 
-    `private`: others must not be able to read it either. A file of more than `limit` bytes counts as damaged.
+    `private`: others must not be able to read it either. `provided`: as in `check`. A file of more than `limit` bytes
+    counts as damaged.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            _check(os.fstat(descriptor), path, private=private)
+            _check(os.fstat(descriptor), path, private=private, provided=provided)
             data = _data(descriptor, limit + 1)
         finally:
             os.close(descriptor)
@@ -45,8 +114,13 @@ def read(path: Path, limit: int, *, private: bool = False) -> bytes:
 
 
 def read_private(path: Path, limit: int) -> bytes:
-    """The content of a file that only this user can read, as of a key. Raises `FileNotFoundError` and `Unusable`."""
+    """The content of a file that only this user can read. Raises `FileNotFoundError` and `Unusable`."""
     return read(path, limit, private=True)
+
+
+def read_secret(path: Path, limit: int) -> bytes:
+    """The content of an operator's file that only this user can read, as of a key; raises as `read_private`."""
+    return read(path, limit, private=True, provided=True)
 
 
 def check_folder(path: Path) -> None:
@@ -64,8 +138,7 @@ def check_folder(path: Path) -> None:
         raise Unusable("it is a symbolic link")
     if not stat.S_ISDIR(status.st_mode):
         raise Unusable("it is no folder")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
-        raise Unusable("others may write to it")
+    check(path, status, Rule.OWN)
 
 
 def open_private(path: Path) -> int:
@@ -88,14 +161,10 @@ def open_private(path: Path) -> int:
     return descriptor
 
 
-def _check(status: os.stat_result, path: Path, *, private: bool) -> None:
+def _check(status: os.stat_result, path: Path, *, private: bool, provided: bool = False) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise Unusable("it is no ordinary file")
-    is_own = status.st_uid in (0, os.geteuid())
-    if private and (status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or not is_own):
-        raise Unusable(f"others may read it; to change that: chmod 600 {path}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not is_own:
-        raise Unusable("others may write to it")
+    check(path, status, Rule.SECRET if private else Rule.OWN, provided=provided)
 
 
 def _data(descriptor: int, limit: int) -> bytes:

@@ -135,7 +135,7 @@ class Gateway(Reloadable):
         self._polling: list[asyncio.Task[None]] = []
         self._loop_lag = LoopLag(packages(chain))
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
-        self.browsers: Final = BrowserSessions()
+        self.browsers: Final = BrowserSessions(self._before.browsers)
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
         self.control = ControlPlane(table(self), self, Access(admin_token, read_token, self.browsers), guard)
         others = (store, self.downstream, self.control, self._loop_lag)
@@ -297,7 +297,8 @@ class Gateway(Reloadable):
         proxy = self.config.proxy
         agents = Listening(proxy.host, proxy.port, moved.listening)
         control = Listening(proxy.control.host, proxy.control.port, self._control_sockets)
-        return Handover(agents, control, moved.connections, self._reloads.current.seal.secret)
+        browsers = [one for one, _ in self.browsers.sessions()]
+        return Handover(agents, control, moved.connections, self._reloads.current.seal.secret, browsers)
 
     async def stop(self) -> None:
         """End streams, upstreams with their child processes, and plugins now. Safe to call twice, also concurrently."""

@@ -68,7 +68,7 @@ def test_a_private_file_that_others_may_read_is_not_read(tmp_path: Path, mode: i
     files.replace(path, b"content")
     path.chmod(mode)
     assert files.read(path, 100) == b"content"
-    with pytest.raises(Unusable, match=f"others may read it; to change that: chmod 600 {path}"):
+    with pytest.raises(Unusable, match=f"others may read it; run: chmod 600 {path}"):
         files.read(path, 100, private=True)
 
 
@@ -129,3 +129,65 @@ def test_a_private_file_is_an_ordinary_file_of_this_user_alone(tmp_path: Path, k
     with pytest.raises((Unusable, IsADirectoryError)):
         os.close(files.open_private(path))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed", "refused", "advice"),
+    [
+        (files.Rule.SECRET, (0o600, 0o700), (0o640, 0o604, 0o610, 0o620, 0o602), "others may read it; run: chmod 600 "),
+        (files.Rule.OWN, (0o600, 0o644, 0o755), (0o620, 0o602, 0o666), "others may write to it; run: chmod go-w "),
+        (
+            files.Rule.PUBLIC,
+            (0o600, 0o664),
+            (0o602, 0o646),
+            "every user of this machine may write to it; run: chmod o-w",
+        ),
+    ],
+)
+def test_the_rules_for_modes(
+    tmp_path: Path, rule: files.Rule, allowed: tuple[int, ...], refused: tuple[int, ...], advice: str
+) -> None:
+    path = tmp_path / "file"
+    files.replace(path, b"")
+    for mode in allowed:
+        path.chmod(mode)
+        files.check(path, path.stat(), rule)
+    for mode in refused:
+        path.chmod(mode)
+        with pytest.raises(Unusable, match=advice):
+            files.check(path, path.stat(), rule)
+        with pytest.raises(Unusable, match=files.TRUST_VARIABLE):
+            files.check(path, path.stat(), rule, provided=True, env={})
+        with pytest.raises(Unusable):
+            files.check(path, path.stat(), rule, env={files.TRUST_VARIABLE: "1"})
+        files.check(path, path.stat(), rule, provided=True, env={files.TRUST_VARIABLE: "1"})
+
+
+@pytest.mark.parametrize(("rule", "foreign"), [(files.Rule.SECRET, 0), (files.Rule.OWN, 0), (files.Rule.PUBLIC, 1)])
+def test_the_rules_for_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: files.Rule, foreign: int) -> None:
+    """`foreign`: whether the file may be another user's."""
+    path = tmp_path / "file"
+    files.replace(path, b"")
+    status = path.stat()
+    monkeypatch.setattr(os, "geteuid", lambda: status.st_uid + 1000)
+    if foreign or not status.st_uid:  # root's files are anybody's
+        files.check(path, status, rule)
+    fields = list(status)
+    fields[4] = 4321
+    if foreign:
+        files.check(path, os.stat_result(fields), rule)
+        return
+    with pytest.raises(Unusable, match="it belongs to another user"):
+        files.check(path, os.stat_result(fields), rule)
+
+
+def test_a_secret_that_an_operator_provides_may_be_readable_where_that_is_intended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    files.replace(path, b"key")
+    path.chmod(0o644)
+    monkeypatch.setenv(files.TRUST_VARIABLE, "1")
+    assert files.read_secret(path, 10) == b"key"
+    with pytest.raises(Unusable, match="others may read it"):
+        files.read_private(path, 10)

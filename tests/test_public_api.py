@@ -68,6 +68,8 @@ EXPORTED = {
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
+    "check_public_file",
+    "check_secret_file",
     "hookimpl",
     "is_loopback",
     "network_of",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway_core import files
 from gateway_core.config import rules
 from gateway_core.config.expand import PLUGINS, expand
 from gateway_core.config.fields import NAME_PATTERN
@@ -28,7 +28,6 @@ from gateway_core.config.server_tls import server_context_of
 from gateway_core.config.source import Layout, Path, layout_of, line_of, show
 from gateway_core.config.tls import TlsFileError, TlsFiles, context_of
 from gateway_core.errors import ConfigError, FileProblem
-from gateway_core.files import TRUST_VARIABLE
 
 RELATIVE_PATH: Final = FilePath(".radium", "mcp-proxy.toml")
 """Path of the configuration file in a project."""
@@ -58,7 +57,7 @@ def load(
     """Read and check `path`. Raises `ConfigError` with every problem of the file, each `file:line: path: what`.
 
     Refuses a file that others may write, because its commands run with the operator's rights. Also refuses a file that
-    neither root nor the running user owns, even if root runs it. With `TRUST_VARIABLE` in `env`, refuses neither.
+    neither root nor the running user owns, even if root runs it. `RADIUM_TRUST_CONFIG=1` in `env` accepts both.
     `state`, `options`: see `loads`.
     """
     return loads(text_of(path, read_file(path, env)), path, env, state=state, options=options)
@@ -167,9 +166,12 @@ def read_file(path: FilePath, env: Mapping[str, str] = os.environ) -> bytes:
     """The content of the file. Raises `ConfigError` for a file that cannot be read, or that `load` does not trust."""
     try:
         with path.open("rb") as file:
-            if env.get(TRUST_VARIABLE) != "1":
-                _refuse_writable_by_others(path, os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            why = ", and its commands run with your rights"
+            files.check(path, status, files.Rule.OWN, provided=True, env=env, why=why)
             content = file.read(FILE_LIMIT + 1)
+    except files.Unusable as error:
+        raise ConfigError([_of_file(path, str(error))]) from None
     except FileNotFoundError:
         raise ConfigError([_of_file(path, "no such file; `rad mcp proxy init` writes one")]) from None
     except OSError as error:
@@ -186,19 +188,6 @@ def text_of(path: FilePath, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([_of_file(path, "is not UTF-8 text; save the file as UTF-8", line)]) from None
-
-
-def _refuse_writable_by_others(path: FilePath, status: os.stat_result) -> None:
-    if os.name != "posix":
-        return
-    what = ""
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        what = f"others may write to this file, and its commands run with your rights; run: chmod go-w '{path}'"
-    elif status.st_uid not in (0, os.geteuid()):
-        what = "belongs to another user, and its commands would run with your rights; make your own copy"
-    if what:
-        hint = f"where that is intended, as in a container: {TRUST_VARIABLE}=1"
-        raise ConfigError([_of_file(path, f"{what}; {hint}")])
 
 
 def _of_file(path: FilePath, message: str, line: int | None = None) -> FileProblem:

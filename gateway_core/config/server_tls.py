@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
@@ -14,7 +13,7 @@ from pydantic import Field
 from gateway_core.config.fields import Filled
 from gateway_core.config.tls import RenewedContext, TlsFileError, TlsFiles, check_readable, load_certificate
 from gateway_core.errors import ConfigError
-from gateway_core.files import TRUST_VARIABLE
+from gateway_core.files import Unusable, check_public
 from gateway_core.http1.certificate import names_of
 
 if TYPE_CHECKING:
@@ -71,7 +70,10 @@ def server_context_of(tls: ServerTlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(_ALPN)
     load_certificate(context, tls.cert, tls.key)
     if tls.client_ca is not None and tls.asks != "none":
-        _check_owned(tls.client_ca)
+        try:
+            check_public(Path(tls.client_ca), os.stat(tls.client_ca))
+        except Unusable as error:
+            raise TlsFileError("client_ca", str(error)) from None
         context.verify_mode = ssl.CERT_REQUIRED if tls.asks == "required" else ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority alone may be named
         try:
@@ -79,14 +81,6 @@ def server_context_of(tls: ServerTlsConfig) -> ssl.SSLContext:
         except (ssl.SSLError, ValueError):
             raise TlsFileError("client_ca", "holds no certificate in PEM") from None
     return context
-
-
-def _check_owned(client_ca: str) -> None:
-    """Raise `TlsFileError` if every user may write to the file that says whose certificates count."""
-    writable = os.stat(client_ca).st_mode & stat.S_IWOTH
-    if writable and os.environ.get(TRUST_VARIABLE) != "1":
-        command = f"chmod o-w {shlex.quote(client_ca)}"
-        raise TlsFileError("client_ca", f"can be changed by every user of this machine; run: {command}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class Reloadable(ABC):
         return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
 
     async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`."""
+        """What `reload` would change. Raises as `reload`, and `TryLater`."""
         return await self._reloads.compare(self._file(), listening=self.listens)
 
     async def _reported(self, reload: Awaitable[Report]) -> Report:

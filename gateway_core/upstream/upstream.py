@@ -231,7 +231,7 @@ class Upstream:
 
     def roots_changed(self, session_id: str) -> None:
         """Notify the session's connection, if any, that a legacy agent's roots changed."""
-        self.connections.sessions.tell(session_id, ROOTS_CHANGED)
+        self.connections.sessions.notify(session_id, ROOTS_CHANGED)
         if self.identities is not None:
             self.identities.roots_changed(session_id)
 

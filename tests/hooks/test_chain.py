@@ -1182,4 +1182,10 @@ def test_the_chain_knows_every_hook():
     ],
 )
 def test_the_warnings_of_a_plugin_are_bounded_and_cannot_hide_the_status(given, shown):
-    assert configured(type("Warns", (), {"warnings": given})()).warnings == shown
+    class Warns:
+        warnings = given
+
+        @hookimpl
+        def observe(self): ...
+
+    assert configured(Warns()).warnings == shown

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway_core import Page
+from gateway_core import Page, hookimpl
 from gateway_core.errors import PluginError
 from gateway_core.hooks import Chain
 from gateway_core.testing import configured
@@ -18,6 +18,9 @@ def render(status: Mapping[str, Any]) -> bytes:
 class WithPages:
     def __init__(self, *pages: Any) -> None:
         self.pages = list(pages)
+
+    @hookimpl
+    def observe(self) -> None: ...
 
 
 def chain(*plugins: Any) -> Chain:

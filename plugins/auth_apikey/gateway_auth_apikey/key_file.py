@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from gateway_auth_apikey.records import Record
+from gateway_core import UnusableFile, check_secret_file
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_SHOWN: Final = 5
 """Maximum number of problems in one message."""
 LOCK_TIMEOUT: Final = 10.0
 """Seconds to wait for another command that changes the file."""
-TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
-"""Environment variable that also lets the core read a configuration file with other owners or modes."""
 _HEADER: Final = "# Keys of the plugin auth_apikey: one line for each. `rad mcp proxy keys` changes this file.\n"
 
 
@@ -174,13 +173,10 @@ def _check(path: Path, status: os.stat_result) -> None:
         raise KeyFileError(f"{path}: is not a regular file")
     if status.st_size > MAX_BYTES:
         raise KeyFileError(f"{path}: is larger than {MAX_BYTES // 1024} KiB")
-    if os.environ.get(TRUST_VARIABLE) == "1":
-        return
-    hint = f"where that is intended, as in a container: {TRUST_VARIABLE}=1"
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KeyFileError(f"{path}: others have rights on this file; run: chmod 600 '{path}'; {hint}")
-    if status.st_uid not in (0, os.geteuid()):
-        raise KeyFileError(f"{path}: belongs to another user; {hint}")
+    try:
+        check_secret_file(path, status)
+    except UnusableFile as problem:
+        raise KeyFileError(f"{path}: cannot be used: {problem}") from None
 
 
 def _lines(path: Path, fd: int) -> list[str]:

@@ -164,7 +164,7 @@ def test_an_unknown_name_and_a_damaged_file_are_errors(keys, config):
     for command in (["add", "bob"], ["list"], ["revoke", "alice"]):
         assert f"{file}:3: is not valid JSON" in str(keys(*command).exception)
     file.chmod(0o644)
-    assert f"run: chmod 600 '{file}'" in str(keys("list").exception)
+    assert f"run: chmod 600 {file}" in str(keys("list").exception)
 
 
 def test_the_commands_are_part_of_rad(config):

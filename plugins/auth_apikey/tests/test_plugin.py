@@ -190,7 +190,7 @@ async def test_with_a_damaged_file_the_keys_last_read_work_on_and_the_log_says_i
     path.chmod(0o644)
     path.write_text(good)
     assert (await keys.authenticate(bearer(KEY))).subject == "alice"
-    assert "others have rights" in [line for line in logged if line.startswith("ERROR")][-1]
+    assert "others may read it" in [line for line in logged if line.startswith("ERROR")][-1]
     path.chmod(0o600)
     key_file.add(path, BOB)
     assert (await keys.authenticate(bearer(OTHER_KEY))).subject == "bob"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from loguru import logger
 from gateway_auth_jwt.discovery import find_jwks_uri
 from gateway_auth_jwt.fetcher import MAX_DOCUMENT, Fetcher, FetchError
 from gateway_auth_jwt.key_set import KeySet, PublicKey
+from gateway_core import UnusableFile, check_public_file
 
 REFRESH: Final = 600.0
 """Seconds after which keys are fetched again, so that one that left the set is not used for longer."""
@@ -178,8 +177,10 @@ class FileKeys:
 def read_keys(path: Path) -> KeySet:
     """The keys in a file. Raises `ValueError` or `OSError`."""
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & stat.S_IWOTH and os.environ.get("RADIUM_TRUST_CONFIG") != "1":
-            raise ValueError(f"every user of this machine can change it; run: chmod o-w {shlex.quote(str(path))}")
+        try:
+            check_public_file(path, os.fstat(file.fileno()))
+        except UnusableFile as problem:
+            raise ValueError(str(problem)) from None
         body = file.read(MAX_DOCUMENT + 1)
     if len(body) > MAX_DOCUMENT:
         raise ValueError(f"it is larger than {MAX_DOCUMENT} bytes")

@@ -311,10 +311,10 @@ async def test_a_file_that_every_user_may_change_proves_nothing(
     path = authority.write(tmp_path)
     keys = FileKeys(path)
     path.chmod(0o666)
-    with pytest.raises(ValueError, match="every user of this machine can change it"):
+    with pytest.raises(ValueError, match="every user of this machine may write to it"):
         FileKeys(path)
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(KeysUnavailableError, match="every user of this machine can change it"):
+    with pytest.raises(KeysUnavailableError, match="every user of this machine may write to it"):
         await keys.find(None, "RS256")
     monkeypatch.setenv("RADIUM_TRUST_CONFIG", "1")
     FileKeys(path)

@@ -155,7 +155,7 @@ def test_a_key_that_others_may_read_stops_the_login(with_tracker: Path, rad: Any
     key.chmod(0o644)
     found = rad("login", "tracker")
     assert found.returncode == 1
-    assert f"its key file {key} is not used: others may read it; to change that: chmod 600 {key}" in found.stderr
+    assert f"its key file {key} is not used: others may read it; run: chmod 600 {key}" in found.stderr
 
 
 def test_a_browser_that_never_comes_back_ends_the_login(

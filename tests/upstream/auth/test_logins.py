@@ -136,7 +136,7 @@ async def test_a_file_whose_key_cannot_be_had_is_not_replaced(path: Path, logged
     before = path.read_bytes()
     store = Logins(path)
     await store.load()
-    assert "others may read it; to change that: chmod 600" in logged[-1]
+    assert "others may read it; run: chmod 600" in logged[-1]
     with pytest.raises(Unusable):
         await store.check()
     with pytest.raises(Unusable):
