@@ -113,6 +113,7 @@ class Observers:
             try:
                 waiting = hook.function(ended)
                 if waiting is not None:
+                    _require_awaitable(waiting)
                     cancelled = await promoted() or cancelled
                     own = Own()
                     check_nothing(await bounded(waiting))
@@ -167,11 +168,17 @@ class Observers:
             try:
                 waiting = hook.function(event)
                 if waiting is not None:
+                    _require_awaitable(waiting)
                     check_nothing(await bounded(waiting))
             except BaseException as error:
                 if own.end(error):
                     raise
                 self._failures.add(hook, error, subject)
+
+
+def _require_awaitable(verdict: object) -> None:
+    if not hasattr(verdict, "__await__"):
+        raise Misuse(f"returned {kind(verdict)} instead of None or an awaitable")
 
 
 def check_nothing(verdict: object) -> None:

@@ -174,7 +174,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         def admits(call: EndedCall) -> bool:
             return (
                 query.upstream in ("", call.upstream)
-                and query.name in ("", call.name)
+                and (query.name in ("", call.name) or call.name == f"{call.upstream}:{query.name}")
                 and query.agent in ("", call.agent)
                 and query.outcome in ("", call.outcome)
             )
