@@ -78,6 +78,7 @@ TESTED_IN = {
         *("activity/details.py", "activity/events.py", "activity/recorder.py"),
         "control/endpoints/activity.py",
     ),
+    "activity/definitions/test_watch.py": ("control/endpoints/definitions.py",),
     "log/test_reading.py": ("log/recent.py",),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),

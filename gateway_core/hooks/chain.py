@@ -152,7 +152,10 @@ class Chain:
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""
         for chain in (self, self.followed):
-            chain._observed = keep or self._keeps_decisions
+            chain._keep(keep)
+
+    def _keep(self, keep: bool) -> None:
+        self._observed = keep or self._keeps_decisions
 
     @property
     def asked(self) -> bool:
