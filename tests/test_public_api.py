@@ -68,6 +68,7 @@ EXPORTED = {
     "UpstreamState",
     "UpstreamView",
     "UriGlobs",
+    "WaitStep",
     "check_public_file",
     "check_secret_file",
     "hookimpl",
