@@ -110,6 +110,13 @@ class GatewayError(Exception):
     """An error that the operator has to fix. The text says what happened, to what, and what to do."""
 
 
+class UnknownAgent(GatewayError):
+    """No agent has this id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no agent {name[:300]!r} is here, and none of its calls was recorded lately")
+
+
 class UnknownProfile(GatewayError):
     """The configuration has no such profile."""
 
@@ -188,6 +195,15 @@ class PluginError(GatewayError):
 
 class ReloadRefused(GatewayError):
     """The gateway takes no other configuration now."""
+
+
+class TryLater(GatewayError):
+    """Too much of the same work is in progress."""
+
+    def __init__(self, text: str, retry_after: float) -> None:
+        """`retry_after`: seconds after which to try again."""
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class EditRefused(GatewayError):

@@ -81,8 +81,9 @@ TESTED_IN = {
     ),
     "activity/test_activity.py": (
         *("activity/details.py", "activity/events.py", "activity/recorder.py"),
-        *("activity/watching.py", "control/endpoints/activity.py"),
+        "control/endpoints/activity.py",
     ),
+    "activity/definitions/test_watch.py": ("control/endpoints/definitions.py",),
     "log/test_reading.py": ("log/recent.py",),
     "hooks/test_chain.py": (
         *("hooks/failures.py", "hooks/implementations.py"),
@@ -185,11 +186,9 @@ TESTED_IN = {
         *("upstream/transports/handshakes.py", "upstream/transports/opening.py"),
         "upstream/request_body.py",
     ),
+    "upstream/transports/test_http_session.py": ("upstream/messages/sends.py",),
     "upstream/test_inline_calls.py": ("pipeline/plans.py", "upstream/requests.py"),
-    "upstream/lists/test_private_lists.py": (
-        *("upstream/lists/published_lists.py", "upstream/pool.py"),
-        "upstream/connections/coalescer.py",
-    ),
+    "upstream/lists/test_private_lists.py": (*("upstream/lists/published_lists.py", "upstream/pool.py"),),
     "generations/editing/test_keyed.py": ("generations/editing/blocks.py",),
     "upstream/process/test_child.py": ("upstream/process/lifeline.py",),
     "upstream/network/test_proxies.py": ("upstream/network/access.py", "upstream/network/host.py"),
@@ -201,6 +200,7 @@ TESTED_IN = {
 """Modules that are seen only through a neighbour, by the file that tests both."""
 WITHOUT_TESTS = {
     "errors.py": "codes and classes",
+    "http1/media_types.py": "constants",
     "mcp/literals.py": "constants",
     "cli/__main__.py": "one line",
     "cli/exit_codes.py": "constants",

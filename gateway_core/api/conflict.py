@@ -35,9 +35,10 @@ class Claim(msgspec.Struct, frozen=True, eq=False):
 
 @dataclass(frozen=True, slots=True)
 class ToolConflict:
-    """A name and the claims on it, in file order; a single claim is no conflict.
+    """A name and the claims on it; a single claim is no conflict.
 
-    The upstream that held the name first precedes later claimants; the owner of the name's namespace precedes both.
+    The claim of the upstream that owns the name by its form comes first, then that of the previous holder of the name,
+    then the others in file order.
 
     The gateway calls `resolve_conflict` for every name, so that a plugin may also rename names without a conflict.
     """

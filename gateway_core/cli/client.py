@@ -22,6 +22,7 @@ from gateway_core.cli.report import Failed
 from gateway_core.cli.running import NotAnswering
 from gateway_core.errors import ConfigError
 from gateway_core.http1.hosts import connectable
+from gateway_core.http1.media_types import JSON
 
 TIMEOUT: Final = 2.0
 """Seconds from connecting to the last byte of the response."""
@@ -112,7 +113,7 @@ def _request(instance: Instance, verb: str, path: str, timeout: float, content: 
             try:
                 headers = {"Authorization": f"Bearer {instance.token}"}
                 if content is not None:
-                    headers["Content-Type"] = "application/json"
+                    headers["Content-Type"] = JSON
                 connection.request(verb, path, content, headers)
                 answer = connection.getresponse()
                 body = answer.read(MAX_ANSWER + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -167,12 +168,15 @@ class RenewedContext:
     """A TLS context that is made again when its files change, as renewed certificates do.
 
     While the changed files cannot be used, for example because only one of two is replaced yet, the last context stays.
+    Reading the certificates of the system takes tens of milliseconds, so an event loop calls `current` in a thread
+    unless there is a context for `unchanged` files. Threads may call `current` at the same time.
     """
 
     def __init__(self, tls: TlsFiles, make: Callable[[], ssl.SSLContext]) -> None:
         """`make`: reads the files; may raise `TlsFileError`."""
         self._tls = tls
         self._make = make
+        self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._state: tuple[object, ...] | None = None
         """The state of the files when they were last read."""
@@ -180,19 +184,25 @@ class RenewedContext:
         self.problem: TlsFileError | None = None
         """Why the files as they are now cannot be used."""
 
+    @property
+    def unchanged(self) -> ssl.SSLContext | None:
+        """The context, if its files have not changed since it was made."""
+        return self._context if self._tls.state == self._state else None
+
     def current(self) -> ssl.SSLContext:
         """The context, made of the files as they are now if they can be used. Raises `TlsFileError` without one."""
-        state = self._tls.state
-        if state != self._state:
-            self._state = state
-            try:
-                self._context, self.problem = self._make(), None
-            except TlsFileError as problem:
-                self.problem = problem
-        if self._context is not None:
-            return self._context
-        assert self.problem is not None, "without a context there is a problem"
-        raise TlsFileError(self.problem.key, str(self.problem))
+        with self._lock:
+            state = self._tls.state
+            if state != self._state:
+                try:
+                    self._context, self.problem = self._make(), None
+                except TlsFileError as problem:
+                    self.problem = problem
+                self._state = state
+            if self._context is not None:
+                return self._context
+            assert self.problem is not None, "without a context there is a problem"
+            raise TlsFileError(self.problem.key, str(self.problem))
 
     def settled(self) -> bool:
         """Whether the files have changed since they were read, and have not since the last call of this method.

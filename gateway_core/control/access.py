@@ -44,6 +44,10 @@ class Access:
         found = self._browsers.session(cookie) if cookie and _is_same_origin(request) else None
         return _STRANGER if found is None else Sender(found.right, found.id)
 
+    def is_proven(self, request: web.Request) -> bool:
+        """Whether a request carries a token, which no web page of another site can know."""
+        return has_token(request, self._change) or has_token(request, self._read)
+
     def check(self, request: web.Request, needed: Right) -> Sender:
         """What the sender may do. Raises `Problem` if that is less than `needed`."""
         sender = self.sender_of(request)

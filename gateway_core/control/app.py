@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from loguru import logger
 
-from gateway_core.control.access import Access
+from gateway_core.control.access import Access, has_token
 from gateway_core.control.endpoint import AnyEndpoint, Endpoint, EventStream, WebPage
 from gateway_core.control.plugin_pages import Operations, PluginPages
 from gateway_core.control.responses import error_response, last_on_connection
@@ -33,12 +33,14 @@ def application(
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-        refused = guard().check(request.headers, any_host=request.path in _PROBES)
+        found = pages.find(request)
+        # Only a browser can be led here by a foreign name, and a foreign page knows no token.
+        proven = access.is_proven(request) or (found is not None and has_token(request, found.page.token))
+        refused = guard().check(request.headers, any_host=proven or request.path in _PROBES)
         if refused is not None:
             return error_response(refused[1], refused[0])
         if not request.raw_path.startswith("/"):
             return error_response("the request target must be a path", 400)
-        found = pages.find(request)
         return await (handler(request) if found is None else pages.respond(request, found))
 
     app = web.Application(middlewares=[_answers(endpoints), checked], client_max_size=MAX_BODY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,12 +35,13 @@ class Browser:
 
 
 class BrowserSessions:
-    """The codes and sessions of one process. They outlive a reload, not a restart."""
+    """The codes and sessions of one gateway. A restart hands the sessions on."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kept: Sequence[Browser] = (), clock: Callable[[], float] = time.monotonic) -> None:
+        """`kept`: the sessions of the process before. `clock`: of the machine, in seconds."""
         self._clock = clock
         self._codes: dict[str, Browser] = {}
-        self._sessions: dict[str, Browser] = {}
+        self._sessions = {one.id: one for one in kept}
 
     def issue(self, right: Right) -> Browser:
         """A code with which one browser may get `right`."""

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway_core.control.endpoint import AnyEndpoint, Endpoint, EventStream, Right, WebPage
 from gateway_core.hooks.pages import PluginPage
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 
 _NAME: Final = re.compile(r"\{(\w+)\}")
 _REF: Final = "#/components/schemas/{name}"
@@ -97,7 +98,7 @@ def _operation(endpoint: AnyEndpoint, method: str, schemas: _Schemas) -> dict[st
         "security": [] if isinstance(endpoint, WebPage) else _SECURITY[endpoint.right],
     }
     if isinstance(endpoint, Endpoint) and endpoint.body is not None:
-        content = {"application/json": {"schema": schemas.of(endpoint.body)}}
+        content = {JSON: {"schema": schemas.of(endpoint.body)}}
         found["requestBody"] = {"required": True, "content": content}
     return found
 
@@ -148,7 +149,7 @@ def _responses(endpoint: AnyEndpoint, schemas: _Schemas) -> dict[str, Any]:
         problems[422] = "The query is wrong"
     if isinstance(endpoint, EventStream):
         schema = {"type": "string", "description": "Server-sent events; x-event-data is the schema of their data"}
-        content = {"text/event-stream": {"schema": schema, "x-event-data": schemas.of(endpoint.answer)}}
+        content = {EVENT_STREAM: {"schema": schema, "x-event-data": schemas.of(endpoint.answer)}}
         problems[503] = "Too many event streams are open"
         return {
             "200": {"description": "The events, until the reader goes", "content": content},
@@ -157,7 +158,7 @@ def _responses(endpoint: AnyEndpoint, schemas: _Schemas) -> dict[str, Any]:
     if endpoint.body is not None:
         problems.update({413: "The body is too large", 415: "The body is not said to be JSON"})
         problems[422] = "The query or the body is wrong"
-    answer = {"application/json": {"schema": schemas.of(endpoint.answer)}}
+    answer = {JSON: {"schema": schemas.of(endpoint.answer)}}
     return {
         **{str(status): {"description": text, "content": answer} for status, text in endpoint.statuses.items()},
         **_problems({**problems, **endpoint.problems}),
@@ -165,7 +166,7 @@ def _responses(endpoint: AnyEndpoint, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _problems(problems: Mapping[int, str]) -> dict[str, Any]:
-    content = {"application/json": {"schema": _ERROR}}
+    content = {JSON: {"schema": _ERROR}}
     return {str(status): {"description": problems[status], "content": content} for status in sorted(problems)}
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from gateway_core.http1.media_types import JSON
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION
 
@@ -21,7 +22,7 @@ def json_response(
 ) -> web.Response:
     """A response with `value` as its body. `clean`: removes secrets from it."""
     body = clean(jsonrpc.encode(value))
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+    return web.Response(body=body, status=status, headers=headers, content_type=JSON)
 
 
 def error_response(text: str, status: int, headers: Mapping[str, str] | None = None) -> web.Response:

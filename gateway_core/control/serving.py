@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway_core.control.access import Access
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem, WebPage
 from gateway_core.control.responses import json_response, last_on_connection
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.mcp import jsonrpc
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Serving:
             raise Problem(503, "too many event streams are open; close one", {"Retry-After": "5"})
         events = await endpoint.handler(asked)
         gone = asyncio.create_task(ended.wait(), name="wait for the end of an event stream")
-        headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        headers = {"Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no"}
         response = last_on_connection(web.StreamResponse(headers=headers))
         try:
             await response.prepare(request)
@@ -153,7 +154,7 @@ def _query(request: web.Request, endpoint: Endpoint[Any, Any, Any] | EventStream
 
 async def _body(request: web.Request, kind: type[T]) -> T:
     """The body of a request, which must be JSON. Raises `Problem`."""
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+    if request.content_type != JSON or "Content-Encoding" in request.headers:
         raise Problem(415, "the body must be JSON, as the header Content-Type: application/json says")
     try:
         data = await request.read()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
+from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
@@ -22,6 +23,8 @@ from gateway_core.errors import INVALID_REQUEST, PARSE_ERROR, RpcError
 from gateway_core.exchange.exchange import Agent
 from gateway_core.http1.response import Response
 from gateway_core.inline.driver import Running
+from gateway_core.internal_errors import internal_error, where
+from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.decoder import decode_request
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import INITIALIZE
@@ -129,7 +132,7 @@ class PendingBatch:
         """Begin the next requests; the others follow in later turns of the loop."""
         requests = self._requests
         for message, meta in [requests.popleft() for _ in range(min(len(requests), SLICE))]:
-            answer = self._begin(message, meta)
+            answer = self._begin_one(message, meta)
             if isinstance(answer, bytes):
                 self._ready.append(answer)
                 self._count_down()
@@ -137,6 +140,13 @@ class PendingBatch:
                 answer.add_done_callback(partial(self._ended, message))
         if requests:
             asyncio.get_running_loop().call_later(REST, self._begin_some)
+
+    def _begin_one(self, message: Message, meta: Mapping[str, Raw]) -> bytes | Running[CallResult]:
+        try:
+            return self._begin(message, meta)
+        except Exception as error:  # noqa: BLE001 - after a bug, the other requests still get their responses
+            logger.error("{} while answering an agent\n{}", type(error).__name__, where(error))
+            return jsonrpc.error(message.id, internal_error())
 
     def _ended(self, message: Message, running: Running[CallResult]) -> None:
         if not self._lost:

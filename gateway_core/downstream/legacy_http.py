@@ -18,7 +18,7 @@ from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
-from gateway_core.downstream.request_headers import SESSION_FIELD, SESSION_HEADER, accepts, require_stream, session_of
+from gateway_core.downstream.request_headers import SESSION_FIELD, accepts, require_stream, session_of
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.event_store import StoredStream, is_of_standalone
@@ -32,7 +32,7 @@ from gateway_core.inline.driver import Running
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
-from gateway_core.mcp.names import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE
+from gateway_core.mcp.names import HANDSHAKE_PROTOCOL_VERSIONS, INITIALIZE, MCP_SESSION_ID_HEADER
 
 ACCEPTED: Final = Response(status=202)
 LAST_EVENT_HEADER: Final = "Last-Event-ID"
@@ -160,7 +160,9 @@ class LegacyHttp:
             session = self._sessions.open(caller, agent.principal.id)
         except RpcError as error:
             raise RpcHttpError.of(error, message) from None
-        return Response(self._legacy.initialize(session, message, agent), headers={SESSION_HEADER: session.record.id})
+        return Response(
+            self._legacy.initialize(session, message, agent), headers={MCP_SESSION_ID_HEADER: session.record.id}
+        )
 
     def _session(self, head: RequestHead, caller: Caller) -> LiveSession:
         """The session of a request.
@@ -170,7 +172,7 @@ class LegacyHttp:
         """
         session_id, version_known = session_of(head)
         if session_id is None:
-            raise HttpError(400, f"the header {SESSION_HEADER} is missing; a session begins with initialize")
+            raise HttpError(400, f"the header {MCP_SESSION_ID_HEADER} is missing; a session begins with initialize")
         session = self._sessions.get(caller, session_id)
         if session is None:
             with contextlib.suppress(RpcError):

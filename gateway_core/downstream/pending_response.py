@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
+from loguru import logger
 
 from gateway_core.api import CallResult
 from gateway_core.downstream.streams.stream import PostResponse
 from gateway_core.http1.head import HttpError
 from gateway_core.http1.response import Response
 from gateway_core.inline.driver import Running
+from gateway_core.internal_errors import where
 from gateway_core.mcp.jsonrpc import Message
 
 RENEW_AGAIN: Final = 5.0
@@ -83,7 +85,7 @@ class PendingStream:
         A stream that was opened without any ends, and its agent opens another one.
         """
         if self._renew is None:
-            self.running.cancel()
+            self.lost()
         else:
             self._until = -math.inf
 
@@ -101,14 +103,21 @@ class PendingStream:
         try:
             self._until, self._unknown_since = await renew(), None
         except HttpError as error:
-            if self._unknown_since is None:
-                self._unknown_since = now
-            if error.status == 401 or now - self._unknown_since > RENEW_FOR:
-                self.running.cancel()
-            else:
-                self._until = now + RENEW_AGAIN
+            self._not_renewed(now, refused=error.status == 401)
+        except Exception as error:  # noqa: BLE001 - after a bug, the credentials are unknown, not good
+            logger.error("{} while looking at the credentials of a stream\n{}", type(error).__name__, where(error))
+            self._not_renewed(now, refused=False)
+
+    def _not_renewed(self, now: float, *, refused: bool) -> None:
+        """End the stream of refused credentials, or of those that could not be judged for too long."""
+        if self._unknown_since is None:
+            self._unknown_since = now
+        if refused or now - self._unknown_since > RENEW_FOR:
+            self.running.cancel()
+        else:
+            self._until = now + RENEW_AGAIN
 
     def lost(self) -> None:
-        """Cancel the task after the loss of the connection."""
+        """Cancel the task."""
         # One turn later: a task that is cancelled before its first step does not run its cleanup code.
         asyncio.get_running_loop().call_soon(self.running.cancel)

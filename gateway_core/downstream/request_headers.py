@@ -9,18 +9,17 @@ from typing import Final
 from gateway_core.downstream.streams.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
 from gateway_core.http1.head import HttpError, RequestHead
-from gateway_core.http1.response import JSON
-from gateway_core.http1.sse import EVENT_STREAM
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.mcp.names import (
     HANDSHAKE_PROTOCOL_VERSIONS,
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
+    MCP_SESSION_ID_HEADER,
 )
 
-SESSION_HEADER: Final = "Mcp-Session-Id"
-SESSION_FIELD: Final = SESSION_HEADER.lower()
+SESSION_FIELD: Final = MCP_SESSION_ID_HEADER.lower()
 VERSION_FIELD: Final = MCP_PROTOCOL_VERSION_HEADER
 _REFUSED: Final = re.compile(r"q=0(\.0{0,3})?")
 """The weight that means "not acceptable" (RFC 9110 12.4.2)."""

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway_core.control.browsers import Browser
+
 
 class Listening(msgspec.Struct):
     """A listener: its address as the configuration has it, and the descriptors of its sockets."""
@@ -42,6 +44,8 @@ class Handover(msgspec.Struct):
     """Connections of agents, each with what was received on it and not served."""
     secret: bytes = b""
     """See `Seal`."""
+    browsers: list[Browser] = []
+    """The sessions of the dashboard."""
 
     @property
     def descriptors(self) -> list[int]:

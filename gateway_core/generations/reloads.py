@@ -19,7 +19,7 @@ from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import Config
 from gateway_core.config.secrets import secrets_of
 from gateway_core.config.server_tls import ServerCertificate
-from gateway_core.errors import ReloadRefused
+from gateway_core.errors import ReloadRefused, TryLater
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.draft import Draft
 from gateway_core.generations.generation import Generation, chain_for, generation
@@ -35,6 +35,8 @@ from gateway_core.upstream.upstream import Upstream
 
 FIRST_CONTACT: Final = 10.0
 """Seconds that a reload waits for new and changed upstreams to connect, before it puts them in force."""
+COMPARE_WAIT: Final = 5.0
+"""Seconds that a comparison waits for others, and after which to try again."""
 UNDO_TIME: Final = 5.0
 """Seconds that a stop waits for a reload in progress to be undone."""
 RETIRE_INTERVAL: Final = 0.1
@@ -68,6 +70,7 @@ class Reloads:
         self._tasks: set[asyncio.Task[None]] = set()
         """For each earlier generation, the task that closes it."""
         self._turn = asyncio.Lock()
+        self._comparing = asyncio.Lock()
         self.closed = False
         """Whether no other configuration is taken any more."""
         self._work: asyncio.Task[None] | None = None
@@ -99,7 +102,21 @@ class Reloads:
         return (*self._retiring, self.current)
 
     async def compare(self, source: Content, *, listening: bool) -> Report:
-        """What a reload would change. Raises `ConfigError` or `PluginError` if it would be refused for the file."""
+        """What a reload would change. Raises `ConfigError` or `PluginError` if it would be refused for the file.
+
+        Plugins are built for it, so comparisons follow each other. Raises `TryLater` after `COMPARE_WAIT` seconds.
+        """
+        try:
+            async with asyncio.timeout(COMPARE_WAIT):
+                await self._comparing.acquire()
+        except TimeoutError:
+            raise TryLater("other configurations are being checked or compared; try again", COMPARE_WAIT) from None
+        try:
+            return await self._compare(source, listening=listening)
+        finally:
+            self._comparing.release()
+
+    async def _compare(self, source: Content, *, listening: bool) -> Report:
         before = self.current
         config = await self._read(source)
         changes, config = compare(before.config, config), applicable(before.config, config)

@@ -91,7 +91,7 @@ class Authenticators:
                     if hook.is_async or hasattr(verdict, "__await__"):
                         verdict = await await_verdict(verdict)
                 if verdict is not None:
-                    return hook.plugin.name, self._distinct(_checked(verdict))
+                    return hook.plugin.name, self._distinct(checked_identity(verdict))
             except BaseException as error:
                 if own.end(error):
                     raise
@@ -106,7 +106,7 @@ class Authenticators:
         return verdict
 
 
-def _checked(verdict: Any) -> Principal | Reject:
+def checked_identity(verdict: Any) -> Principal | Reject:
     """The verdict of `authenticate`. Raises `Misuse` if it is not valid."""
     if isinstance(verdict, Reject):
         check_refusal(verdict)

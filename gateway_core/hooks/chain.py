@@ -25,7 +25,7 @@ from gateway_core.concealing import Secret
 from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.authenticators import Authenticators
 from gateway_core.hooks.failures import FailureLog, Own, failed_after, failed_before, refusal
-from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, manager
+from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, implementations
 from gateway_core.hooks.lifecycle import Lifecycle
 from gateway_core.hooks.observers import NO_TASK, ChainProgress, Observers, promoted
 from gateway_core.hooks.pages import pages_of
@@ -70,20 +70,14 @@ class Chain:
         Raises `PluginError` for an authenticator or a page that cannot be used.
         """
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
-        registry = manager()
-        for plugin in self.plugins:
-            registry.register(plugin.instance, plugin.name)
-        registry.check_pending()
         measures = any(getattr(plugin.instance, "measures_hooks", False) is True for plugin in self.plugins)
         self.times: Final = HookTimes() if measures else None
         """How long hooks take; None if no plugin asks for it."""
         hooks: dict[str, dict[str, Hook]] = {name: {} for name in HOOKS}
-        for name, found in hooks.items():
-            impls = {impl.plugin_name: impl for impl in getattr(registry.hook, name).get_hookimpls()}
-            for plugin in self.plugins:
-                if plugin.name in impls:
-                    hook = Hook.of(plugin, name, impls[plugin.name])
-                    found[plugin.name] = hook if self.times is None else self.times.timed(hook)
+        for plugin in self.plugins:
+            for name in HOOKS.keys() & dict(implementations(type(plugin.instance))).keys():
+                hook = Hook.of(plugin, name)
+                hooks[name][plugin.name] = hook if self.times is None else self.times.timed(hook)
         stages: dict[str, list[Stage]] = {}
         for plugin in self.plugins:
             before = hooks["before_call"].get(plugin.name)
@@ -158,7 +152,10 @@ class Chain:
     def keep_decisions(self, keep: bool) -> None:
         """Record what plugins do with the calls from now on, or only if a plugin observes."""
         for chain in (self, self.followed):
-            chain._observed = keep or self._keeps_decisions
+            chain._keep(keep)
+
+    def _keep(self, keep: bool) -> None:
+        self._observed = keep or self._keeps_decisions
 
     @property
     def asked(self) -> bool:
@@ -203,7 +200,7 @@ class Chain:
                         if hook.is_async or hasattr(verdict, "__await__"):
                             own = Own()
                             verdict = await await_verdict(verdict)
-                        if verdict.__class__ is not Pass:
+                        if verdict.__class__ is not Pass or verdict.rule.__class__ is not str:
                             call, judged = judge(call, verdict, lookup)
                             end = judged if not isinstance(judged, Ask) else _question(stage, judged, progress)
                         if verdict is not None and verdict is not seen and (self._observed or end is not None):

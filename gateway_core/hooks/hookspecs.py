@@ -1,4 +1,4 @@
-"""The specifications of the eight hooks. pluggy registers and checks implementations; `chain` calls them."""
+"""The specifications of the eight hooks. pluggy checks implementations against them; `chain` calls those."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 
 
-@hookspec(firstresult=True)
+@hookspec
 def route_tool(call: Call, candidates: Sequence[UpstreamView]) -> UpstreamView | None:
     """Choose the upstream that serves a call.
 
     :param call: the request, after every `before_call`.
-    :param candidates: the healthy upstreams that can serve it, in file order. At least two: a single candidate gets
-        the call without this hook. If the request cannot be sent, the hook runs again without the chosen upstream.
+    :param candidates: the healthy upstreams that can serve it, and lazy ones that do not run, in file order. At least
+        two: a single candidate gets the call without this hook. If the request cannot be sent, the hook runs again
+        without the chosen upstream.
     :returns: one of `candidates`, or None: the core takes the first.
 
     Synchronous. At most one enabled plugin may implement it.
     """
 
 
-@hookspec(firstresult=True)
+@hookspec
 def resolve_conflict(conflict: ToolConflict) -> Mapping[str, Claim] | None:
     """Decide under which names the claims on one name are published.
 
@@ -82,7 +83,7 @@ def after_call(call: Call, result: CallResult) -> CallResult | Awaitable[CallRes
     """
 
 
-@hookspec(firstresult=True)
+@hookspec
 def check_health(upstream: UpstreamView) -> Health | Awaitable[Health | None] | None:
     """Check the health of one upstream in place of the core.
 
@@ -93,7 +94,7 @@ def check_health(upstream: UpstreamView) -> Health | Awaitable[Health | None] | 
     """
 
 
-@hookspec(firstresult=True)
+@hookspec
 def authenticate(credentials: Credentials) -> Principal | Reject | Awaitable[Principal | Reject | None] | None:
     """Prove who makes a request.
 
@@ -127,7 +128,7 @@ def observe(event: Event) -> Awaitable[None] | None:
     """
 
 
-@hookspec(firstresult=True)
+@hookspec
 def trace_call(begun: CallBegun) -> CallTrace | dict[str, str] | None:
     """Decide whether to follow a call, before anything else happens to it.
 

@@ -1,4 +1,4 @@
-"""Hook implementations: what pluggy registers and what the chain calls."""
+"""Hook implementations: what the loader registers with pluggy, and what the chain calls."""
 
 from __future__ import annotations
 
@@ -114,17 +114,17 @@ class Hook:
     """For `after_call`: whether it may read the arguments and the `_meta` of the call."""
 
     @classmethod
-    def of(cls, plugin: LoadedPlugin, name: str, impl: pluggy.HookImpl) -> Hook:
-        """Wrap pluggy's implementation to take all arguments by position and drop the unused ones."""
-        function: Callable[..., Any] = impl.function
-        wanted, given = tuple(impl.argnames), HOOKS[name]
+    def of(cls, plugin: LoadedPlugin, name: str) -> Hook:
+        """Wrap the plugin's method to take all arguments by position and drop the unused ones."""
+        method: Callable[..., Any] = getattr(plugin.instance, name)
+        function = method
+        wanted, given = tuple(inspect.signature(method).parameters), HOOKS[name]
         if wanted != given:
             positions = tuple(given.index(argument) for argument in wanted)
-            inner = function
 
             def function(*values: Any) -> Any:
-                return inner(*[values[position] for position in positions])
+                return method(*[values[position] for position in positions])
 
         reads = name == "after_call" and "call" in wanted
         reads = reads and getattr(plugin.instance, "after_call_reads_arguments", True) is not False
-        return cls(plugin, name, function, inspect.iscoroutinefunction(impl.function), reads)
+        return cls(plugin, name, function, inspect.iscoroutinefunction(method), reads)

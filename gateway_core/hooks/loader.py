@@ -21,14 +21,18 @@ from typing import Any, Final
 
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry
-from gateway_core.config.sections import RESERVED
 from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks.authenticators import declared_by
-from gateway_core.hooks.checks.classes import STRATEGIES, class_problems, instance_problems, methods_of
+from gateway_core.hooks.checks.classes import (
+    STRATEGIES,
+    class_problems,
+    config_problems,
+    instance_problems,
+    methods_of,
+)
 from gateway_core.hooks.failures import brief
 from gateway_core.hooks.implementations import HOOKS, LoadedPlugin, implementations, manager
 from gateway_core.hooks.pages import pages_of
-from gateway_core.hooks.places import keys_of
 from gateway_core.hooks.settings import EntryReport, validated
 
 __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
@@ -118,12 +122,7 @@ def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None)
     if not inspect.isclass(plugin):
         report(f"{point.value} ({distribution} {version}) is not a class; the entry point must name the plugin's class")
         return None
-    problems = class_problems(plugin)
-    if entry.on_error == "ignore":
-        if "authenticate" in dict(implementations(plugin)):
-            problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
-        elif getattr(plugin, "fails_closed", False):
-            problems.append('must refuse calls when it fails; remove on_error = "ignore"')
+    problems = class_problems(plugin, entry.on_error)
     methods = methods_of(plugin, problems.append)
     for problem in problems:
         report(problem)
@@ -225,11 +224,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 
 def _settings(plugin: type, entry: PluginEntry, report: EntryReport) -> PluginConfig | None:
-    model = getattr(plugin, "Config", PluginConfig)
-    if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
-        report("its Config is not a subclass of gateway_core.PluginConfig")
-        return None
-    taken = sorted(RESERVED.intersection(keys_of(model)))
-    for name in taken:
-        report(f"its Config has the setting {name}, which the gateway reads itself; rename it")
-    return None if taken else validated(model, entry, report)
+    problems = [*config_problems(plugin)]
+    for problem in problems:
+        report(problem)
+    return None if problems else validated(getattr(plugin, "Config", PluginConfig), entry, report)

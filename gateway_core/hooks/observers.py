@@ -113,9 +113,10 @@ class Observers:
             try:
                 waiting = hook.function(ended)
                 if waiting is not None:
+                    _require_awaitable(waiting)
                     cancelled = await promoted() or cancelled
                     own = Own()
-                    _check(await bounded(waiting))
+                    check_nothing(await bounded(waiting))
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if own.end(error):
                     cancelled = error  # the others must also see the end of the call
@@ -167,14 +168,21 @@ class Observers:
             try:
                 waiting = hook.function(event)
                 if waiting is not None:
-                    _check(await bounded(waiting))
+                    _require_awaitable(waiting)
+                    check_nothing(await bounded(waiting))
             except BaseException as error:
                 if own.end(error):
                     raise
                 self._failures.add(hook, error, subject)
 
 
-def _check(verdict: object) -> None:
+def _require_awaitable(verdict: object) -> None:
+    if not hasattr(verdict, "__await__"):
+        raise Misuse(f"returned {kind(verdict)} instead of None or an awaitable")
+
+
+def check_nothing(verdict: object) -> None:
+    """Raise `Misuse` unless `observe` returned None."""
     if verdict is not None:
         raise Misuse(f"returned {kind(verdict)} instead of None")
 

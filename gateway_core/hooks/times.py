@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from gateway_core.hooks.implementations import Hook
 
+_now: Final = time.perf_counter
 Values: TypeAlias = tuple[Any, ...]
 """The arguments of a run of a hook."""
 
@@ -27,12 +28,11 @@ def measured(
 
     Waiting for the verdict is part of a run, both of an `async def` and of a function that returns an awaitable.
     """
-    now = time.perf_counter
 
     def run(*values: Any) -> Any:
         if wanted is not None and not wanted(values):
             return function(*values)
-        begun = now()
+        begun = _now()
         try:
             verdict = function(*values)
         except BaseException as error:
@@ -87,7 +87,7 @@ class Spent:
     def ended(self, values: Values, begun: float, verdict: Any, error: BaseException | None, /) -> None:
         """Count one more run."""
         self.calls += 1
-        self.seconds += time.perf_counter() - begun
+        self.seconds += _now() - begun
 
 
 class HookTimes:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from gateway_core.api import Ask, Call, CallResult, Claim, Health, Outcome, Reject, ToolConflict, UpstreamView
+from gateway_core.api import Ask, Call, CallResult, Claim, Health, Outcome, Pass, Reject, ToolConflict, UpstreamView
 from gateway_core.errors import RpcError, drop_traceback
 from gateway_core.hooks.failures import Misuse, Own
 from gateway_core.hooks.forms import check_form
@@ -64,6 +64,9 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
     """The call to continue with, and the verdict if it ends the chain. Raises `Misuse` if the verdict is invalid."""
     if verdict is None or verdict is call:
         return call, None
+    if isinstance(verdict, Pass):
+        check_rule(verdict)
+        return call, None
     if isinstance(verdict, Reject):
         check_refusal(verdict)
         return call, verdict
@@ -77,7 +80,7 @@ def judge(call: Call, verdict: Any, lookup: Callable[[Call], Call]) -> tuple[Cal
     if isinstance(verdict, Ask):
         _check_question(verdict)
         return call, verdict
-    return call, sound(verdict, None, "None, a Call, a Reject, a CallResult or an Ask")
+    return call, sound(verdict, None, "None, a Call, a Pass, a Reject, a CallResult or an Ask")
 
 
 def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a CallResult") -> CallResult:
@@ -93,6 +96,7 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
         raise Misuse(f"returned a CallResult whose outcome is {kind(verdict.outcome)}, not an Outcome")
     if verdict.upstream is not None:
         check_text(verdict.upstream, "a CallResult whose upstream")
+    check_rule(verdict)
     if verdict.era not in {None, "legacy", "modern"}:
         raise Misuse("returned a CallResult whose era is neither None, 'legacy' nor 'modern'")
     if verdict.error is not None:
@@ -108,6 +112,7 @@ def sound(verdict: Any, before: CallResult | None, wanted: str = "None or a Call
 def check_refusal(refusal: Reject) -> None:
     """Raise `Misuse` unless the refusal can be sent."""
     check_text(refusal.message, "a Reject whose message")
+    check_rule(refusal)
     if not _is_int32(refusal.code):
         raise Misuse("returned a Reject whose code is not an integer of 32 bits")
     _check_data(refusal.data)
@@ -195,6 +200,12 @@ def check_text(text: Any, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as problem:
         raise Misuse(f"returned {what} cannot be written as UTF-8") from problem
+
+
+def check_rule(verdict: Pass | Reject | CallResult) -> None:
+    """Raise `Misuse` unless the rule of a verdict is a text."""
+    if not isinstance(verdict.rule, str):
+        raise Misuse(f"returned a {type(verdict).__name__} whose rule is {kind(verdict.rule)}, not a text")
 
 
 def _is_int32(code: Any) -> bool:

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from gateway_core.http1.head import RequestHead
+from gateway_core.http1.media_types import JSON
 
-JSON: Final = "application/json"
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 

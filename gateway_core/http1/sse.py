@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-EVENT_STREAM: Final = "text/event-stream"
+from gateway_core.http1.media_types import EVENT_STREAM
+
 SSE_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": EVENT_STREAM,
     "Cache-Control": "no-cache, no-transform",

@@ -32,10 +32,10 @@ class Rest(Coroutine[Any, Any, T]):
                 return self._steps.throw(error)
             finally:
                 del error
-        # The task was cancelled before its first step, but the coroutine has already started.
-        if isinstance(self._waits, asyncio.Future):
-            self._waits.cancel()  # as the task would have done after its first step
-        self._steps = _resumed(self._coroutine, None, error)
+        # The task was cancelled before its first step, but the coroutine has already started. As in any task, the
+        # cancellation goes to what the coroutine waits for, and reaches the coroutine when that has ended.
+        if not (isinstance(self._waits, asyncio.Future) and self._waits.cancel()):
+            self._steps = _resumed(self._coroutine, None, error)
         del error
         return self.send(None)
 

@@ -20,6 +20,8 @@ MODERN_PROTOCOL_VERSIONS: Final = ("2026-07-28",)
 """Versions with stateless requests, oldest first."""
 LATEST_MODERN_VERSION: Final = MODERN_PROTOCOL_VERSIONS[-1]
 
+MCP_SESSION_ID_HEADER: Final = "Mcp-Session-Id"
+"""The session of a legacy agent or upstream (2025-11-25, basic/transports, Session Management)."""
 MCP_PROTOCOL_VERSION_HEADER: Final = "mcp-protocol-version"
 MCP_METHOD_HEADER: Final = "mcp-method"
 MCP_NAME_HEADER: Final = "mcp-name"

@@ -8,14 +8,16 @@ from typing import Final, cast
 
 import msgspec
 
-from gateway_core.api import Call, CallResult, Era, Published, Tool, UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.api import Call, CallResult, Era, Outcome, Published, Tool, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.catalog import Target
 from gateway_core.catalog.snapshot import Snapshot
 from gateway_core.config import ProxyConfig
-from gateway_core.errors import RpcError
+from gateway_core.errors import UPSTREAM_UNAVAILABLE, RpcError
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.hooks import Chain
 from gateway_core.mcp.read_only import read_only
 from gateway_core.pipeline.input_required import InputRequired
+from gateway_core.pipeline.router import Router, available
 from gateway_core.sealing import Seal
 from gateway_core.upstream.requests import Request
 from gateway_core.upstream.upstream import Upstream
@@ -35,15 +37,34 @@ def make_result(text: str = "ok", *, is_error: bool = False, upstream: str | Non
     return CallResult(raw=made.raw, outcome=made.outcome, upstream=upstream, era="modern")
 
 
-class Place(msgspec.Struct, frozen=True):
-    """An upstream of a `Target` of the fake catalog."""
+class Place(msgspec.Struct, frozen=True, eq=False):
+    """An upstream of a `Target` of the fake catalog, as far as the router looks at it."""
 
-    name: str
+    view: UpstreamView
     timeout: float = 60.0
+    reachable: bool = True
+
+    @classmethod
+    def of(cls, upstream: str | UpstreamView) -> Place:
+        """The upstream that a plugin sees, or a healthy one of this name."""
+        if isinstance(upstream, UpstreamView):
+            return cls(upstream)
+        return cls(UpstreamView(UpstreamFacts(upstream, "http", state=UpstreamState.HEALTHY)))
 
     @property
-    def facts(self) -> UpstreamFacts:
-        return UpstreamFacts(self.name, "http", state=UpstreamState.HEALTHY)
+    def name(self) -> str:
+        return self.view.name
+
+    @property
+    def facts(self) -> UpstreamView:
+        return self.view
+
+    @property
+    def status(self) -> Place:
+        return self
+
+    def retry_in(self) -> None:
+        """None: the time of the next attempt is not known."""
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -66,16 +87,19 @@ class FakeUpstream:
         self.answer = answer
         self.delay = delay
         self.calls: list[Call] = []
+        self.chosen: list[str] = []
+        """The name of the upstream that each call went to."""
         self.carried: list[Mapping[str, str]] = []
         """The trace context that came with each request; empty mappings without one."""
 
-    def serve(self, call: Call) -> CallResult:
-        """Record `call` and answer it."""
+    def serve(self, call: Call, name: str = "upstream") -> CallResult:
+        """Record `call` and answer it. `name`: of the upstream that it went to."""
         self.calls.append(call)
+        self.chosen.append(name)
         if isinstance(self.answer, str):
-            return make_result(self.answer)
+            return make_result(self.answer, upstream=name)
         if isinstance(self.answer, RpcError):
-            return CallResult.failed(self.answer, upstream="upstream")
+            return CallResult.failed(self.answer, upstream=name)
         return self.answer if isinstance(self.answer, CallResult) else self.answer(call)
 
 
@@ -87,8 +111,8 @@ class FakeCatalog:
     def __init__(self, given: Call, upstream: FakeUpstream, timeout: float) -> None:
         self._given = given
         self._upstream = upstream
-        names = given.upstreams or ("upstream",)
-        self._upstreams = tuple(cast(Upstream, Place(name, timeout)) for name in names)
+        places = given._served.upstreams if isinstance(given._served, Served) else (Place.of("upstream"),)
+        self._upstreams = tuple(cast(Upstream, Place(place.view, timeout)) for place in places)
         self.tasks: Final = self
         self.ended: CallResult | None = None
         """The result of the call, after the plugins."""
@@ -140,12 +164,13 @@ class FakeCatalog:
 
 
 class FakeRouter:
-    """The part of the router that the pipeline uses; every call goes to the one upstream."""
+    """The part of the router that the pipeline uses; every call gets the answer of the one fake upstream."""
 
-    def __init__(self, given: Call, upstream: FakeUpstream, config: ProxyConfig) -> None:
+    def __init__(self, given: Call, upstream: FakeUpstream, config: ProxyConfig, chain: Chain) -> None:
         self._given = given
         self._upstream = upstream
         self.input_required: Final = InputRequired(config, Seal())
+        self._router = Router(chain, self.input_required)
         self.failure: Exception | None = None
         """The exception of `FakeUpstream.serve`: a mistake in the test."""
 
@@ -153,14 +178,20 @@ class FakeRouter:
         self, call: Call, exchange: Exchange, target: Target, request: Request, state: None = None
     ) -> tuple[CallResult, None]:
         given = self._given
-        exchange.attempt(target.upstreams[0].name)
+        candidates = available(target.upstreams)
+        if not candidates:
+            names = [upstream.name for upstream in target.upstreams]
+            error = RpcError.of_gateway(UPSTREAM_UNAVAILABLE, "no upstream could take the call", upstreams=names)
+            return CallResult.failed(error, Outcome.UNAVAILABLE), None
+        chosen = self._router.choose(call, candidates)
+        exchange.attempt(chosen.name)
         exchange.mark_sent()
         is_rewritten = call.name != given.name or call.raw_arguments != given.raw_arguments
 
         async def send(request: Request) -> CallResult:
             self._upstream.carried.append(request.carried.headers)
             try:
-                result = self._upstream.serve(call if is_rewritten else given)
+                result = self._upstream.serve(call if is_rewritten else given, chosen.name)
             except Exception as error:
                 self.failure = error
                 raise
@@ -170,8 +201,7 @@ class FakeRouter:
 
         if exchange.hops is None:
             return await send(request), None
-        view = UpstreamView(target.upstreams[0].facts)
-        return await exchange.hops.hop(view, request, send), None
+        return await exchange.hops.hop(chosen.view, request, send), None
 
     async def subscribed(self, target: Target) -> CallResult:
         """The upstream's answer to a `resources/subscribe`."""

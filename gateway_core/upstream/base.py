@@ -84,6 +84,14 @@ class SessionEnded(OutcomeUnknown):
     """
 
 
+class SessionGone(NotSent):
+    """The session with the server ended before the request was sent: a new session can serve it."""
+
+    def __init__(self, why: str) -> None:
+        """`why`: why the session ended."""
+        super().__init__(f"its session is over: {why}")
+
+
 ANSWERED: Final = (RefusedUpstream, UnusableAnswer, SessionEnded)
 """Failures in which the server answered: they say nothing against its health."""
 

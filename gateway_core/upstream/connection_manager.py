@@ -19,7 +19,7 @@ from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
 from gateway_core.supervised import run_all
 from gateway_core.upstream.auth import LoginTokens
-from gateway_core.upstream.base import Connection
+from gateway_core.upstream.base import Connection, SessionGone
 from gateway_core.upstream.capabilities import EVERYTHING
 from gateway_core.upstream.connections.demand import Demand
 from gateway_core.upstream.connections.isolation import each_call, has_own
@@ -227,17 +227,24 @@ class ConnectionManager:
                 self._require_running()
             async with self.sessions.borrow(exchange) as connection:
                 return await self._on(connection, exchange, request, headers)
-        main = self.main
-        if main is None or main.closed:
-            self._require_running()
-            main = await self.usable_main()
-        if not has_own(self._config, self._status.facts.era, agent, main):
-            return await self._on(main, exchange, request, headers)
-        lease = await self.sessions.lease_of(agent)
-        try:
-            return await self._on(lease.connection, exchange, request, headers)
-        finally:
-            self.sessions.left(lease)
+        is_last = False
+        while True:
+            main, lease = self.main, None
+            if main is None or main.closed:
+                self._require_running()
+                main = await self.usable_main()
+            try:
+                if not has_own(self._config, self._status.facts.era, agent, main):
+                    return await self._on(main, exchange, request, headers)
+                lease = await self.sessions.lease_of(agent)
+                return await self._on(lease.connection, exchange, request, headers)
+            except SessionGone:
+                if is_last:
+                    raise
+                is_last = True  # the next attempt opens a new session
+            finally:
+                if lease is not None:
+                    self.sessions.left(lease)
 
     async def _on(
         self, connection: Connection, exchange: Exchange, request: Request, headers: Mapping[str, str] | None

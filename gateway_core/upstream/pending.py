@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from gateway_core.errors import RpcError, UnusableAnswer
+from gateway_core.errors import NotSent, RpcError, UnusableAnswer, copied
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.inline.driver import Completion
 from gateway_core.mcp import jsonrpc
@@ -29,7 +29,12 @@ class Pending(Completion[Reply]):
     sent: bool = False
 
     def mark_sent(self) -> None:
-        """Must be called right before the first byte may be sent."""
+        """Must be called right before the first byte may be sent.
+
+        Raises the `NotSent` with which the request has failed meanwhile: its call may go to another upstream.
+        """
+        if self.done and isinstance(self._error, NotSent):
+            raise copied(self._error)
         self.sent = True
         if self.exchange is not None:
             self.exchange.mark_sent()

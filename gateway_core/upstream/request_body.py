@@ -32,9 +32,9 @@ def modern_meta(version: str, capabilities: Mapping[str, Any] | Raw) -> dict[str
     }
 
 
-def declared(exchange: Exchange | None, host: ClientContext) -> Mapping[str, Any] | Raw:
+def declared(exchange: Exchange | None, context: ClientContext) -> Mapping[str, Any] | Raw:
     """The capabilities in a request to a modern server: the agent's, or the connection's without an exchange."""
-    return host.capabilities if exchange is None else for_modern(exchange.agent)
+    return context.capabilities if exchange is None else for_modern(exchange.agent)
 
 
 def template(request: Request, info: ServerInfo, capabilities: Mapping[str, Any] | Raw) -> bytes | None:

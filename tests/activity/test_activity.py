@@ -97,11 +97,11 @@ async def test_recent_calls_are_filtered_latest_first(stand: Stand) -> None:
     await stand.start()
     await stand.ask("/admin/calls/recent")
     async with stand.client() as client:
-        for text in "abc":
-            await called(client, "echo", text=text)
+        for name in ("echo", "echo", "desk:echo"):
+            await called(client, name, text="x")
         await called(client, "fail", text="x")
     found = (await stand.ask("/admin/calls/recent?name=echo&limit=2"))["calls"]
-    assert [one["name"] for one in found] == ["echo", "echo"]
+    assert [one["name"] for one in found] == ["desk:echo", "echo"]
     assert found[0]["seq"] > found[1]["seq"]
     failed = (await stand.ask("/admin/calls/recent?outcome=tool_error"))["calls"]
     assert [one["name"] for one in failed] == ["fail"]

@@ -72,7 +72,7 @@ async def test_an_empty_token_lets_no_request_in(start: Any) -> None:
 @pytest.mark.parametrize("path", ["/admin/status", "/admin/tools", "/healthz", "/readyz", "/nowhere", "/healthz/"])
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
 async def test_other_hosts_and_origins_are_forbidden_everywhere(plane: Any, path: str, headers: dict[str, str]) -> None:
-    async with plane.get(path, **headers) as answer:
+    async with plane.get(path, None, **headers) as answer:
         probe = path in {"/healthz", "/readyz"} and "Host" in headers
         assert answer.status == (200 if probe else 403)
 
@@ -84,6 +84,17 @@ async def test_probes_may_use_any_host(plane: Any, host: str) -> None:
             assert (answer.status, await answer.json()) == (200, body)
     async with plane.get("/healthz", None, Host="two words") as answer:
         assert answer.status == 400
+
+
+async def test_programs_with_a_token_may_use_any_host_but_no_foreign_origin(plane: Any) -> None:
+    async with plane.get("/admin/status", Host="10.1.2.3:8080") as answer:
+        assert answer.status == 200
+    async with plane.get("/admin/status", "Bearer wrong", Host="10.1.2.3:8080") as answer:
+        assert answer.status == 403
+    async with plane.get("/admin/status", Host="two words") as answer:
+        assert answer.status == 400
+    async with plane.get("/admin/status", Host="10.1.2.3:8080", Origin="http://10.1.2.3:8080") as answer:
+        assert answer.status == 403
 
 
 @pytest.mark.parametrize("headers", [{"Host": "gateway.example.com"}, {"Origin": "http://localhost:1"}])
@@ -280,7 +291,7 @@ async def test_operators_act_on_one_thing_by_its_name(plane: Any, path: str, ask
     ("path", "problem"),
     [
         ("/admin/calls/x/cancel", "there is no call 'x'; it may have ended"),
-        ("/admin/sessions/x/end", "there is no session 'x'"),
+        ("/admin/sessions/x/end", "there is no session 'x'; it may have ended"),
         ("/admin/upstreams/x/reconnect", "there is no enabled upstream 'x'; `rad mcp proxy status` lists them"),
     ],
 )

@@ -42,7 +42,7 @@ def test_what_was_not_issued_is_no_session(offered: str) -> None:
 
 def test_codes_and_sessions_end_at_their_time() -> None:
     clock = Clock()
-    known = BrowserSessions(clock)
+    known = BrowserSessions(clock=clock)
     late, code = known.issue("read"), known.issue("change")
     session = known.enter(code.secret)
     assert session is not None

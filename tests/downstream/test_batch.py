@@ -205,6 +205,28 @@ async def test_other_agents_are_served_while_the_requests_of_a_batch_begin(
     assert len(world.pipeline.exchanges) == 2 * SLICE + 1
 
 
+@pytest.mark.parametrize("number", [1, SLICE + 2])
+async def test_a_bug_costs_one_request_of_a_batch_and_no_other(
+    world: Any, session: dict[str, str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    begin = world.pipeline.begin
+
+    def fail_once(exchange: Any, params: Any) -> Any:
+        begun.append(exchange)
+        if len(begun) == number:
+            raise ZeroDivisionError
+        return begin(exchange, params)
+
+    begun: list[Any] = []
+    monkeypatch.setattr(world.pipeline, "begin", fail_once)
+    async with asyncio.timeout(10):
+        answer = await world.post([call(request_id=each) for each in range(1, 21)], session)
+    found = by_id(answer.json)
+    assert [key for key in range(1, 21) if "error" in found[key]] == [number]
+    assert found[number]["error"]["code"] == -32603
+    assert world.downstream.gate.in_flight == 0
+
+
 async def test_requests_of_a_batch_do_not_begin_once_the_session_has_ended(
     world: Any, session: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

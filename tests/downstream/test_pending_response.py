@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -230,7 +231,8 @@ async def test_an_agent_that_leaves_its_stream_at_any_moment_leaves_no_trace(wor
     writer.close()
 
 
-async def test_a_stream_that_is_lost_before_its_first_step_is_tidied_up() -> None:
+@pytest.mark.parametrize("end", [PendingStream.lost, PendingStream.doubt])
+async def test_a_stream_that_ends_before_its_first_step_is_tidied_up(end: Callable[[PendingStream], None]) -> None:
     tidied = []
 
     async def writing() -> None:
@@ -240,7 +242,7 @@ async def test_a_stream_that_is_lost_before_its_first_step_is_tidied_up() -> Non
             tidied.append("what was counted is counted out")
 
     streaming = PendingStream(writing())
-    streaming.lost()
+    end(streaming)
     await asyncio.wait([streaming.running], timeout=2)
     assert streaming.running.cancelled()
     assert tidied
@@ -371,12 +373,13 @@ async def test_a_modern_agent_that_leaves_a_silent_stream_cancels_its_call(world
         await world.pipeline.cancelled.wait()
 
 
-async def test_a_stream_whose_credentials_cannot_be_judged_ends_after_a_while() -> None:
+@pytest.mark.parametrize("failure", [HttpError(503, "nothing is known"), ZeroDivisionError()])
+async def test_a_stream_whose_credentials_cannot_be_judged_ends_after_a_while(failure: Exception) -> None:
     asked: list[float] = []
 
     async def renew() -> float:
         asked.append(now)
-        raise HttpError(503, "nothing is known")
+        raise failure
 
     streaming = PendingStream(asyncio.sleep(3600))
     now = 100.0

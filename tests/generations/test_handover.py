@@ -6,6 +6,7 @@ import socket
 import msgspec
 import pytest
 
+from gateway_core.control.browsers import Browser
 from gateway_core.generations.handover import Handover, Listening
 
 
@@ -31,7 +32,9 @@ def test_a_listener_ends_if_the_address_is_another(listening: Listening, host: s
 
 
 def test_all_of_it_can_be_written_and_read() -> None:
-    left = Handover(Listening("h", 1, [3]), Listening("c", 2, [4]), [(5, b"\xff")], b"\0key")
+    left = Handover(
+        Listening("h", 1, [3]), Listening("c", 2, [4]), [(5, b"\xff")], b"\0key", [Browser("1", "s", "read", 7.5)]
+    )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(left), type=Handover) == left
     assert left.descriptors == [3, 4, 5]
     assert Handover().descriptors == []

@@ -7,7 +7,7 @@ import pytest
 from loguru import logger
 from msgspec.structs import replace
 
-from gateway_core import Ask, CallResult, Health, Reject, hookimpl
+from gateway_core import Ask, CallResult, Health, Pass, Reject, hookimpl
 from gateway_core.api import Answers, Call, GivenAnswer, Outcome, Principal
 from gateway_core.errors import INVALID_REQUEST, PLUGIN_FAILED, REJECTED, PluginError, RpcError
 from gateway_core.hooks import HOOKS, Chain, ChainProgress, verdicts
@@ -526,6 +526,43 @@ async def test_a_wrong_verdict_is_a_failure(log, verdict):
     _, ended, _ = await serve([plugin("broken", before_call=hook)])
     assert ended.error.code == PLUGIN_FAILED
     assert "returned a" in log[0]["message"]
+
+
+async def test_the_log_says_what_a_hook_may_return(log):
+    await serve([plugin("broken", before_call=lambda call: 5, after_call=lambda call, result: 5)])
+    await serve([plugin("broken", after_call=lambda call, result: 5)])
+    assert [one["message"].split(": ")[1].split(";")[0] for one in log] == [
+        "returned a int instead of None, a Call, a Pass, a Reject, a CallResult or an Ask",
+        "returned a int instead of None or a CallResult",
+    ]
+
+
+class Allowed(Pass):
+    """A verdict of a plugin's own."""
+
+
+async def test_a_pass_of_a_class_of_the_plugin_lets_a_call_pass(log):
+    chain, progress = Chain([plugin("p", before_call=lambda call: Allowed("rule 7"))], rehearses=True), ChainProgress()
+    _, ended = await chain.run_before(make_call(), lambda call: call, progress)
+    assert ended is None
+    assert [(one.decided, one.rule) for one in progress.decisions] == [("pass", "rule 7")]
+    _, ended, _ = await serve([plugin("p", before_call=lambda call: Allowed("rule 7"))])
+    assert ended is None
+    assert log == []
+
+
+@pytest.mark.parametrize("verdict", [Pass(7), Reject("no", rule=7), CallResult.refused("no", rule=7)], ids=type)
+async def test_a_rule_that_is_no_text_is_a_failure(log, verdict):
+    chain, progress = Chain([plugin("p", before_call=lambda call: verdict)], rehearses=True), ChainProgress()
+    _, ended = await chain.run_before(make_call(), lambda call: call, progress)
+    assert ended.error.code == PLUGIN_FAILED
+    assert f"returned a {type(verdict).__name__} whose rule is a int, not a text" in log[0]["message"]
+
+
+async def test_a_result_of_an_after_call_with_a_rule_that_is_no_text_is_a_failure(log):
+    edited = replace(make_result(), rule=7)
+    _, _, result = await serve([plugin("p", after_call=lambda call, result: edited)])
+    assert result.error.code == PLUGIN_FAILED
 
 
 @pytest.mark.parametrize("verdict", [True, {"content": []}, Reject("too late"), CallResult(), make_call()], ids=type)
@@ -1182,4 +1219,10 @@ def test_the_chain_knows_every_hook():
     ],
 )
 def test_the_warnings_of_a_plugin_are_bounded_and_cannot_hide_the_status(given, shown):
-    assert configured(type("Warns", (), {"warnings": given})()).warnings == shown
+    class Warns:
+        warnings = given
+
+        @hookimpl
+        def observe(self): ...
+
+    assert configured(Warns()).warnings == shown

@@ -117,7 +117,7 @@ async def test_every_method_is_observed_whatever_methods_the_plugin_names(method
         (7, "fail", "", "refused"),
         (Pass("x" * 500), "pass", "x" * MAX_RULE, "ok"),
         (Pass("\ud800"), "pass", "\\ud800", "ok"),
-        (Pass(7), "pass", "", "ok"),  # type: ignore[arg-type]
+        (Pass(7), "fail", "", "refused"),  # type: ignore[arg-type]
     ],
 )
 async def test_the_verdict_and_its_rule_are_told(verdict: Any, decided: str, rule: str, outcome: str) -> None:
@@ -235,6 +235,11 @@ async def test_a_failing_observer_changes_nothing_but_the_log(do: Callable[[Even
     assert len(later.seen) == 3
     assert all("plugin broken failed in observe for exchange" in line for line in lines)
     assert lines
+
+
+async def test_what_an_observer_must_not_return_is_named(log: list[Any]) -> None:
+    await run_call(make_call(), FakeUpstream(), configured(Diary(lambda event: 5), name="wrong"))
+    assert "returned a int instead of None or an awaitable" in log[0]["message"]
 
 
 async def test_lines_about_a_failing_observer_are_few() -> None:

@@ -1,7 +1,7 @@
 """Calls that are stepped by hand until they wait for something unusual, and their deadlines on one timer."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -136,6 +136,55 @@ async def test_a_future_that_is_cancelled_before_the_first_step_of_the_task_is_c
     with pytest.raises(asyncio.CancelledError):
         await call
     assert future.cancelled(), "as a task does with what it waits for"
+
+
+@pytest.mark.parametrize("start", [begin, asyncio.ensure_future])
+async def test_a_cancellation_reaches_a_call_after_what_it_waits_for_has_ended(start: Callable[[Any], Any]) -> None:
+    order: list[str] = []
+
+    async def inner() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            order.append("what it waits for")
+
+    async def work() -> None:
+        try:
+            await waited_for
+        finally:
+            order.append("the call")
+
+    waited_for = asyncio.ensure_future(inner())
+    await asyncio.sleep(0)
+    call = start(work())
+    if start is not begin:
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert order == ["what it waits for", "the call"]
+
+
+@pytest.mark.parametrize("start", [begin, asyncio.ensure_future])
+async def test_what_a_call_waits_for_may_survive_the_cancellation(start: Callable[[Any], Any]) -> None:
+    async def inner() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "survived"
+        raise AssertionError
+
+    async def work() -> str:
+        return await waited_for
+
+    waited_for = asyncio.ensure_future(inner())
+    await asyncio.sleep(0)
+    call = start(work())
+    if start is not begin:
+        await asyncio.sleep(0)
+    call.cancel()
+    assert await call == "survived"
 
 
 async def test_code_that_needs_a_task_asks_for_one() -> None:

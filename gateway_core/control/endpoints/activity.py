@@ -14,6 +14,7 @@ from gateway_core.activity.following import Changes
 from gateway_core.activity.questions import Answered, Question
 from gateway_core.api.call import Outcome
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.control.endpoints import definitions
 from gateway_core.control.endpoints.upstreams import no_upstream
 from gateway_core.log.reading import Excerpt
 
@@ -24,7 +25,7 @@ Seq = Annotated[int, Meta(ge=0, le=2**53, description="The number after which th
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-class Activity(Protocol):
+class Activity(definitions.Activity, Protocol):
     """What these endpoints need of the activity."""
 
     @property
@@ -174,7 +175,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         def admits(call: EndedCall) -> bool:
             return (
                 query.upstream in ("", call.upstream)
-                and query.name in ("", call.name)
+                and (query.name in ("", call.name) or call.name == f"{call.upstream}:{query.name}")
                 and query.agent in ("", call.agent)
                 and query.outcome in ("", call.outcome)
             )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Protocol, TypedDict, TypeVar
 import msgspec
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
-from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PluginError, ReloadRefused, parts_of
+from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PluginError, ReloadRefused, TryLater, parts_of
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class Operations(Protocol):
         """Put the configuration of the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`."""
 
     async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`."""
+        """What `reload` would change. Raises as `reload`, and `TryLater`."""
 
     async def restart(self) -> None:
         """Begin to restart. Raises as `reload`."""
@@ -169,10 +169,16 @@ async def of_file(asked: Asked[Any, Any], work: Callable[[], Awaitable[T]]) -> T
         return await work()
     except ReloadRefused as error:
         raise Problem(409, str(error)) from None
+    except TryLater as error:
+        raise _later(error) from None
     except EditRefused as error:
         raise Problem(403, str(error), problems=shown(error.problems)) from None
     except (ConfigError, PluginError) as error:
         raise Problem(422, str(error), problems=shown(error.problems or [str(error)])) from None
+
+
+def _later(error: TryLater) -> Problem:
+    return Problem(503, str(error), {"Retry-After": f"{error.retry_after:.0f}"})
 
 
 async def applied(asked: Asked[Any, Any], work: Callable[[], Awaitable[tuple[Report, str] | None]]) -> Applied | None:
@@ -202,9 +208,11 @@ class _NothingError(Exception):
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
-JUDGED: Final = {**PROBLEMS, 403: "It names what only `control.allow_commands` lets the control plane write"}
+_BUSY: Final = {503: "Other configurations are being checked or compared; `Retry-After` says when to come back"}
+COMPARED: Final = {**PROBLEMS, **_BUSY}
+JUDGED: Final = {**COMPARED, 403: "It names what only `control.allow_commands` lets the control plane write"}
 EDITED: Final = {
-    **JUDGED,
+    **PROBLEMS,
     403: "The file is read-only, or the edit names what only `control.allow_commands` lets the control plane write",
     409: "The file has another version, or the gateway starts or stops, or has no file",
     503: "The file cannot be written, as on a full disk",
@@ -241,6 +249,8 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             problems = await operations.edits.problems(asked.body.text)
         except ReloadRefused as error:
             raise Problem(409, str(error)) from None
+        except TryLater as error:
+            raise _later(error) from None
         return {"valid": not problems, "problems": shown(problems)}
 
     async def compare(asked: Asked[None, Text]) -> Comparison:
@@ -274,7 +284,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             reload,
             problems=PROBLEMS,
         ),
-        Endpoint("GET", "/admin/diff", "read", "What a reload would change", Comparison, diff, problems=PROBLEMS),
+        Endpoint("GET", "/admin/diff", "read", "What a reload would change", Comparison, diff, problems=COMPARED),
         Endpoint("GET", one, "read", "The configuration file without secrets", ShownFile, show, problems=PROBLEMS),
         Endpoint(
             "POST",
@@ -284,7 +294,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             Validation,
             validate,
             body=Text,
-            problems={409: PROBLEMS[409]},
+            problems={409: PROBLEMS[409], **_BUSY},
         ),
         Endpoint(
             "POST",

@@ -27,8 +27,6 @@ class Store {
   /** Ended calls, newest last; see `calls`. */
   recent = [];
   figures = new Figures();
-  /** Changes of what agents see while this page was open, the latest of each kind: [{key, what, at, why}]. */
-  listChanges = [];
   /** Counts the changes of `recent` and `figures`. */
   version = 0;
 
@@ -188,7 +186,6 @@ class Store {
     for (const event of found) {
       const call = endedCall(event);
       if (call) ended.push(call);
-      if (event.type === "lists") this.#listsChanged(event);
     }
     this.figures.ended(ended, missed);
     this.recent.push(...ended);
@@ -200,14 +197,6 @@ class Store {
     if (found.some((event) => event.type !== "call" && event.type !== "log")) this.#soon();
     this.version += 1;
     this.changed();
-  }
-
-  #listsChanged({ kinds = [], agent, at }) {
-    const what = kinds.join(", ") || "lists";
-    const key = `${what} ${agent ?? ""}`;
-    const why = agent ? "Only this agent sees the difference." : "Agents see other definitions than before.";
-    const entry = { key, what, agent, at, why };
-    this.listChanges = [entry, ...this.listChanges.filter((one) => one.key !== key)].slice(0, 20);
   }
 
   #soonTimer = 0;

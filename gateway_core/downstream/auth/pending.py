@@ -16,15 +16,20 @@ from gateway_core.http1.response import Response
 class PendingAuthentication:
     """Waits for the caller, then for the response that the caller gets."""
 
-    __slots__ = ("_found", "running")
+    __slots__ = ("_found", "_lost", "running")
 
     def __init__(self, finding: Awaitable[Verdict], serve: Callable[[Verdict], Response | PendingResponse]) -> None:
         self._found: Response | PendingResponse | None = None
+        self._lost = False
+        """Whether the connection was lost before the caller was known."""
         self.running = asyncio.get_running_loop().create_task(self._run(finding, serve))
 
     async def _run(self, finding: Awaitable[Verdict], serve: Callable[[Verdict], Response | PendingResponse]) -> None:
         try:
-            found = self._found = serve(await finding)
+            verdict = await finding
+            if self._lost:  # in the turn of the loop in which the verdict arrived
+                return
+            found = self._found = serve(verdict)
         except HttpError as error:
             self._found = response_of(error)
             return
@@ -53,6 +58,7 @@ class PendingAuthentication:
     def lost(self) -> None:
         """Handle the loss of the connection: stop waiting, or pass it on to the request."""
         if self._found is None:
+            self._lost = True
             asyncio.get_running_loop().call_soon(self.running.cancel)
         elif not isinstance(self._found, Response):
             self._found.lost()

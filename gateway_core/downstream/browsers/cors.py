@@ -13,16 +13,16 @@ from typing import Final
 from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response
 from gateway_core.http1.tokens import TOKEN
-from gateway_core.mcp.names import MCP_PARAM_HEADER_PREFIX
+from gateway_core.mcp.names import MCP_PARAM_HEADER_PREFIX, MCP_SESSION_ID_HEADER
 
 MAX_AGE: Final = 7200
 """Seconds for which a browser may keep the answer to a preflight; Chromium allows no more."""
 
-_EXPOSED: Final = "Mcp-Session-Id, Retry-After, WWW-Authenticate"
+_EXPOSED: Final = f"{MCP_SESSION_ID_HEADER}, Retry-After, WWW-Authenticate"
 """Response headers that an MCP client reads; a page sees no others besides Content-Type and the like."""
 _ALLOWED: Final = (
     *("Accept", "Authorization", "Content-Type", "Last-Event-ID"),
-    *("Mcp-Session-Id", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"),
+    *(MCP_SESSION_ID_HEADER, "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"),
     *("traceparent", "tracestate", "baggage", "X-Request-Id"),
 )
 """Request headers that an MCP client sends. Others are refused: a proxy before the gateway may trust them."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway_core.downstream.browsers.html_page import HEADERS, framed
 from gateway_core.http1.head import RequestHead
+from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.http1.response import Response
 from gateway_core.mcp.profile_address import profile_path
 
@@ -38,7 +39,7 @@ def is_for_people(head: RequestHead) -> bool:
     if head.method != "GET":
         return False
     accepted = head.fields.get("accept", "").lower()
-    return "text/html" in accepted and "text/event-stream" not in accepted
+    return "text/html" in accepted and EVENT_STREAM not in accepted
 
 
 def page(head: RequestHead, profile: str | None = None, *, secure: bool, sse: bool) -> Response:

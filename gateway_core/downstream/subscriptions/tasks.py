@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Final
 
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core.api import CallResult
+from gateway_core.background import Background
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import DeliveryError, RpcError
@@ -46,7 +48,7 @@ class Followed:
         self._tell = tell
         self._followers: list[tuple[Upstream, dict[str, str], Follower]] = []
         """The upstream, the agent's ids of its tasks by its own, and what ends it."""
-        self._moving: set[asyncio.Task[None]] = set()
+        self._moving = Background("following tasks again")
         self._waiting: deque[tuple[str, str, bytes]] = deque()
         """The agent's task id, the upstream's name, and the status; an empty status means: ask the upstream."""
         self._bytes = 0
@@ -89,9 +91,7 @@ class Followed:
         self._followers = [it for it in self._followers if it[0] not in gone]
         for _, ids, follower in lost:
             follower.close()
-            moving = asyncio.get_running_loop().create_task(self._move(list(ids.values())))
-            self._moving.add(moving)
-            moving.add_done_callback(self._moving.discard)
+            self._moving.run(partial(self._move, list(ids.values())))
 
     async def _move(self, task_ids: Sequence[str]) -> None:
         """Follow tasks again, and ask for their status, which may have changed meanwhile."""
@@ -108,8 +108,7 @@ class Followed:
         self._closed = True
         for _, _, follower in self._followers:
             follower.close()
-        for moving in self._moving:
-            moving.cancel()
+        self._moving.cancel()
         self._waiting.clear()
         if self._worker is not None:
             self._worker.cancel()

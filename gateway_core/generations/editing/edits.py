@@ -49,10 +49,11 @@ class _Edited:
     """Implements `Content`: another text in place of the content of the file."""
 
     base: Source
-    text: str
+    text: Callable[[], str]
+    """Makes the text; may block."""
 
     def read(self) -> Config:
-        return self.base.check(self.text)
+        return self.base.check(self.text())
 
     def prepare(self, config: Config) -> Prepared:
         return self.base.prepare(config)
@@ -85,7 +86,10 @@ class Edits:
         return ShownFile(str(path), not reason, reason, now.text.hidden, now.version)
 
     async def problems(self, text: str) -> Sequence[str]:
-        """What is wrong with a text as the content of the file; empty if a reload would accept it."""
+        """What is wrong with a text as the content of the file; empty if a reload would accept it.
+
+        Raises `TryLater`.
+        """
         try:
             await self.compare(text)
         except (ConfigError, PluginError, EditRefused) as error:
@@ -93,10 +97,16 @@ class Edits:
         return ()
 
     async def compare(self, text: str) -> Report:
-        """What a text as the content of the file would change. Raises `ConfigError`, `PluginError`, `EditRefused`."""
+        """What a text as the content of the file would change.
+
+        Raises `ConfigError`, `PluginError`, `EditRefused`, `TryLater`.
+        """
         source = self._file()
-        _, after = await asyncio.to_thread(self._judged, source.path, lambda before: before.restored(self._given(text)))
-        return await self._reloads.compare(_Edited(source, after.text), listening=self._listening())
+
+        def judged() -> str:
+            return self._judged(source.path, lambda before: before.restored(self._given(text)))[1].text
+
+        return await self._reloads.compare(_Edited(source, judged), listening=self._listening())
 
     async def replace(self, text: str, version: str) -> tuple[Report, str]:
         """Make a text the content of the file, in which `MARKER` stands for what the file has, and put it in force.
@@ -138,7 +148,7 @@ class Edits:
                 made.append(Draft(source.path, content, now.version, source.replaced))
                 return made[0]
 
-            edited = _Edited(source, after.text)
+            edited = _Edited(source, lambda: after.text)
             report = await self._reported(self._reloads.reload(edited, listening=self._listening(), draft=draft))
             return report, made[0].version
 

@@ -21,6 +21,7 @@ from tomlkit.items import AoT, Array, Item, Table
 
 from gateway_core.config.report import field_of, one_line, section_in
 from gateway_core.config.source import Layout, Path, layout_of, show
+from gateway_core.config.wording import unknown_key
 from gateway_core.errors import ConfigError, FileProblem
 from gateway_core.generations.editing import blocks
 
@@ -135,8 +136,18 @@ def _resolved(raw: dict[str, Any], parts: Sequence[str], value: Any) -> tuple[Pa
                 raise _WrongKeyError(f'must be a table, in which {name} is "{part[:64]}" or missing')
             value = {name: part, **value}
     if value is None and at is None and field_of(path) is None:
-        raise _WrongKeyError("is not a key of the file")
+        raise _WrongKeyError(_unknown(path))
     return path, value
+
+
+def _unknown(path: Path) -> str:
+    """What is wrong with a path that leads to no key: its first part that the table before it does not have."""
+    at = next(size for size in range(1, len(path) + 1) if field_of(path[:size]) is None)
+    table = field_of(path[: at - 1])
+    model = None if table is None else section_in(table.annotation)
+    unknown = str(path[at - 1])
+    what = unknown_key(unknown, model.file_keys() if model is not None else ())
+    return what if at == len(path) else f"leads into {one_line(unknown[:_MAX_KEY])}, which {what}"
 
 
 def _check(value: Any) -> None:

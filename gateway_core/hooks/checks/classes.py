@@ -7,8 +7,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from gateway_core.api import Plugin
+from gateway_core.api import Plugin, PluginConfig
+from gateway_core.config.sections import RESERVED
 from gateway_core.hooks.implementations import HOOKS, implementations
+from gateway_core.hooks.places import keys_of
 from gateway_core.mcp.names import CALLS, PLUGIN_METHODS
 
 STRATEGIES: Final = ("route_tool", "resolve_conflict", "trace_call")
@@ -40,9 +42,25 @@ _CLOSE: Final = 0.85
 """How similar the name of an attribute is to one that the gateway reads if it is probably meant."""
 
 
-def class_problems(plugin: type) -> list[str]:
-    """What is wrong with the class of a plugin."""
-    return [*_hook_problems(plugin), *_attribute_problems(plugin), *_life_problems(plugin)]
+def class_problems(plugin: type, on_error: str = "reject") -> list[str]:
+    """What is wrong with the class of a plugin. `on_error`: as its entry in the file sets it."""
+    problems = [*_hook_problems(plugin), *_attribute_problems(plugin), *_life_problems(plugin)]
+    if on_error == "ignore":
+        if "authenticate" in dict(implementations(plugin)):
+            problems.append('implements authenticate, which must refuse when it fails; remove on_error = "ignore"')
+        elif getattr(plugin, "fails_closed", False):
+            problems.append('must refuse calls when it fails; remove on_error = "ignore"')
+    return problems
+
+
+def config_problems(plugin: type) -> Iterator[str]:
+    """What is wrong with the model of a plugin's settings."""
+    model = getattr(plugin, "Config", PluginConfig)
+    if not (inspect.isclass(model) and issubclass(model, PluginConfig)):
+        yield "its Config is not a subclass of gateway_core.PluginConfig"
+        return
+    for name in sorted(RESERVED.intersection(keys_of(model))):
+        yield f"its Config has the setting {name}, which the gateway reads itself; rename it"
 
 
 def instance_problems(instance: object, methods: frozenset[str]) -> Iterator[str]:

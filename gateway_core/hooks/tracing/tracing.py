@@ -59,8 +59,7 @@ class Tracing:
                 return None
             if found is None:
                 return None
-            if not isinstance(found, CallTrace):
-                raise Misuse(f"returned {kind(found)} instead of None, a dict or a CallTrace")
+            found = checked_trace(found)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             self._failed(error, exchange.id)
             return None
@@ -103,6 +102,13 @@ class Tracing:
     def _failed(self, error: BaseException, subject: str) -> None:
         if self._hook is not None:
             self._failures.add(self._hook, Misuse(str(error)) if isinstance(error, WrongContext) else error, subject)
+
+
+def checked_trace(found: Any) -> CallTrace:
+    """What `trace_call` returned, other than None and a dict. Raises `Misuse` if it is no `CallTrace`."""
+    if not isinstance(found, CallTrace):
+        raise Misuse(f"returned {kind(found)} instead of None, a dict or a CallTrace")
+    return found
 
 
 def _follow_nothing(begun: CallBegun) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache
+from gateway_core.http1.client.head import MAX_HEAD, Closed, HeadCache, Unused
 from gateway_core.http1.client.parser import StreamParser
 from gateway_core.http1.client.response import ClientResponse, ResponseHead
 from gateway_core.inline.driver import Completion
@@ -67,11 +67,18 @@ class WireConnection(asyncio.Protocol):
         """Whether the connection closes after the current request."""
         self.unused_since = 0.0
         """Start of the idle time, on the monotonic clock."""
+        self._failure: OSError | None = None
+        """The error that ended the connection; None while it is open, and if the server closed it."""
 
     def is_usable(self) -> bool:
         """Whether it can take a request: it is open, and no unexpected bytes have arrived (rule R10)."""
         transport = self._transport
         return transport is not None and not transport.is_closing() and not self._poll.poll(0)
+
+    @property
+    def failure(self) -> OSError:
+        """Why a connection cannot take a request that was not written to it."""
+        return self._failure or Unused("closed before it was used")
 
     @property
     def peer(self) -> str:
@@ -85,16 +92,20 @@ class WireConnection(asyncio.Protocol):
         if sock is not None:
             self._poll.register(sock.fileno(), select.POLLIN)
 
-    def ask(self, head: bytes, body: bytes, *, last: bool = False) -> Completion[ClientResponse]:
-        """Send a request on a usable connection. The completion fails with `OSError` if no response arrives.
+    def ask(
+        self, head: bytes, body: bytes, before_send: Callable[[], None] | None = None, *, last: bool = False
+    ) -> Completion[ClientResponse]:
+        """Send a request. The completion fails with `OSError` if no response arrives.
 
-        `last`: close the connection after this request.
+        `before_send` is called just before the first byte may leave, and may raise. `last`: close the connection after
+        this request. Raises `OSError` if the connection is closed; nothing was sent then.
         """
-        answer: Completion[ClientResponse] = Completion()
         transport = self._transport
         if transport is None or transport.is_closing():
-            answer.fail(Closed("closed before it was used"))
-            return answer
+            raise self.failure
+        if before_send is not None:
+            before_send()
+        answer: Completion[ClientResponse] = Completion()
         self._answer, self._last = answer, last
         if len(body) < MAX_HEAD:
             transport.write(head + body)
@@ -218,6 +229,7 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
+        self._failure = exc if isinstance(exc, OSError) else None
         self._stop_lingering()
         if self._slowed is not None:
             self._slowed.cancel()

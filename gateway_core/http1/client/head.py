@@ -26,6 +26,10 @@ class Closed(OSError):
     """The connection closed before the response was complete."""
 
 
+class Unused(Closed):
+    """The connection closed before a request was written to it."""
+
+
 class HeadCache:
     """A cache of response heads by their bytes. Each upstream has one, because its heads repeat."""
 

@@ -7,10 +7,9 @@ from typing import Final, Protocol
 import msgspec
 from multidict import CIMultiDict
 
+from gateway_core.http1.media_types import JSON
 from gateway_core.inline.driver import Completion
 
-JSON: Final = "application/json"
-EVENT_STREAM: Final = "text/event-stream"
 HIGH: Final = 256 * 1024
 LOW: Final = 64 * 1024
 """Water marks for buffered body bytes: reading pauses above `HIGH` and resumes at `LOW`."""

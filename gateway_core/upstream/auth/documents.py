@@ -36,8 +36,8 @@ from yarl import URL
 from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
 from gateway_core.http1.client.dial import ProxyFailed
-from gateway_core.http1.client.response import JSON
 from gateway_core.http1.hosts import leads_to_loopback
+from gateway_core.http1.media_types import JSON
 from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import reach
 from gateway_core.upstream.network.access import Access
@@ -149,7 +149,7 @@ class Fetcher:
     ) -> tuple[int, bytes]:
         strange = url.origin() not in self._own
         try:
-            options = self._access.options(url, {hdrs.ACCEPT: JSON, **headers})
+            options = await self._access.options(url, {hdrs.ACCEPT: JSON, **headers})
             proxied = "proxy" in options
             session = self._session(guarded=strange and not proxied)
             async with asyncio.timeout(TIMEOUT):

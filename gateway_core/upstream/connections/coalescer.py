@@ -5,37 +5,43 @@ Requests that arrive during a run cause one further run, so frequent requests to
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
+
+from gateway_core.background import Background
 
 Key = TypeVar("Key")
 
 
-class Settling(Generic[Key]):
-    """Coalescer: calls `update` with a key after each `ask` for it, in one task per key."""
+class Coalescer(Generic[Key]):
+    """Calls `update` with a key after each `ask` for it, in one task per key."""
 
-    def __init__(self, update: Callable[[Key], Awaitable[None]], name: str) -> None:
-        """`update` must read the desired state when called, and bound its time. `name` is the name of the tasks."""
+    def __init__(self, update: Callable[[Key], Awaitable[None]], during: str) -> None:
+        """`update` must read the desired state when called, and bound its time. `during`: see `Background`."""
         self._update = update
-        self._name = name
+        self._background = Background(during)
+        self._running: set[Key] = set()
         self._due: set[Key] = set()
-        self._running: dict[Key, asyncio.Task[None]] = {}
+        """Keys that were asked for during their run."""
 
     def ask(self, key: Key) -> None:
-        """Request a run for `key`. If one is in progress, it runs again afterwards."""
-        self._due.add(key)
-        if key not in self._running:
-            self._running[key] = asyncio.get_running_loop().create_task(self._run(key), name=self._name)
+        """Request a run for `key`. If one is in progress, another follows."""
+        if key in self._running:
+            self._due.add(key)
+        else:
+            self._running.add(key)
+            self._background.run(partial(self._run, key))
 
     def close(self) -> None:
-        for task in self._running.values():
-            task.cancel()
+        self._due.clear()
+        self._background.cancel()
 
     async def _run(self, key: Key) -> None:
         try:
-            while key in self._due:
-                self._due.discard(key)
-                await self._update(key)
+            await self._update(key)
         finally:
-            del self._running[key]
+            self._running.discard(key)
+            if key in self._due:
+                self._due.discard(key)
+                self.ask(key)

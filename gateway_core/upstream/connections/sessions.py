@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loguru import logger
-
 from gateway_core.api import Principal
+from gateway_core.background import Background
 from gateway_core.errors import Busy, DeliveryError, NotSent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.inline.driver import in_task
@@ -22,9 +21,10 @@ from gateway_core.limits.shares import Holder, Shares, holder_of
 from gateway_core.upstream.base import Connection
 from gateway_core.upstream.capabilities import declared_by
 from gateway_core.upstream.connections.await_shared import await_shared
-from gateway_core.upstream.connections.coalescer import Settling
+from gateway_core.upstream.connections.coalescer import Coalescer
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.ejection import Backoff
+from gateway_core.upstream.messages.sends import SEND_TIMEOUT
 from gateway_core.upstream.status import SYSTEM_CLOCK, Clock
 
 POOL_SIZE: Final = 8
@@ -34,8 +34,6 @@ POOL_QUEUE: Final = 256
 """Exchanges that may wait for a pooled connection."""
 POOL_WAIT: Final = 10.0
 """Seconds that an exchange waits for a pooled connection."""
-TELL_TIMEOUT: Final = 5.0
-"""Seconds for a notification sent in the background."""
 MAX_SESSIONS: Final = 1024
 """Agent sessions with a connection to a server over HTTP. Beyond this, one without calls is retired."""
 MAX_CHILDREN: Final = 128
@@ -109,8 +107,8 @@ class SessionConnections:
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
-        self._closing: set[asyncio.Task[None]] = set()
-        self._telling: Settling[tuple[str, str]] = Settling(self._tell, "tell an upstream")
+        self._closing = Background("closing a connection to an upstream")
+        self._notifying: Coalescer[tuple[str, str]] = Coalescer(self._notify, "notifying an upstream")
         """Keyed by session and method."""
 
     @contextlib.asynccontextmanager
@@ -189,21 +187,21 @@ class SessionConnections:
         finally:
             exchange.let_go(self._limiter)
 
-    def tell(self, session_id: str, method: str) -> None:
+    def notify(self, session_id: str, method: str) -> None:
         """Send a notification in the background on the connection of an agent's session, if it has one.
 
         Repeated requests during a send cause one further send.
         """
         if session_id in self._sessions:
-            self._telling.ask((session_id, method))
+            self._notifying.ask((session_id, method))
 
-    async def _tell(self, told: tuple[str, str]) -> None:
-        session_id, method = told
+    async def _notify(self, key: tuple[str, str]) -> None:
+        session_id, method = key
         lease = _opened(self._sessions.get(session_id))
         if lease is None or not lease.usable:
             return
         with contextlib.suppress(DeliveryError, TimeoutError):  # the next call on it will report the failure
-            async with asyncio.timeout(TELL_TIMEOUT):
+            async with asyncio.timeout(SEND_TIMEOUT):
                 await lease.connection.notify(method)
 
     def retire(self, session_id: str) -> None:
@@ -229,14 +227,11 @@ class SessionConnections:
 
     def discard(self, connection: Connection) -> None:
         """Close a connection in the background; `closed` waits for it."""
-        task = asyncio.create_task(_close(connection), name="close upstream connection")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.run(connection.close)
 
     async def closed(self) -> None:
         """Wait until all connections being closed are closed. Each bounds its time."""
-        while self._closing:
-            await asyncio.wait(self._closing)
+        await self._closing.wait()
 
     async def _session_lease(self, agent: Agent) -> Lease:
         session_id = agent.session_id
@@ -325,10 +320,3 @@ def _opened(task: asyncio.Task[Lease] | None) -> Lease | None:
     if task is None or not task.done() or task.cancelled() or task.exception() is not None:
         return None
     return task.result()
-
-
-async def _close(connection: Connection) -> None:
-    try:
-        await connection.close()
-    except Exception as error:  # noqa: BLE001 - closing is best effort; the reason is worth a line
-        logger.debug("closing an upstream connection failed: {}", type(error).__name__)

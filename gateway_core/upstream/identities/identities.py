@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+from gateway_core.background import Background
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import Busy, DeliveryError, NoIdentity
@@ -75,7 +76,7 @@ class Identities:
         self._connections: dict[str, IdentityConnections] = {}
         """By the key of the identity, in the order of use, the least recent first."""
         self._shares: Shares[str] = Shares()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background(f"closing an identity of {config.name}")
         self._sweeping: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -168,7 +169,7 @@ class Identities:
     def roots_changed(self, session_id: str) -> None:
         """Notify the connections of a session, if it has any, that a legacy agent's roots changed."""
         for connections in self:
-            connections.sessions.tell(session_id, ROOTS_CHANGED)
+            connections.sessions.notify(session_id, ROOTS_CHANGED)
 
     def restarted(self) -> None:
         """Use new connections from now on: the server was reached again, and may have lost its sessions."""
@@ -192,8 +193,7 @@ class Identities:
             self._remove(connections)
             connections.retire()
             self._close(connections)
-        while self._closing:
-            await asyncio.wait(self._closing)
+        await self._closing.wait()
 
     def _made(self, identity: Identity, agent: Agent) -> IdentityConnections:
         config = self._config
@@ -264,9 +264,7 @@ class Identities:
     def _close(self, connections: IdentityConnections) -> None:
         if connections.closes:
             return
-        task = asyncio.create_task(connections.close(), name=f"close an identity of {self._config.name}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.run(connections.close)
 
 
 def identities_of(

@@ -97,10 +97,10 @@ class Noise:
 
     @property
     def due(self) -> bool:
-        """Whether enough was counted to call `pause` or `settle`."""
+        """Whether enough was counted to call `pause` or `throttle`."""
         return self._fresh > STEP
 
-    async def settle(self, slowed: Callable[[], object]) -> None:
+    async def throttle(self, slowed: Callable[[], object]) -> None:
         """Wait as long as `pause` says, at least for one turn of the loop. Calls `slowed` before a real pause."""
         pause = self.pause()
         if pause:

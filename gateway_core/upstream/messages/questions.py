@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final
 
 from loguru import logger
 
-from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, DeliveryError, RpcError, overloaded
+from gateway_core.background import Background
+from gateway_core.errors import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, overloaded
 from gateway_core.exchange.back import BackChannel
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.naming import naming
@@ -23,6 +25,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import ClientContext
+from gateway_core.upstream.messages.sends import SEND_TIMEOUT, UNDELIVERED
 
 MAX_QUESTIONS: Final = 64
 """Maximum number of open questions of one call, and of one connection without a call; more are refused."""
@@ -30,8 +33,6 @@ MAX_OPEN: Final = 4096
 """Maximum number of open questions of one connection."""
 MAX_REFUSALS: Final = 256
 """Maximum number of refusals in flight on one connection; more are dropped."""
-ANSWER_TIMEOUT: Final = 10.0
-"""Seconds that sending an answer may take."""
 
 
 class ServerQuestions:
@@ -52,7 +53,9 @@ class ServerQuestions:
         self._open: dict[bytes, asyncio.Task[None]] = {}
         self._counts: Counter[str] = Counter()
         """Exchange id -> number of its open questions; "" for questions without an exchange."""
-        self._refusals: set[asyncio.Task[None]] = set()
+        self._refusals = Background(
+            f"refusing a question of {upstream}", limit=MAX_REFUSALS, timeout=SEND_TIMEOUT, expected=UNDELIVERED
+        )
 
     def take(self, message: Message, exchange: Exchange | None = None) -> None:
         """Answer a request of the server in a task. `exchange`: the call on whose stream it came, if known.
@@ -78,11 +81,8 @@ class ServerQuestions:
         task.add_done_callback(ended)
 
     def _refuse(self, message: Message) -> None:
-        if len(self._refusals) < MAX_REFUSALS:
-            error = overloaded(f"the limit of {MAX_QUESTIONS} open questions of one server is reached")
-            task = asyncio.create_task(self._deliver(jsonrpc.error(message.id, error)), name="refuse a question")
-            self._refusals.add(task)
-            task.add_done_callback(self._refusals.discard)
+        error = overloaded(f"the limit of {MAX_QUESTIONS} open questions of one server is reached")
+        self._refusals.run(partial(self._send, jsonrpc.error(message.id, error)))
 
     def cancel(self, raw_id: bytes) -> bool:
         """Cancel a question at the request of the server. Returns False if it is not open."""
@@ -91,8 +91,9 @@ class ServerQuestions:
 
     def end(self) -> None:
         """Cancel all questions and refusals; called when the connection ends."""
-        for task in (*self._open.values(), *self._refusals):
+        for task in self._open.values():
             task.cancel()
+        self._refusals.cancel()
 
     async def _answer(self, message: Message, exchange: Exchange | None) -> None:
         try:
@@ -109,10 +110,9 @@ class ServerQuestions:
 
     async def _deliver(self, answer: bytes) -> None:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(SEND_TIMEOUT):
                 await self._send(answer)
-        except (DeliveryError, RpcError, TimeoutError) as error:
-            # Waiting requests and the loss of the connection report the failure.
+        except UNDELIVERED as error:
             logger.bind(upstream=self._upstream).debug("an answer did not arrive: {}", type(error).__name__)
 
     async def _ask(self, message: Message, exchange: Exchange | None) -> bytes:

@@ -25,14 +25,14 @@ class Access:
         """IP addresses at which the upstream was reached; those of a proxy do not count."""
         self._origin = URL(config.url).origin()
 
-    def options(self, url: URL, headers: Mapping[str, str]) -> dict[str, Any]:
+    async def options(self, url: URL, headers: Mapping[str, str]) -> dict[str, Any]:
         """The arguments of an aiohttp request to `url` with these headers. Raises `ProxyFailed` and `Permanent`.
 
         A client certificate and `verify = false` apply to the upstream alone, as credentials go to other hosts.
         """
         found: dict[str, Any] = {"headers": headers}
         if url.scheme == "https":
-            found["ssl"] = self._context(url)
+            found["ssl"] = await self._context(url)
         proxy = self.proxies.of(url)
         if proxy is not None:
             found["proxy"] = URL.build(scheme="http", host=proxy.host, port=proxy.port)
@@ -42,5 +42,7 @@ class Access:
                 found[key] = {**found.get(key, {}), hdrs.PROXY_AUTHORIZATION: proxy.authorization}
         return found
 
-    def _context(self, url: URL) -> ssl.SSLContext:
-        return self.trust.context() if url.origin() == self._origin else self.trust.context_for_others()
+    async def _context(self, url: URL) -> ssl.SSLContext:
+        if url.origin() == self._origin:
+            return await self.trust.context()
+        return await self.trust.context_for_others()

@@ -14,7 +14,7 @@ from yarl import URL
 from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown, Permanent
 from gateway_core.http1.client.connection import WireConnection
 from gateway_core.http1.client.dial import HttpProxy, ProxyFailed, dial
-from gateway_core.http1.client.head import Closed, HeadCache, Malformed
+from gateway_core.http1.client.head import Closed, HeadCache, Malformed, Unused
 from gateway_core.limits.accounts import UNCOUNTED, Account
 from gateway_core.upstream.network.access import Access
 from gateway_core.upstream.network.trust import is_refused_client, why_failed, why_untrusted
@@ -69,20 +69,27 @@ class HostConnections:
         return None
 
     async def connected(self) -> WireConnection:
-        """Open a connection. Raises `NotSent`."""
+        """Open a connection that can take a request. Raises `NotSent`.
+
+        A balancer whose servers are down may accept a connection and close it. On TLS, only the end of the connection
+        counts: the server's session tickets may have arrived.
+        """
         self._check_open()
         host, port = self._url.raw_host, self._url.port
         assert host is not None, "checked by the configuration"
         assert port is not None, "checked by the configuration"
         if self._unusable is not None:
             raise self.not_sent(self._unusable)
-        context = self._access.trust.context() if self._url.scheme == "https" else None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
+                context = await self._access.trust.context() if self._url.scheme == "https" else None
                 connection = await dial(self._made, host, port, context, self._proxy)
         except (OSError, RuntimeError, ValueError) as error:
             raise self.not_sent(error) from None
         self._check_open()
+        if context is None and not connection.is_usable():
+            connection.close()
+            raise self.not_sent(connection.failure)
         if self._proxy is None and len(self._access.addresses) < MAX_ADDRESSES:
             self._access.addresses.add(connection.peer)
         return connection
@@ -130,7 +137,8 @@ class HostConnections:
 
     def not_sent(self, error: BaseException) -> NotSent:
         """The error for a failure before a request was sent."""
-        lasting = isinstance(error, ssl.SSLCertVerificationError) or (isinstance(error, ProxyFailed) and error.lasting)
+        untrusted = isinstance(error, ssl.SSLCertVerificationError) or is_refused_client(error)
+        lasting = untrusted or (isinstance(error, ProxyFailed) and error.lasting)
         return (Permanent if lasting else NotSent)(self._explain(error))
 
     def broken(self, error: OSError) -> DeliveryError:
@@ -153,6 +161,9 @@ class HostConnections:
                 what = f"the certificate of {where} is not trusted: {why}"
             case socket.gaierror():
                 what = f"the name {self._url.host} cannot be resolved"
+            case Unused():
+                peer = where if self.forwarding is None else f"the proxy {self.forwarding}"
+                what = f"{peer} closed the connection before the request was sent"
             case Closed():
                 what = f"{where} closed the connection without an answer"
             case Malformed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Final
 
@@ -37,27 +38,37 @@ _OTHERS: Final = {
 }
 
 
+_PLAIN: Final = TlsConfig()
+_SYSTEM: Final = RenewedContext(_PLAIN, lambda: context_of(_PLAIN))
+"""The context of all upstreams that add nothing to what the system trusts."""
+
+
 class Trust:
-    """The TLS contexts of one upstream."""
+    """The TLS contexts of one upstream. They are made in a thread."""
 
     def __init__(self, tls: TlsConfig | None) -> None:
-        own = tls or TlsConfig()
+        own = tls or _PLAIN
         others = TlsConfig(ca=own.ca)
-        self._own = RenewedContext(own, lambda: context_of(own))
-        self._others = RenewedContext(others, lambda: context_of(others, with_system=True))
+        self._own = _SYSTEM if own == _PLAIN else RenewedContext(own, lambda: context_of(own))
+        self._others = (
+            _SYSTEM if others == _PLAIN else RenewedContext(others, lambda: context_of(others, with_system=True))
+        )
 
-    def context(self) -> ssl.SSLContext:
+    async def context(self) -> ssl.SSLContext:
         """The context for a new connection to the upstream. Raises `Permanent` if a file cannot be used."""
-        return _current(self._own)
+        return await _current(self._own)
 
-    def context_for_others(self) -> ssl.SSLContext:
+    async def context_for_others(self) -> ssl.SSLContext:
         """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
-        return _current(self._others)
+        return await _current(self._others)
 
 
-def _current(renewed: RenewedContext) -> ssl.SSLContext:
+async def _current(renewed: RenewedContext) -> ssl.SSLContext:
+    unchanged = renewed.unchanged
+    if unchanged is not None:
+        return unchanged
     try:
-        return renewed.current()
+        return await asyncio.to_thread(renewed.current)
     except TlsFileError as problem:
         raise Permanent(f"tls.{problem.key}: {problem}") from None
 

@@ -25,7 +25,7 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import ELICITED, LOG_LEVELS, LOG_MESSAGE, SET_LEVEL
 from gateway_core.mcp.reserved import without_reserved
 from gateway_core.upstream.base import Connection
-from gateway_core.upstream.connections.coalescer import Settling
+from gateway_core.upstream.connections.coalescer import Coalescer
 
 SET_TIMEOUT: Final = 2.0
 """Seconds that setting a level may delay a call."""
@@ -59,7 +59,7 @@ class Logs:
         self._locks: WeakKeyDictionary[Connection, asyncio.Lock] = WeakKeyDictionary()
         self._own: WeakValueDictionary[str, Connection] = WeakValueDictionary()
         """Legacy session -> its own connection, if it has one."""
-        self._settling: Settling[tuple[Connection, str]] = Settling(self._settle, "set log level")
+        self._setting: Coalescer[tuple[Connection, str]] = Coalescer(self._set_level, f"setting a level of {upstream}")
         """Keys: connection, and the session that owns it; "" for a shared connection."""
         self._relaxing: asyncio.TimerHandle | None = None
         """Timer that raises the level of the shared connection when agents want fewer messages."""
@@ -144,10 +144,10 @@ class Logs:
     def _ask(self, connection: Connection, owner: str = "") -> None:
         """Set the level of a connection in the background."""
         if _levelled(connection):
-            self._settling.ask((connection, owner))
+            self._setting.ask((connection, owner))
 
-    async def _settle(self, asked: tuple[Connection, str]) -> None:
-        connection, owner = asked
+    async def _set_level(self, key: tuple[Connection, str]) -> None:
+        connection, owner = key
         level = self._sessions.get(owner)
         if level is not None or not owner:
             await self._ensure(connection, level)
@@ -158,7 +158,7 @@ class Logs:
             self._ask(shared)
 
     def close(self) -> None:
-        self._settling.close()
+        self._setting.close()
         if self._relaxing is not None:
             self._relaxing.cancel()
         if self.unattributed:

@@ -11,7 +11,7 @@ from gateway_core.errors import NotSent
 FIRST_DELAY: Final = 1.0
 MAX_DELAY: Final = 60.0
 """Seconds between two attempts; doubled while attempts fail or streams end early."""
-SETTLED: Final = 5.0
+STABLE_AFTER: Final = 5.0
 """Seconds that a stream must stay open before the delay resets to `FIRST_DELAY`."""
 
 
@@ -28,7 +28,7 @@ class Pauses:
 
     def next(self) -> float:
         """Seconds to wait after the attempt failed or its stream ended."""
-        if asyncio.get_running_loop().time() - self._began > SETTLED:
+        if asyncio.get_running_loop().time() - self._began > STABLE_AFTER:
             self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY)
         return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnections

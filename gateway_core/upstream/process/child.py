@@ -146,6 +146,11 @@ class Child(asyncio.SubprocessProtocol):
         if not self._ended:
             self.writable.set()
 
+    @property
+    def reads(self) -> bool:
+        """Whether its stdin is open."""
+        return self._stdin is not None and not self._stdin.is_closing()
+
     def write(self, line: bytes) -> None:
         """Write one complete line to stdin. Call only while `writable`; a remainder that does not fit clears it."""
         if self._stdin is not None and not self._stdin.is_closing():

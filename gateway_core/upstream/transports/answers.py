@@ -160,11 +160,11 @@ async def follow(
                         return True
                     overhead -= len(event.data)
                     if noise.due:
-                        await noise.settle(unexpected.slowed)
+                        await noise.throttle(unexpected.slowed)
                 noise.lines(max(piece.count(b"\n"), piece.count(b"\r")))
                 noise.weigh(overhead - parser.held)
                 if noise.due:
-                    await noise.settle(unexpected.slowed)
+                    await noise.throttle(unexpected.slowed)
         return False
     finally:
         parser.release()

@@ -114,9 +114,9 @@ class HttpClient:
 
         The configured headers and the access token are added to `headers`. `url` must have the same origin. After a
         401, or a 403 for missing scopes, the request is sent once more with another token if there is one.
-        `before_send` is called just before the first byte may leave. Raises `NotSent` for earlier
-        failures, `OutcomeUnknown` for later ones. `last`: close the connection after this request. `cookies`: those of
-        the session, which are sent and updated.
+        `before_send` is called just before the first byte may leave, and may raise `NotSent`. Raises `NotSent` for
+        earlier failures, `OutcomeUnknown` for later ones. `last`: close the connection after this request. `cookies`:
+        those of the session, which are sent and updated.
         """
         if last:
             headers = {**headers, hdrs.CONNECTION: "close"}
@@ -171,9 +171,13 @@ class HttpClient:
         if connection is None:
             await in_task()
             connection = await self.connections.connected()
-        if before_send is not None:
-            before_send()
-        answer = connection.ask(head, body, last=last)
+        try:
+            answer = connection.ask(head, body, before_send, last=last)
+        except OSError as error:
+            raise self.connections.not_sent(error) from None
+        except NotSent:
+            connection.close()
+            raise
         try:
             response = await answer
         except OSError as error:

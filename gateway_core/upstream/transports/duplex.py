@@ -9,11 +9,11 @@ fails at once: with `NotSent` if its first byte never left, else with `OutcomeUn
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
@@ -21,7 +21,7 @@ from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import DeliveryError, NotSent, OutcomeUnknown
+from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.unanswered import UnansweredRequests
 from gateway_core.internal_errors import where
@@ -30,6 +30,7 @@ from gateway_core.mcp.names import CANCELLED_NOTICE, LISTEN, PROGRESS
 from gateway_core.upstream.base import ClientContext, Connection, ServerInfo
 from gateway_core.upstream.messages.malformed import request_answered, unreadable
 from gateway_core.upstream.messages.questions import ServerQuestions
+from gateway_core.upstream.messages.sends import FAREWELL, background_sends
 from gateway_core.upstream.messages.unexpected import UnexpectedMessages, answer_to, read
 from gateway_core.upstream.notifications.logs import whose
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher
@@ -38,12 +39,8 @@ from gateway_core.upstream.request_body import declared, filling, template, with
 from gateway_core.upstream.requests import Reply, Request, Template
 from gateway_core.upstream.transports.negotiation import negotiate
 
-MAX_BACKGROUND: Final = 64
-"""Maximum number of cancellations and answers that wait for the channel; more are dropped."""
-BACKGROUND_TIMEOUT: Final = 10.0
-"""Seconds until a background message is dropped."""
-FAREWELL: Final = 1.0
-"""Seconds that `close` waits for background messages, so that cancellations reach the server."""
+MAX_GIVEN_UP: Final = 64
+"""Cancelled requests of the gateway itself that are remembered."""
 
 
 class DuplexConnection(Connection):
@@ -60,12 +57,12 @@ class DuplexConnection(Connection):
         self._ids = itertools.count(1)
         self._last_id = 0
         self._pending: dict[int, Pending] = {}
-        self._given_up: deque[int] = deque(maxlen=MAX_BACKGROUND)
+        self._given_up: deque[int] = deque(maxlen=MAX_GIVEN_UP)
         """Cancelled requests of the gateway itself; a late response to one is expected."""
         self._unanswered = UnansweredRequests()
-        self._background: set[asyncio.Task[None]] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
-        """The tasks in `_background` that send a message."""
+        self._background = background_sends(config.name)
+        self._listener: asyncio.Task[None] | None = None
+        """Keeps the subscription of a modern connection."""
         self._ended = asyncio.Event()
         self._reason = ""
         self._listening: dict[int, Callable[[str, Raw], None]] = {}
@@ -110,7 +107,8 @@ class DuplexConnection(Connection):
             raise
         if self.info.era == "modern":
             self.watcher = watcher = ModernWatcher(self.info, self._context, self.listen)
-            self._keep(watcher.run()).add_done_callback(self._listened)
+            self._listener = asyncio.get_running_loop().create_task(watcher.run(), name=f"listen to {self.name}")
+            self._listener.add_done_callback(self._listened)
         else:
             self.watcher = LegacyWatcher(self.info, self._context, self.request)
         return self.info
@@ -144,8 +142,8 @@ class DuplexConnection(Connection):
         await self._transmit(jsonrpc.one_line(jsonrpc.notification(method, params)))
 
     async def close(self) -> None:
-        if self._leaving and not self.closed:
-            await asyncio.wait(self._leaving, timeout=FAREWELL)
+        if not self.closed:
+            await self._background.wait(FAREWELL)
         self._lost("was closed by the gateway")
         if self._releasing is not None:
             await asyncio.shield(self._releasing)
@@ -221,24 +219,8 @@ class DuplexConnection(Connection):
             raise NotSent(f"the server {self._reason}")
 
     def _in_background(self, data: bytes) -> None:
-        """Send a message in the background; drop it if `MAX_BACKGROUND` tasks run already."""
-        if not self.closed and len(self._background) < MAX_BACKGROUND:
-            task = self._keep(self._send_quietly(data))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-
-    async def _send_quietly(self, data: bytes) -> None:
-        # Waiting requests and the loss of the connection report the failure.
-        with contextlib.suppress(DeliveryError, TimeoutError):
-            async with asyncio.timeout(BACKGROUND_TIMEOUT):
-                await self._transmit(data)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a background task; it is cancelled when the connection is lost."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
+        if not self.closed:
+            self._background.run(partial(self._transmit, data))
 
     # Incoming
 
@@ -345,6 +327,7 @@ class DuplexConnection(Connection):
             pending.fail(OutcomeUnknown(text) if pending.sent else NotSent(text))
         self._unanswered.lost()
         self._questions.end()
-        for task in self._background:
-            task.cancel()
+        self._background.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
         self.unexpected.report(reason)

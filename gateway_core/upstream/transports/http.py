@@ -20,9 +20,10 @@ from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
-from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, NotSent, OutcomeUnknown, RpcError
+from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.http1.client.response import EVENT_STREAM, ClientResponse
+from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.inline.driver import in_task
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -31,11 +32,10 @@ from gateway_core.mcp.names import (
     INITIALIZE,
     LISTEN,
     MCP_METHOD_HEADER,
-    NAME_MEMBERS,
     PROGRESS,
     TOOLS_CALL,
 )
-from gateway_core.upstream.base import ClientContext, Connection, NoMcpAnswer, ServerInfo, SessionEnded
+from gateway_core.upstream.base import ClientContext, Connection, NoMcpAnswer, ServerInfo, SessionEnded, SessionGone
 from gateway_core.upstream.messages.malformed import request_answered, unreadable
 from gateway_core.upstream.messages.unexpected import read
 from gateway_core.upstream.notifications.subscription import LISTENED, LegacyWatcher, ModernWatcher, announces_updates
@@ -74,7 +74,7 @@ class HttpConnection(Connection):
         self._limit = limits.response_body
         self._context = context
         self._pending: dict[int, Pending] = {}
-        self._session = HttpSession(config.name, http, context, self.in_flight)
+        self._session = HttpSession(config.name, http, context, self.in_flight, self._session_over)
         self.unexpected: Final = self._session.unexpected
         self._ids = itertools.count(1)
         self._listener: asyncio.Task[None] | None = None
@@ -131,7 +131,7 @@ class HttpConnection(Connection):
         self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
     ) -> Coroutine[Any, Any, Reply]:
         if self._session.over:
-            raise NotSent(f"its session is over: {self._session.why_ended}")
+            raise SessionGone(self._session.why_ended)
         assert self.info is not None, "open() comes first"
         method, number = request.method, next(self._ids)
         pending = Pending(number, method, exchange)
@@ -150,12 +150,12 @@ class HttpConnection(Connection):
             )
             body = jsonrpc.request(number, method, params)
             along = {**(headers or {}), **request.carried.headers}
-            sending = self._session.ask(method, _name(method, params), along, body, pending.mark_sent)
+            sending = self._session.ask(method, params, along, body, pending.mark_sent)
         return self._answered(sending, pending)
 
     def _make_template(self, request: Request, exchange: Exchange) -> Template | None:
         assert self.info is not None, "open() comes first"
-        head = self._http.prepared(self._session.headers_of(request.method, _name(request.method, request.params)))
+        head = self._http.prepared(self._session.headers_of(request.method, request.params))
         body = template(request, self.info, declared(exchange, self._context))
         return None if head is None or body is None else Template(head, body)
 
@@ -166,7 +166,7 @@ class HttpConnection(Connection):
         if method == INITIALIZE:
             sending = session.open("POST", {}, body, before_send=pending.mark_sent, fresh=True)
         else:
-            sending = session.ask(method, _name(method, params), {}, body, pending.mark_sent)
+            sending = session.ask(method, params, {}, body, pending.mark_sent)
         return await self._answered(sending, pending)
 
     def adopt(self, protocol_version: str) -> None:
@@ -211,13 +211,20 @@ class HttpConnection(Connection):
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
-                session.send_in_background(lambda: session.post(notice, last=True))
+                session.background.run(lambda: session.post(notice, last=True))
             raise
         finally:
             del self._pending[pending.number]
 
     def in_flight(self) -> list[Exchange]:
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
+
+    def _session_over(self) -> None:
+        """Fail the requests that wait for a connection or an access token: the server would not know their session."""
+        if self.stateful:
+            for pending in self._pending.values():
+                if not pending.sent:
+                    pending.fail(SessionGone(self._session.why_ended))
 
     async def _suspect(self, *, final: bool, probes: bool) -> None:
         """Handle an answer that may mean that the session is lost. Raises `SessionEnded` if it is.
@@ -235,7 +242,7 @@ class HttpConnection(Connection):
             body = jsonrpc.request(pending.number, method, {})
             with contextlib.suppress(DeliveryError, TimeoutError):
                 async with asyncio.timeout(PROBE_TIMEOUT):
-                    sending = self._session.ask(method, None, {}, body, pending.mark_sent)
+                    sending = self._session.ask(method, {}, {}, body, pending.mark_sent)
                     await self._answered(sending, pending, probes=True)
             if self._session.over:
                 return True
@@ -340,10 +347,3 @@ class HttpConnection(Connection):
             await session.events(response, EventParser(self._limit, self._context.account), heard)
         finally:
             response.close()
-
-
-def _name(method: str, params: Mapping[str, Any]) -> str | None:
-    """The name or URI in the params that a header must repeat, if any (Standard Request Headers)."""
-    member = NAME_MEMBERS.get(method)
-    name = params.get(member) if member is not None else None
-    return jsonrpc.text(name, member or "") if isinstance(name, Raw) else name

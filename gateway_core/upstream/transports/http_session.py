@@ -1,25 +1,25 @@
 """One Streamable HTTP session: its headers, its id, its end, and messages that the server initiates.
 
-`HttpSession` sends single HTTP requests, and handles messages that are not responses to the gateway's requests. A
-*background send* has no waiting caller: a cancellation, or an answer to the server's `ping`.
+`HttpSession` sends single HTTP requests, and handles messages that are not responses to the gateway's requests.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs
 from loguru import logger
+from msgspec import Raw
 
-from gateway_core.errors import DeliveryError, RpcError
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.hops import CONTEXT_KEYS
-from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.internal_errors import where
+from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.header_values import encode_header_value
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import (
@@ -28,11 +28,14 @@ from gateway_core.mcp.names import (
     MCP_NAME_HEADER,
     MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
+    MCP_SESSION_ID_HEADER,
     MODERN_PROTOCOL_VERSIONS,
+    NAME_MEMBERS,
 )
 from gateway_core.upstream.base import ClientContext, SessionEnded
 from gateway_core.upstream.messages.noise import Noisy
 from gateway_core.upstream.messages.questions import ServerQuestions
+from gateway_core.upstream.messages.sends import FAREWELL, background_sends
 from gateway_core.upstream.messages.unexpected import UnexpectedMessages, answer_to
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.notifications.logs import whose
@@ -41,16 +44,8 @@ from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in,
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.events import EventParser
 
-FAREWELL: Final = 2.0
-"""Seconds for one background send."""
-ASIDE_AT_ONCE: Final = 64
-"""Maximum number of concurrent background sends."""
-MAX_ASIDE: Final = 2048
-"""Maximum number of running and queued background sends, as many calls may be cancelled at once; more are dropped."""
-
 _PARAM: Final = MCP_PARAM_HEADER_PREFIX.lower()
 LOST: Final = "the server has ended the session"
-SESSION_HEADER: Final = "Mcp-Session-Id"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -58,8 +53,14 @@ class HttpSession:
     """One session's state and its single HTTP requests."""
 
     def __init__(
-        self, name: str, http: HttpClient, context: ClientContext, in_flight: Callable[[], Iterable[Exchange]]
+        self,
+        name: str,
+        http: HttpClient,
+        context: ClientContext,
+        in_flight: Callable[[], Iterable[Exchange]],
+        on_end: Callable[[], None],
     ) -> None:
+        """`in_flight` returns the calls that were sent on it. `on_end` is called once when it ends."""
         self.version = ""
         """The negotiated protocol version; empty before the negotiation."""
         self.id: str | None = None
@@ -72,9 +73,10 @@ class HttpSession:
         self._http = http
         self.context = context
         self._in_flight = in_flight
+        self._on_end = on_end
         self._questions = ServerQuestions(name, context, in_flight, self.post)
-        self._aside: set[asyncio.Task[None]] = set()
-        self._aside_turns = asyncio.Semaphore(ASIDE_AT_ONCE)
+        self.background: Final = background_sends(name)
+        """Sends messages that no caller waits for."""
 
     @property
     def modern(self) -> bool:
@@ -82,7 +84,7 @@ class HttpSession:
 
     def begin(self, response: ClientResponse) -> None:
         """Take the session id from the response to `initialize` (2025-11-25, Session Management)."""
-        session_id = response.headers.get(SESSION_HEADER, "")
+        session_id = response.headers.get(MCP_SESSION_ID_HEADER, "")
         self.id = session_id if _SESSION_ID.fullmatch(session_id) else None
 
     def adopt(self, protocol_version: str) -> None:
@@ -99,6 +101,7 @@ class HttpSession:
         if not self.over:
             self.why_ended = why
             self.ended.set()
+            self._on_end()
             self._questions.end()
             self.unexpected.report(why)
 
@@ -116,12 +119,9 @@ class HttpSession:
     async def close(self) -> None:
         """End the session and wait for background sends, at most `FAREWELL` seconds."""
         if self.id is not None and not self.over:
-            self.send_in_background(self._delete)
+            self.background.run(self._delete)
         self.end("closed")
-        if self._aside:
-            await asyncio.wait(self._aside, timeout=FAREWELL)
-        for task in self._aside:
-            task.cancel()
+        await self.background.close(FAREWELL)
 
     async def _delete(self) -> None:
         # A server may answer 405; the session then ends when the server expires it.
@@ -154,28 +154,39 @@ class HttpSession:
         if not fresh:
             headers[MCP_PROTOCOL_VERSION_HEADER] = self.version
             if self.id is not None:
-                headers[SESSION_HEADER] = self.id
+                headers[MCP_SESSION_ID_HEADER] = self.id
         return headers
 
     async def ask(
-        self, method: str, name: str | None, own: Mapping[str, str], body: bytes, before_send: Callable[[], None]
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        own: Mapping[str, str],
+        body: bytes,
+        before_send: Callable[[], None],
     ) -> ClientResponse:
         """POST a request. Raises `NotSent` and `OutcomeUnknown`.
 
-        `name`: the tool, prompt or resource, which a modern request repeats in a header. `own`: trace context, and
-        `Mcp-Param-*` headers, which legacy servers do not get.
+        `params`: those in `body`. `own`: trace context, and `Mcp-Param-*` headers, which legacy servers do not get.
         """
-        headers = self.headers_of(method, name)
+        headers = self.headers_of(method, params)
         for key, value in own.items():
             if key in CONTEXT_KEYS or (self.modern and key.lower().startswith(_PARAM)):
                 headers[key] = value
         return await self._http.open("POST", headers, body=body, before_send=before_send, cookies=self.cookies)
 
-    def headers_of(self, method: str, name: str | None) -> dict[str, str]:
-        """The headers of a request that `ask` sends, without `Mcp-Param-*`."""
+    def headers_of(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
+        """The headers of a request that `ask` sends, without `Mcp-Param-*`.
+
+        A modern request repeats the name of its tool or prompt, or the URI of its resource (Standard Request Headers).
+        """
         headers = self._headers("POST", json=True)
         if self.modern:
             headers[MCP_METHOD_HEADER] = method
+            member = NAME_MEMBERS.get(method)
+            name = params.get(member) if member is not None else None
+            if isinstance(name, Raw):
+                name = jsonrpc.text(name, member or "")
             if name is not None:
                 headers[MCP_NAME_HEADER] = encode_header_value(name)
         return headers
@@ -201,20 +212,6 @@ class HttpSession:
             raise
         finally:
             response.close()
-
-    def send_in_background(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Run `work` in the background: best effort, at most `FAREWELL` seconds once it starts."""
-        if len(self._aside) >= MAX_ASIDE:
-            return
-        task = asyncio.create_task(self._in_turn(work), name=f"aside to {self._name}")
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
-
-    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        async with self._aside_turns:
-            with contextlib.suppress(DeliveryError, RpcError, TimeoutError):
-                async with asyncio.timeout(FAREWELL):
-                    await work()
 
     async def events(self, response: ClientResponse, parser: EventParser, take: Callable[[bytes], bool]) -> bool:
         """`read_events`; ends the session if the server is noisy."""
@@ -249,4 +246,4 @@ class HttpSession:
         if self.modern:
             self.unexpected.note("request from a modern server")  # the modern era has no such requests
         elif (answer := answer_to(message, self._questions, self.unexpected, exchange)) is not None:
-            self.send_in_background(lambda: self.post(answer))
+            self.background.run(lambda: self.post(answer))

@@ -15,7 +15,8 @@ from typing import Final
 from aiohttp import hdrs
 
 from gateway_core.errors import DeliveryError, OutcomeUnknown
-from gateway_core.http1.client.response import EVENT_STREAM, ClientResponse
+from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.upstream.messages.noise import Noisy
 from gateway_core.upstream.messages.unexpected import read
 from gateway_core.upstream.notifications.pauses import Pauses
@@ -59,7 +60,7 @@ async def stand_by(
     def gap() -> None:
         watcher.missed()
         if session.id is None:
-            session.send_in_background(watcher.renew)
+            session.background.run(watcher.renew)
 
     def heard(data: bytes) -> bool:
         message = read(data, session.context, session.unexpected)

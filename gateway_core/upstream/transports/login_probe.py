@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import hdrs
 from msgspec import Raw
 
-from gateway_core.http1.client.response import EVENT_STREAM, JSON
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
     LATEST_MODERN_VERSION,

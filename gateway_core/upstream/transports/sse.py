@@ -14,14 +14,16 @@ from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
-from gateway_core.http1.client.response import EVENT_STREAM, JSON, ClientResponse
+from gateway_core.http1.client.response import ClientResponse
+from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.messages.noise import Noisy
+from gateway_core.upstream.messages.sends import AT_ONCE, SEND_TIMEOUT
 from gateway_core.upstream.network.cookies import Cookies
 from gateway_core.upstream.pending import Pending
 from gateway_core.upstream.transports.answers import MAX_ERROR_BODY, failure_in, follow, read_body, reply_to
 from gateway_core.upstream.transports.client import HttpClient
-from gateway_core.upstream.transports.duplex import BACKGROUND_TIMEOUT, MAX_BACKGROUND, DuplexConnection
+from gateway_core.upstream.transports.duplex import DuplexConnection
 from gateway_core.upstream.transports.events import Event, EventParser, EventTooLarge
 from gateway_core.upstream.transports.session_loss import speaks_of_session
 
@@ -143,7 +145,7 @@ class SseConnection(DuplexConnection):
         finally:
             answered.cancel()
         if pending.done:
-            grace = BACKGROUND_TIMEOUT if len(self._posts) <= MAX_BACKGROUND else 0
+            grace = SEND_TIMEOUT if len(self._posts) <= AT_ONCE else 0
             asyncio.get_running_loop().call_later(grace, posting.cancel)
         else:
             await posting

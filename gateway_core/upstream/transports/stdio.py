@@ -194,6 +194,8 @@ class StdioConnection(DuplexConnection):
             raise NotSent("the server was not started")
         if not child.writable.is_set():
             await self._wait_for_room(child)
+        if not child.reads:
+            await self._ended.wait()  # the server is about to end, and how it ends is the reason to report
         self._check_open()
         if pending is not None:
             pending.mark_sent()

@@ -132,9 +132,11 @@ class Filter:
             return False
         given = entry.get("principal")
         principal: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        facts = entry.get("served")
+        served: Mapping[str, Any] = facts if isinstance(facts, dict) else {}
         tested = (
             (self.principal, (principal.get("id"), principal.get("subject"))),
-            (self.tool, (entry.get("name"),)),
+            (self.tool, (entry.get("name"), served.get("tool"), served.get("original"))),
             (self.upstream, (entry.get("upstream"),)),
             (self.outcome, (entry.get("outcome"),)),
             (self.decision, (entry.get("decision"),)),

@@ -221,3 +221,11 @@ def test_entries_are_followed_also_into_the_next_file(folder, monkeypatch):
     log.close()
     assert len(files_of(path)) > 1
     assert seen == list(range(3, 203))
+
+
+def test_a_call_is_found_by_every_name_of_its_tool(folder, audit):
+    served = {"kind": "tool", "upstreams": ["github"], "original": "delete_repo", "tool": "gh__delete_repo"}
+    write(folder / "audit.jsonl", [call(1, name="github:delete_repo", served=served), call(2)])
+    for glob in ("github:*", "gh__delete_*", "delete_*"):
+        found = [json.loads(line) for line in audit("show", "--tool", glob, "--json").stdout.splitlines()]
+        assert [one["name"] for one in found] == ["github:delete_repo"], glob

@@ -14,18 +14,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from gateway_core import Call, Globs, Known, Note, Plugin, Reject, hookimpl, network_of
+from gateway_core import Allowance, Call, Globs, Known, Note, Plugin, Principal, Reject, hookimpl, network_of
+from gateway_security_ratelimit import left
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
+from gateway_security_ratelimit.left import UNLISTED
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""
-UNLISTED: Final = " "
-"""Begins what stands for the tools that no list shows: they share a limit, because agents choose their names."""
 MAX_MATCHES: Final = 4096
 """Maximum number of pairs of groups and tool whose rule is remembered."""
 
@@ -116,6 +117,11 @@ class RateLimit(Plugin[Settings]):
                 yield Note(message, f"limits[{number}]")
             yield from known.about_groups(limit.groups, f"limits[{number}].groups")
             yield from known.about_tools(limit.tools, f"limits[{number}].tools")
+
+    def allowances(self, principal: Principal) -> Iterator[Allowance]:
+        """What the limits leave an agent."""
+        rule_of = partial(self._rule, principal.groups)
+        return left.allowances(principal, self._rules, self._address, rule_of, self._clock())
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Take the time from a back-test: that of the recorded call, in seconds since the epoch."""

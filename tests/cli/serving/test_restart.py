@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,12 @@ def agent_at() -> Iterator[Callable[..., Agent]]:
         one.close()
 
 
-def test_agents_notice_nothing(started, rad, config, running, free_port, agent_at):
+def test_agents_and_browsers_notice_nothing(started, rad, config, running, free_port, agent_at):
     child = started()
     agent, before = agent_at(free_port), running()
     assert agent.add() == "5"
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    browser.open(rad("ui", "--print").stdout.split()[-1], timeout=SLOW).close()
     for _ in range(2):
         done = rad("restart")
         assert done.returncode == 0, done.stderr
@@ -134,6 +137,8 @@ def test_agents_notice_nothing(started, rad, config, running, free_port, agent_a
     assert after.started > before.started
     assert (after.pid, after.token, after.control_address) == (child.pid, before.token, before.control_address)
     assert not config.with_suffix(".sessions").exists()
+    with browser.open(f"{after.control_address}/admin/me", timeout=SLOW) as answer:
+        assert json.load(answer)["right"] == "change"
     assert rad("stop").returncode == 0
     assert child.wait(SLOW) == 0
     assert log_of(config).count("listening") == 3

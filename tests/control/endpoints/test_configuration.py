@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import Any
 
 import pytest
 
 from gateway_core.concealing import MARKER
+from gateway_core.config import Config
+from gateway_core.generations import reloads
 from tests.control.endpoints.conftest import READ, Controlled
 from tests.generations.conftest import names, served, text
 
@@ -172,3 +175,40 @@ async def test_a_file_that_is_no_toml_is_422_with_its_line(started: Controlled) 
     status, found = await started.ask("GET", "config")
     assert (status, found["problems"][0]["line"]) == (422, 1)
     assert (await started.ask("PATCH", "config", {"changes": [{"key": "timeout", "value": 3.0}]}))[0] == 422
+
+
+async def test_comparisons_follow_each_other_and_wait_for_a_bounded_time(
+    started: Controlled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each builds the plugins, so that many at once would take the memory and the time of agents."""
+    content = started.path.read_text()
+    reading, go_on, check = asyncio.Event(), threading.Event(), started.check
+    loop, running, most = asyncio.get_running_loop(), 0, 0
+
+    def slow(given: str) -> Config:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        loop.call_soon_threadsafe(reading.set)
+        assert go_on.wait(60)
+        running -= 1
+        return check(given)
+
+    monkeypatch.setattr(started, "check", slow)
+    others = [
+        ("POST", "config/validate", {"text": content}),
+        ("POST", "config/diff", {"text": content}),
+        ("GET", "diff", None),
+    ]
+    first = asyncio.ensure_future(started.ask("GET", "diff", token=READ))
+    await reading.wait()
+    monkeypatch.setattr(reloads, "COMPARE_WAIT", 0.05)
+    for method, path, body in others:
+        status, answer = await started.ask(method, path, body)
+        assert (status, "try again" in answer["error"]) == (503, True)
+    monkeypatch.undo()
+    monkeypatch.setattr(started, "check", slow)
+    waiting = [asyncio.ensure_future(started.ask(method, path, body)) for method, path, body in others]
+    go_on.set()
+    assert [status for status, _ in await asyncio.gather(first, *waiting)] == [200] * 4
+    assert most == 1

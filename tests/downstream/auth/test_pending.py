@@ -89,3 +89,14 @@ async def test_a_lost_connection_stops_the_wait_or_reaches_the_request() -> None
     assert slow.is_lost
     slow.running.set_result(None)
     await pending.running
+
+
+async def test_a_connection_lost_as_the_verdict_arrives_starts_no_request() -> None:
+    verdict: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    served: list[Any] = []
+    pending = PendingAuthentication(verdict, lambda found: served.append(found) or Slow())  # type: ignore[func-returns-value]
+    await asyncio.sleep(0)
+    verdict.set_result(caller_at("127.0.0.1"))
+    pending.lost()
+    await asyncio.wait([pending.running])
+    assert served == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
@@ -284,7 +286,11 @@ async def test_an_answer_that_breaks_off_is_told_apart_from_one_that_ends() -> N
 
 async def test_the_line_between_not_sent_and_unknown_is_the_first_byte() -> None:
     marks: list[str] = []
-    async with serving(answering(then_close=True)) as client:
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+
+    async with serving(hang_up) as client:
         with pytest.raises(OutcomeUnknown, match=r"closed the connection without an answer|was reset"):
             await post(client, before_send=lambda: marks.append("sent"))
         assert marks == ["sent"]
@@ -292,6 +298,81 @@ async def test_the_line_between_not_sent_and_unknown_is_the_first_byte() -> None
         with pytest.raises(NotSent):
             await post(client, before_send=lambda: marks.append("again"))
         assert marks == ["sent"]
+
+
+class Balancer:
+    """A listener that accepts each connection and closes it, as a balancer without servers does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, noticed: bool, first: bytes = b"") -> None:
+        """`noticed`: the event loop has read the end of the connection before the request is sent. `first`: what is
+        sent before that."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        dial = module.dial
+
+        async def dial_and_lose(*args: Any) -> Any:
+            connection: Any = await dial(*args)
+            peer, _ = self._listener.accept()
+            peer.sendall(first)
+            peer.close()
+            while noticed and connection._transport is not None:
+                await asyncio.sleep(0)
+            return connection
+
+        monkeypatch.setattr(module, "dial", dial_and_lose)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.parametrize("first", [b"", b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"], ids=["silent", "speaking"])
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unread"])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_request_is_not_sent_on_a_connection_that_was_closed_before(
+    run: Callable[..., None], noticed: bool, first: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[str] = []
+
+    async def main(balancer: Balancer) -> None:
+        url = f"http://127.0.0.1:{balancer.port}/"
+        client = HttpClient(UpstreamConfig(name="up", transport="http", url=url), LimitsConfig())
+        with pytest.raises(NotSent, match=f"{balancer.port} closed the connection before the request was sent"):
+            await post(client, before_send=lambda: marks.append("sent"))
+        await asyncio.sleep(0.01)
+        assert not client.connections._open
+        await client.close()
+
+    with closing(Balancer(monkeypatch, noticed=noticed, first=first)) as balancer:
+        run(main(balancer))
+    assert marks == []
+
+
+async def test_a_proxy_that_accepts_and_closes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Balancer(monkeypatch, noticed=False)) as balancer:
+        settings = {"url": "http://upstream.test/mcp", "proxy": f"http://127.0.0.1:{balancer.port}"}
+        client = HttpClient(UpstreamConfig(name="up", transport="http", **settings), LimitsConfig())
+        with pytest.raises(NotSent, match=f"the proxy 127.0.0.1:{balancer.port} closed the connection before"):
+            await post(client)
+        await client.close()
+
+
+async def test_a_request_that_fails_before_it_is_sent_leaves_no_connection() -> None:
+    seen: list[bytes] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read())
+
+    def refuse() -> None:
+        raise NotSent("not any more")
+
+    async with serving(script) as client:
+        with pytest.raises(NotSent, match="not any more"):
+            await post(client, before_send=refuse)
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0.01)
+        assert not client.connections._open
+    assert seen == [b""]
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x7f", "€"])

@@ -153,8 +153,8 @@ async def test_what_is_told_again_and_again_to_a_slow_server_is_told_twice() -> 
     server.let.clear()
     before = asyncio.all_tasks()
     for _ in range(20):
-        own.tell("s", "changed")
-        own.tell("unknown", "changed")
+        own.notify("s", "changed")
+        own.notify("unknown", "changed")
         await asyncio.sleep(0)
     assert len(asyncio.all_tasks() - before) == 1
     assert server.told == ["changed"]

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway_core.config.tls import TlsConfig
 from gateway_core.errors import NotSent, Permanent
+from gateway_core.upstream.network import host, trust
 from tests.upstream.network.conftest import server_context
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
@@ -71,8 +73,8 @@ async def test_a_private_authority_is_trusted_where_it_is_named(
     scripted: Any, connect: Any, authority: trustme.CA, ca_file: str
 ) -> None:
     server = await scripted(answer, tls=server_context(authority.issue_cert("localhost", "127.0.0.1")))
-    for host in ("localhost", "127.0.0.1"):
-        link = await connect(f"https://{host}:{server.port}/mcp", tls={"ca": ca_file})
+    for name in ("localhost", "127.0.0.1"):
+        link = await connect(f"https://{name}:{server.port}/mcp", tls={"ca": ca_file})
         assert json.loads((await link.connection.request(*CALL)).result) == {"n": 1}
 
 
@@ -195,11 +197,32 @@ async def test_a_client_certificate_is_shown(
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("version", "noticed"),
+    [(ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, False), (ssl.TLSVersion.TLSv1_3, True)],
+)
 async def test_a_missing_or_foreign_client_certificate_is_said_and_nothing_was_sent(
-    scripted: Any, connect: Any, ca_file: str, tmp_path: Path, asking: Any, version: ssl.TLSVersion, foreign: bool
+    connect: Any,
+    ca_file: str,
+    tmp_path: Path,
+    asking: Any,
+    version: ssl.TLSVersion,
+    noticed: bool,
+    foreign: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """`noticed`: the alert is read before the request is written."""
     asking.minimum_version = asking.maximum_version = version
+    dial = host.dial
+
+    async def dial_and_lose(*args: Any) -> Any:
+        connection: Any = await dial(*args)
+        while connection._transport is not None:
+            await asyncio.sleep(0.01)
+        return connection
+
+    if noticed:
+        monkeypatch.setattr(host, "dial", dial_and_lose)
     tls = {"ca": ca_file}
     if foreign:
         trustme.CA().issue_cert("x.example").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "cert.pem"))
@@ -226,7 +249,7 @@ async def test_a_missing_or_foreign_client_certificate_is_said_and_nothing_was_s
 
     threading.Thread(target=serve, daemon=True).start()
     link = await connect(f"https://localhost:{listener.getsockname()[1]}/mcp", tls=tls, opened=False)
-    with pytest.raises(NotSent, match=r"certificate"):
+    with pytest.raises(Permanent, match=r"certificate"):
         await link.connection.open(None)
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
@@ -256,3 +279,27 @@ async def test_a_file_that_is_gone_is_named(connect: Any, tmp_path: Path) -> Non
     link = await connect("https://localhost:1/mcp", tls={"ca": str(tmp_path / "none.pem")}, opened=False)
     with pytest.raises(Permanent, match=r"tls\.ca: cannot be read: No such file"):
         await link.connection.open(None)
+
+
+async def test_contexts_are_made_in_a_thread_and_once(ca_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[threading.Thread] = []
+    make = trust.context_of
+
+    def make_seen(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        made.append(threading.current_thread())
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(trust, "context_of", make_seen)
+    own = trust.Trust(TlsConfig(ca=ca_file))
+    contexts = await asyncio.gather(*(own.context() for _ in range(5)), *(own.context_for_others() for _ in range(5)))
+    assert len(set(contexts[:5])) == len(set(contexts[5:])) == 1
+    assert len(made) == 2
+    assert threading.current_thread() not in made
+
+
+async def test_upstreams_that_trust_what_the_system_trusts_share_one_context() -> None:
+    one, other = trust.Trust(None), trust.Trust(TlsConfig())
+    assert await one.context() is await other.context() is await other.context_for_others()
+    careless = trust.Trust(TlsConfig(verify=False))
+    assert await careless.context() is not await one.context()
+    assert await careless.context_for_others() is await one.context()

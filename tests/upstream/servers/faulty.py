@@ -69,6 +69,10 @@ def call(number: int, tool: str, arguments: dict, meta: dict) -> None:
     elif tool == "close_stdout":
         os.close(1)
         time.sleep(600)
+    elif tool == "close_stdin":
+        os.close(0)
+        say(id=number, result=result)
+        time.sleep(600)
     elif tool == "banner":
         write(b"Welcome to the server!\n\n\x1b[31mred\n[1, 2]\n")
     elif tool == "raw":  # Latin-1 with N for the id, then the answer, in one write

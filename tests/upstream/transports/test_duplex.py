@@ -450,6 +450,18 @@ async def test_a_server_is_told_of_a_cancelled_call_before_its_connection_is_clo
     assert [message["method"] for message in sent] == ["tools/call", "notifications/cancelled"]
 
 
+async def test_a_server_is_told_of_each_of_many_calls_cancelled_at_once(faulty: StdioConnection) -> None:
+    tasks = [asyncio.ensure_future(call(faulty, "silent", an_exchange())) for _ in range(200)]
+    await call(faulty, "echo")
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    heard: list[dict] = []
+    async with asyncio.timeout(10):
+        while [message["method"] for message in heard].count("notifications/cancelled") < 200:
+            heard = (await call(faulty, "received"))["messages"]
+
+
 async def test_no_server_can_cancel_a_call(faulty: StdioConnection) -> None:
     assert await call(faulty, "cancel_me") == {"tool": "cancel_me"}
     assert faulty.unexpected.counts.total() == 1

@@ -1,16 +1,16 @@
-"""Messages that nobody waits for."""
+"""Messages that no caller waits for."""
 
 import asyncio
 from typing import Any
 
 from gateway_core.upstream.base import ClientContext
-from gateway_core.upstream.transports import http_session as module
+from gateway_core.upstream.messages.sends import AT_ONCE
 from gateway_core.upstream.transports.http_session import HttpSession
 
 
-async def test_of_many_messages_aside_each_has_its_turn() -> None:
+async def test_of_many_background_sends_each_has_its_turn_before_the_session_closes() -> None:
     no_client: Any = None
-    session = HttpSession("u", no_client, ClientContext(lambda *_: None), list)
+    session = HttpSession("u", no_client, ClientContext(lambda *_: None), list, lambda: None)
     running = most = sent = 0
 
     async def send() -> None:
@@ -22,7 +22,7 @@ async def test_of_many_messages_aside_each_has_its_turn() -> None:
         sent += 1
 
     for _ in range(1000):
-        session.send_in_background(send)
+        session.background.run(send)
     await session.close()
     assert sent == 1000
-    assert most == module.ASIDE_AT_ONCE
+    assert most == AT_ONCE

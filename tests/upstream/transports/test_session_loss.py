@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from gateway_core.api import Outcome, UpstreamState
 from gateway_core.errors import DeliveryError, RefusedUpstream
-from gateway_core.upstream.base import NoMcpAnswer, SessionEnded
+from gateway_core.upstream.base import NoMcpAnswer, SessionEnded, SessionGone
+from gateway_core.upstream.network import host
+from gateway_core.upstream.transports.client import HttpClient
 from tests.upstream.inline_kit import ended
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
@@ -178,3 +181,68 @@ async def test_after_the_answer_the_next_call_works_and_no_call_was_repeated(
     assert (await ended(made.begin(era=era, n=6))).outcome is Outcome.OK
     assert called == list(range(7))
     assert made.upstream.facts.state is UpstreamState.HEALTHY
+
+
+class Delayed:
+    """Keeps each new connection from its request until `release` is set. The next request needs a new one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, http: HttpClient) -> None:
+        while (idle := http.connections.take()) is not None:
+            idle.close()
+        self.release = asyncio.Event()
+        self.waiting = 0
+        dial = host.dial
+
+        async def dial_late(*args: Any) -> Any:
+            connection = await dial(*args)
+            self.waiting += 1
+            await self.release.wait()
+            return connection
+
+        monkeypatch.setattr(host, "dial", dial_late)
+
+    async def until_waiting(self) -> None:
+        async with asyncio.timeout(10):
+            while not self.waiting:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_call_that_waits_for_a_connection_when_its_session_ends_is_not_sent(
+    scripted: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await scripted(forgetting(GONE["404"]), era="legacy", session="s-1")
+    link = await connect(server.url)
+    await server.until("GET")
+    delayed = Delayed(monkeypatch, link.http)
+    late = asyncio.ensure_future(link.connection.request(*CALL))
+    await delayed.until_waiting()
+    link.connection._session.end("the server has ended the session")
+    delayed.release.set()
+    with pytest.raises(SessionGone, match="the server has ended the session"):
+        await late
+    assert server.of("tools/call") == []
+
+
+async def test_a_call_that_was_not_sent_when_its_session_ended_is_sent_in_the_next(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions: list[str] = []
+    lost = asyncio.Event()
+
+    async def script(seen: Any, writer: Any) -> None:
+        if not lost.is_set():
+            lost.set()
+            writer.write(http(404))
+            return
+        sessions.append(seen.message["params"]["arguments"]["call"])
+        writer.write(result(seen))
+
+    here = await world(script, era="legacy", session="s-1")
+    first = here.begin(era="legacy", call="first")
+    delayed = Delayed(monkeypatch, here.upstream.connections.http)
+    second = here.begin(era="legacy", call="second")
+    await delayed.until_waiting()
+    assert (await ended(first)).outcome is Outcome.UNKNOWN
+    delayed.release.set()
+    assert (await ended(second)).outcome is Outcome.OK
+    assert sessions == ["second"]

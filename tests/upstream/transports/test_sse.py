@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,6 +17,7 @@ from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.base import ClientContext
+from gateway_core.upstream.network import host
 from gateway_core.upstream.transports.client import HttpClient
 from gateway_core.upstream.transports.sse import SseConnection
 
@@ -343,6 +346,27 @@ async def test_a_post_that_cannot_connect_is_not_sent(faulty: Faulty) -> None:
         exchange = Exchange(AGENT, "tools/call")
         with pytest.raises(NotSent):
             await call(connection, "echo", exchange=exchange)
+        assert not exchange.sent
+
+
+async def test_a_post_whose_connection_is_accepted_and_closed_is_not_sent(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty.keep_alive = False
+    dial = host.dial
+
+    async def dial_and_lose(made: Any, *_: Any) -> Any:
+        connection = await dial(made, *listener.getsockname(), None, None)
+        listener.accept()[0].close()
+        return connection
+
+    async with connecting(faulty.url) as connection:
+        await connection.open(None)
+        exchange = Exchange(AGENT, "tools/call")
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            monkeypatch.setattr(host, "dial", dial_and_lose)
+            with pytest.raises(NotSent, match="closed the connection before the request was sent"):
+                await call(connection, "echo", exchange=exchange)
         assert not exchange.sent
 
 

@@ -113,6 +113,19 @@ async def test_a_closed_stdout_ends_the_connection(faulty: StdioConnection) -> N
         await call(faulty, "close_stdout")
 
 
+async def test_a_call_after_the_server_closed_its_stdin_is_not_sent(faulty: StdioConnection) -> None:
+    await call(faulty, "close_stdin")
+    child = faulty._child
+    assert child is not None
+    async with asyncio.timeout(10):
+        while child.reads:
+            await asyncio.sleep(0.001)
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call")
+    with pytest.raises(NotSent, match="closed its stdin"):
+        await faulty.request("tools/call", {"name": "echo"}, exchange=exchange)
+    assert not exchange.sent
+
+
 # Start
 
 
