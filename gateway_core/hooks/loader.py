@@ -22,7 +22,7 @@ from typing import Any, Final
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry
 from gateway_core.errors import FileProblem, PluginError
-from gateway_core.hooks.authenticators import declared_by
+from gateway_core.hooks.authenticators import call_headers, declared_by
 from gateway_core.hooks.checks.classes import (
     STRATEGIES,
     class_problems,
@@ -96,6 +96,7 @@ def load(
     plugins = tuple(found.values())
     pages_of(plugins, lambda plugin, what: reports[plugin.name](what))
     declared_by(plugins, lambda plugin, what: reports[plugin.name](what))
+    call_headers(plugins, lambda plugin, what: reports[plugin.name](what))
     if problems:
         raise PluginError("\n".join(problems), problems)
     return plugins
