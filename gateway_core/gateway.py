@@ -241,9 +241,9 @@ class Gateway(Reloadable):
         try:
             await self._stdio.run()
         finally:
-            if self._server is None:
-                await self.input_required.parking.close()  # the only agent left, so no answers can arrive
-            self._stdio_ended.set()
+            no_answers_come = self._server is None  # the only agent has left
+            parking = self.input_required.parking
+            await run_all("ending stdio", lambda: parking.close() if no_answers_come else None, self._stdio_ended.set)
 
     async def drain(self, *, restart: bool = False) -> None:
         """Accept no new calls, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.

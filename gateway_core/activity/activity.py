@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.activity.agents import SeenAgents
 from gateway_core.activity.definitions import DefinitionWatch
 from gateway_core.activity.details import CallDetails, of_ended, of_live
 from gateway_core.activity.events import (
@@ -87,7 +88,8 @@ class Activity:
         self.journal: Final = Journal()
         self.definitions: Final = DefinitionWatch(self.journal, definitions, clean)
         self._watching = Watching()
-        self.recorder: Final = Recorder(self.journal)
+        self.agents: Final = SeenAgents()
+        self.recorder: Final = Recorder(self.journal, self.agents)
         self._handler: int | None = None
 
     def start(self) -> None:

@@ -227,6 +227,27 @@ class ToolDefinition(TypedDict):
     definition: dict[str, Any] | None
 
 
+class LimitLeft(TypedDict):
+    """What one limit of a plugin leaves one agent."""
+
+    plugin: str
+    what: Annotated[str, Meta(description="What is limited, in words: the name of a tool, or `each other tool`")]
+    limit: int
+    per: Annotated[str, Meta(description="minute, day …")]
+    of: Annotated[str, Meta(description="Whose limit it is: agent, or address for all agents at its address")]
+    remaining: Annotated[int, Meta(description="How much is allowed now")]
+    wait: Annotated[Seconds, Meta(description="Seconds until something is allowed; 0 if it is now")]
+
+
+class AgentLimits(TypedDict):
+    """What limits leave an agent, as the plugins that enforce them say."""
+
+    agent: str
+    verified: bool
+    limits: list[LimitLeft]
+    problems: Annotated[list[str], Meta(description="Plugins whose limits cannot be read")]
+
+
 class LiveCall(TypedDict):
     """One call that has not ended."""
 

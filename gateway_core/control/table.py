@@ -9,6 +9,7 @@ from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.endpoints import (
     activity,
+    agents,
     browsers,
     calls,
     catalog,
@@ -25,6 +26,7 @@ from gateway_core.control.endpoints import (
 
 class Operations(
     activity.Operations,
+    agents.Operations,
     browsers.Operations,
     calls.Operations,
     catalog.Operations,
@@ -43,7 +45,10 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, definitions, activity, calls, sessions, upstreams, configuration, trials)
+    parts = (
+        *(health, browsers, state, catalog, definitions, activity, agents),
+        *(calls, sessions, upstreams, configuration, trials),
+    )
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
     everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
     return everything

@@ -16,6 +16,7 @@ from gateway_core.control import shapes
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.editing.edits import Edits
+from gateway_core.generations.known_agents import KnownAgents
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads, Report
@@ -41,6 +42,7 @@ class Reloadable(ABC):
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
         self._overview = Overview(parts, reloads, self.activity)
+        self.agents: Final = KnownAgents(parts.downstream.sessions, reloads, self.activity.agents)
         self._source = source
         self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
         """Changes of the file."""
