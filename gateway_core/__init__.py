@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gateway_core.api import (
+        Allowance,
         Answer,
         Ask,
         AuthenticationEnded,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from gateway_core.patterns import Patterns
 
 __all__ = [
+    "Allowance",
     "Answer",
     "Approvals",
     "Ask",

@@ -110,6 +110,13 @@ class GatewayError(Exception):
     """An error that the operator has to fix. The text says what happened, to what, and what to do."""
 
 
+class UnknownAgent(GatewayError):
+    """No agent has this id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no agent {name[:300]!r} is here, and none of its calls was recorded lately")
+
+
 class UnknownProfile(GatewayError):
     """The configuration has no such profile."""
 

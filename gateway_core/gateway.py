@@ -76,6 +76,7 @@ class Gateway(Reloadable):
         logins: Path | None = None,
         lists: Path | None = None,
         sessions: Path | None = None,
+        definitions: Path | None = None,
         source: Source | None = None,
         before: Handover | None = None,
     ) -> None:
@@ -86,8 +87,9 @@ class Gateway(Reloadable):
         `memory`: the upstreams' names as an earlier process recorded them. `early`: child processes of upstreams that
         already run; the caller keeps the unused ones. `held`: the secrets to hide in everything that leaves the
         gateway; by default those of `config`. `logins`: the file of the logins at upstreams. `lists`: the folder of
-        their last known lists. `sessions`: the file of agents' sessions between two runs. `source`: where `reload`
-        takes the configuration from, if it can. `before`: what an earlier process left.
+        their last known lists. `sessions`: the file of agents' sessions between two runs. `definitions`: the file of
+        changed definitions. `source`: where `reload` takes the configuration from, if it can. `before`: what an earlier
+        process left.
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
@@ -97,8 +99,11 @@ class Gateway(Reloadable):
         held = held or held_secrets(proxy)
         held.hold((*secrets_of(proxy), *chain.secrets, *control_secrets(admin_token, read_token)))
         self.clean: Final = held.clean
-        activity = self.activity = Activity(lambda: self.live, lambda: self.input_required, held.clean_line)
-        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, self._upstream_changed)
+        activity = self.activity = Activity(
+            lambda: self.live, lambda: self.input_required, held.clean_line, definitions
+        )
+        compare = activity.definitions.compare
+        events = UpstreamEvents(self._lists_changed, self._private_lists_changed, compare, self._upstream_changed)
         limits = proxy.limits
         self.budget = MemoryBudget(limits.memory)
         self._logins_file = logins
@@ -180,12 +185,6 @@ class Gateway(Reloadable):
         """The address at which browsers reach the gateway; empty without a listener."""
         return (self.config.proxy.public_url or self.address) if self.address else ""
 
-    def _lists_changed(self) -> None:
-        self.catalog.rebuild()
-
-    def _private_lists_changed(self, principal: str, tell: bool) -> None:
-        self.catalog.drop_view(principal, tell=tell)
-
     async def _open_logins(self, upstreams: Iterable[UpstreamConfig]) -> None:
         if self._logins_file is not None and any(it.has_login for it in upstreams):
             await self._logins.use(self._logins_file, LOGINS_PATIENCE)
@@ -242,9 +241,9 @@ class Gateway(Reloadable):
         try:
             await self._stdio.run()
         finally:
-            if self._server is None:
-                await self.input_required.parking.close()  # the only agent left, so no answers can arrive
-            self._stdio_ended.set()
+            no_answers_come = self._server is None  # the only agent has left
+            parking = self.input_required.parking
+            await run_all("ending stdio", lambda: parking.close() if no_answers_come else None, self._stdio_ended.set)
 
     async def drain(self, *, restart: bool = False) -> None:
         """Accept no new calls, let calls in flight finish within `drain_timeout` less `CLOSE_GRACE`, then `stop`.
@@ -324,6 +323,7 @@ class Gateway(Reloadable):
             self.input_required.parking.close,
             self.health.stop,
             self.pool.close,
+            self.activity.definitions.close,
             self.catalog.close,
             lambda: self._reloads.close() if self._entered else None,
             self.control.close,  # last, so that operators can see the stop

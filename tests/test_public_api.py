@@ -14,6 +14,7 @@ from gateway_core import api
 from gateway_core.hooks import hookspecs
 
 EXPORTED = {
+    "Allowance",
     "Answer",
     "Approvals",
     "Ask",
@@ -67,6 +68,7 @@ EXPORTED = {
     "UpstreamChanged",
     "UpstreamState",
     "UpstreamView",
+    "WaitStep",
     "UriGlobs",
     "check_public_file",
     "check_secret_file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,10 @@ def test_an_agent_of_the_modern_era_shows_its_calls_and_limits(visit: Callable[.
     expect(row).to_contain_text("modern")
     row.click()
     drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
-    expect(drawer).to_contain_text("of 6,000 that security_ratelimit allows")
+    limits = drawer.get_by_role("region", name="Limits of this agent")
+    row_of = limits.get_by_role("row")
+    expect(row_of.filter(has_text="add")).to_contain_text(re.compile(r"5,9\d\d of 6,000 per minute"))
+    expect(row_of.filter(has_text="each other tool")).to_contain_text("6,000 of 6,000 per minute")
     assert seen.axe() == []
     drawer.get_by_role("link", name="the tools without a profile").click()
     expect(seen.page.get_by_role("heading", level=1, name="Tools")).to_be_visible()

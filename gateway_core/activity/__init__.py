@@ -1,7 +1,8 @@
 """What the running gateway does, for operators: events, ended calls, questions.
 
 `journal` keeps what happened, bounded. `recorder` makes the record of each call, and of every call only while a reader
-watches. `following` is the stream of one reader. `activity` is what the control plane asks.
+watches. `definitions` is the record of changed definitions. `following` is the stream of one reader. `activity` is what
+the control plane asks.
 """
 
 from __future__ import annotations

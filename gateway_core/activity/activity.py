@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
+from gateway_core.activity.agents import SeenAgents
+from gateway_core.activity.definitions import DefinitionWatch
 from gateway_core.activity.details import CallDetails, of_ended, of_live
 from gateway_core.activity.events import (
     MAX_NAME,
@@ -68,18 +71,25 @@ class Activity:
     """The activity of one gateway."""
 
     def __init__(
-        self, live: Callable[[], LiveCalls], waiting: Callable[[], WaitingCalls], clean: Callable[[bytes], bytes]
+        self,
+        live: Callable[[], LiveCalls],
+        waiting: Callable[[], WaitingCalls],
+        clean: Callable[[bytes], bytes],
+        definitions: Path | None = None,
     ) -> None:
         """`live` and `waiting` return what the gateway makes later than this object.
 
-        `clean`: hides the secrets of the gateway in a line of text.
+        `clean`: hides the secrets of the gateway in a line of text. `definitions`: the file that keeps the changes of
+        definitions.
         """
         self._live = live
         self._waiting = waiting
         self._clean = clean
         self.journal: Final = Journal()
+        self.definitions: Final = DefinitionWatch(self.journal, definitions, clean)
         self._watching = Watching()
-        self.recorder: Final = Recorder(self.journal)
+        self.agents: Final = SeenAgents()
+        self.recorder: Final = Recorder(self.journal, self.agents)
         self._handler: int | None = None
 
     def start(self) -> None:

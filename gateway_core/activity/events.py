@@ -7,11 +7,14 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from gateway_core.api import Decision
+from gateway_core.api import Decision, Kind
 from gateway_core.exchange.trail import Mark
 
-EventType: TypeAlias = Literal["call", "upstream", "lists", "session", "reload", "question", "log"]
-TYPES: Final[tuple[EventType, ...]] = ("call", "upstream", "lists", "session", "reload", "question", "log")
+EventType: TypeAlias = Literal["call", "upstream", "lists", "definitions", "session", "reload", "question", "log"]
+TYPES: Final[tuple[EventType, ...]] = (
+    *("call", "upstream", "lists", "definitions"),
+    *("session", "reload", "question", "log"),
+)
 """All types of events."""
 MAX_NAME: Final = 300
 """Characters of a name that comes from outside."""
@@ -90,6 +93,20 @@ class ListsChanged(Event, frozen=True, eq=False, tag="lists"):
     """The principal whose own lists have changed; None if the lists of all have."""
 
 
+class DefinitionsChanged(Event, frozen=True, eq=False, tag="definitions"):
+    """A server changed, added or removed a definition. `/admin/definitions/changes` has it before and after."""
+
+    upstream: str
+    kind: Kind
+    name: str
+    """What the server calls it: a name, a URI or a URI template."""
+    what: Literal["changed", "added", "removed"]
+    members: tuple[str, ...]
+    """The members that differ, such as `description`; the first ones of many."""
+    more: int
+    """Number of further changes of this server at this moment, which have no events."""
+
+
 class SessionChanged(Event, frozen=True, eq=False, tag="session"):
     """A session of an agent of a revision up to 2025-11-25 began or ended."""
 
@@ -125,4 +142,13 @@ class Logged(Event, frozen=True, eq=False, tag="log"):
     fields: Mapping[str, str]
 
 
-AnyEvent: TypeAlias = EndedCall | UpstreamChanged | ListsChanged | SessionChanged | Reloaded | QuestionsChanged | Logged
+AnyEvent: TypeAlias = (
+    EndedCall
+    | UpstreamChanged
+    | ListsChanged
+    | DefinitionsChanged
+    | SessionChanged
+    | Reloaded
+    | QuestionsChanged
+    | Logged
+)

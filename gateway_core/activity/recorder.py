@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import time
 from typing import Final
 
+from gateway_core.activity.agents import SeenAgents
 from gateway_core.activity.events import MAX_NAME, MAX_TEXT, EndedCall, Failure
 from gateway_core.activity.journal import Journal
 from gateway_core.api import Call, CallResult, Decision, Step
@@ -23,9 +24,9 @@ MAX_STEPS: Final = 64
 class Recorder:
     """Records calls in the journal."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, agents: SeenAgents) -> None:
         self._keep, self._number = journal.calls.append, journal.number
-        self._keep_steps = journal.steps.append
+        self._keep_steps, self._note = journal.steps.append, agents.note
 
     def call_ended(
         self,
@@ -40,6 +41,7 @@ class Recorder:
     ) -> None:
         """Record a call. Arguments: see the protocol `Recorder`."""
         agent, error, trail = exchange.agent, result.error, exchange.trail
+        self._note(agent)
         if timeline is not None:
             self._keep_steps((exchange.id, bounded(timeline.finish())))
         principal, method, now = agent.principal, exchange.method, time()

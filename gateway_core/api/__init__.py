@@ -19,7 +19,7 @@ from gateway_core.api.events import (
     WaitStep,
 )
 from gateway_core.api.identity import OPERATOR, Credentials, Principal
-from gateway_core.api.page import Page
+from gateway_core.api.page import Allowance, Page
 from gateway_core.api.plugin import ConfigPath, HeaderName, Plugin, PluginConfig
 from gateway_core.api.served import Published
 from gateway_core.api.tier import Tier, tier_of
@@ -32,6 +32,7 @@ from gateway_core.mcp.literals import Era, Kind, Transport
 __all__ = [
     "OPERATOR",
     "Action",
+    "Allowance",
     "Answer",
     "Answers",
     "Ask",

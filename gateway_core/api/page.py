@@ -1,4 +1,4 @@
-"""Pages of plugins on the control plane."""
+"""What plugins show operators on the control plane: pages, and what limits leave an agent."""
 
 from __future__ import annotations
 
@@ -21,3 +21,20 @@ class Page:
     content_type: str = "text/plain; charset=utf-8"
     token: str = field(default="", repr=False)
     """A bearer token for this page alone; the tokens of the control plane open all pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one limit of a plugin leaves one agent, from its optional method `allowances(principal)`."""
+
+    what: str
+    """What is limited, in words: the name of a tool, or `each other tool`."""
+    limit: int
+    per: str
+    """The period of the limit: `minute`, `day`."""
+    remaining: int
+    """How much is allowed now."""
+    of: str = "agent"
+    """Whose limit it is: `agent`, or `address` for all agents at its address together."""
+    wait: float = 0.0
+    """Seconds until something is allowed; 0 if it is now."""

@@ -21,8 +21,9 @@ from gateway_core.http1.tokens import is_token
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from gateway_core.api.identity import Principal
     from gateway_core.api.notes import Known, Note
-    from gateway_core.api.page import Page
+    from gateway_core.api.page import Allowance, Page
 
 FOLDER: Final = "folder"
 """Key of the validation context of settings: the folder of the configuration file."""
@@ -109,6 +110,7 @@ class Plugin(Generic[ConfigT]):
         methods: Collection[str]
         measures_hooks: bool
         pages: Sequence[Page]
+        call_headers: Sequence[str]
         credential_headers: Sequence[str]
         challenges: Sequence[str]
         remember: float
@@ -121,6 +123,9 @@ class Plugin(Generic[ConfigT]):
         def known_groups(self) -> Collection[str]: ...
 
         def notes(self, known: Known) -> Iterable[Note]:
+            return ()
+
+        def allowances(self, principal: Principal) -> Iterable[Allowance]:
             return ()
 
         def use_clock(self, clock: Callable[[], float]) -> None: ...

@@ -77,6 +77,7 @@ _COMMANDS: Final = (
     live.logs,
     live.events,
     live.questions,
+    live.definitions,
     upstreams.drain,
     upstreams.resume,
     upstreams.disable,

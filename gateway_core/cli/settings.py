@@ -57,6 +57,11 @@ def sessions_file(path: Path, folder: Path) -> Path:
     return folder / path.with_suffix(".sessions").name
 
 
+def definitions_file(path: Path, folder: Path) -> Path:
+    """The file of changed definitions of a configuration file: `mcp-proxy.definitions` in its state folder."""
+    return folder / path.with_suffix(".definitions").name
+
+
 def require_enabled(config: Config) -> None:
     """Raise `UsageError` unless the file says `enable = true`."""
     if not config.proxy.enable:

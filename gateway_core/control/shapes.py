@@ -121,6 +121,7 @@ class Status(TypedDict):
     in_flight: int
     parked: Annotated[int, Meta(description="Calls that wait for an answer of a person")]
     calls: int
+    unseen_changes: Annotated[int, Meta(description="Changed definitions that no operator has marked as seen")]
     memory: Memory
     max_timeout: Seconds
     log: LogCounts
@@ -224,6 +225,27 @@ class ToolDefinition(TypedDict):
     original_name: str | None
     upstreams: list[str]
     definition: dict[str, Any] | None
+
+
+class LimitLeft(TypedDict):
+    """What one limit of a plugin leaves one agent."""
+
+    plugin: str
+    what: Annotated[str, Meta(description="What is limited, in words: the name of a tool, or `each other tool`")]
+    limit: int
+    per: Annotated[str, Meta(description="minute, day …")]
+    of: Annotated[str, Meta(description="Whose limit it is: agent, or address for all agents at its address")]
+    remaining: Annotated[int, Meta(description="How much is allowed now")]
+    wait: Annotated[Seconds, Meta(description="Seconds until something is allowed; 0 if it is now")]
+
+
+class AgentLimits(TypedDict):
+    """What limits leave an agent, as the plugins that enforce them say."""
+
+    agent: str
+    verified: bool
+    limits: list[LimitLeft]
+    problems: Annotated[list[str], Meta(description="Plugins whose limits cannot be read")]
 
 
 class LiveCall(TypedDict):

@@ -9,10 +9,12 @@ from gateway_core.control.dashboard import Dashboard
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.control.endpoints import (
     activity,
+    agents,
     browsers,
     calls,
     catalog,
     configuration,
+    definitions,
     description,
     health,
     sessions,
@@ -24,10 +26,12 @@ from gateway_core.control.endpoints import (
 
 class Operations(
     activity.Operations,
+    agents.Operations,
     browsers.Operations,
     calls.Operations,
     catalog.Operations,
     configuration.Operations,
+    definitions.Operations,
     health.Operations,
     plugin_pages.Operations,
     sessions.Operations,
@@ -41,7 +45,10 @@ class Operations(
 
 def table(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """All endpoints; each reads `operations` when it is asked, not before."""
-    parts = (health, browsers, state, catalog, activity, calls, sessions, upstreams, configuration, trials)
+    parts = (
+        *(health, browsers, state, catalog, definitions, activity, agents),
+        *(calls, sessions, upstreams, configuration, trials),
+    )
     found = (endpoint for part in parts for endpoint in part.endpoints(operations))
     everything = (*found, *description.endpoints(operations, lambda: everything), *Dashboard().endpoints())
     return everything

@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from typing import Final
 
+from gateway_core.activity import Activity
 from gateway_core.control import report, shapes
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
@@ -18,7 +19,8 @@ from gateway_core.log import output
 class Overview:
     """Collects the state of the parts of a gateway."""
 
-    def __init__(self, parts: Parts, reloads: Reloads) -> None:
+    def __init__(self, parts: Parts, reloads: Reloads, activity: Activity) -> None:
+        self._activity = activity
         self._parts = parts
         self._reloads = reloads
         self._started: Final = time.time()
@@ -47,6 +49,7 @@ class Overview:
             "in_flight": self._reloads.in_flight,
             "parked": len(current.input_required.parking),
             "calls": self._reloads.calls,
+            "unseen_changes": self._activity.definitions.unseen,
             "memory": {"limit": budget.limit, "used": int(budget.level * budget.limit)},
             "max_timeout": config.proxy.max_timeout,
             "log": {"warnings": output.warnings(), "dropped": output.dropped()},

@@ -16,6 +16,7 @@ from gateway_core.control import shapes
 from gateway_core.errors import ConfigError, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.editing.edits import Edits
+from gateway_core.generations.known_agents import KnownAgents
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads, Report
@@ -40,7 +41,8 @@ class Reloadable(ABC):
     def __init__(self, parts: Parts, reloads: Reloads, source: Source | None) -> None:
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
-        self._overview = Overview(parts, reloads)
+        self._overview = Overview(parts, reloads, self.activity)
+        self.agents: Final = KnownAgents(parts.downstream.sessions, reloads, self.activity.agents)
         self._source = source
         self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
         """Changes of the file."""
@@ -90,6 +92,14 @@ class Reloadable(ABC):
         agent = Agent(Principal("operator@cli", address="cli", profile=profile), "modern", "2026-07-28")
         params = jsonrpc.members(jsonrpc.encode({"name": name, "arguments": arguments}))
         return await self.pipeline.call(Exchange(agent, "tools/call"), params)
+
+    def _lists_changed(self) -> None:
+        """Publish the lists that an upstream has now."""
+        self.catalog.rebuild()
+
+    def _private_lists_changed(self, principal: str, tell: bool) -> None:
+        """Forget what a principal sees. `tell`: notify its agents."""
+        self.catalog.drop_view(principal, tell=tell)
 
     def _upstream_changed(self, upstream: UpstreamView, before: UpstreamState, reason: str | None) -> None:
         """Report to operators and plugins that an upstream has entered another state."""

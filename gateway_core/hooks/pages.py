@@ -1,19 +1,23 @@
-"""The pages of the enabled plugins on the control plane."""
+"""What the enabled plugins show on the control plane: pages, and what their limits leave an agent."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from gateway_core.api import Page
-from gateway_core.hooks.failures import brief
+from gateway_core.api import Allowance, Page, Principal
+from gateway_core.hooks.failures import Misuse, brief
 from gateway_core.hooks.implementations import LoadedPlugin, Refuse, refused
 
 MAX_PAGES: Final = 20
 """Maximum pages of one plugin."""
+MAX_ALLOWANCES: Final = 200
+MAX_WHAT: Final = 300
+"""Bounds of the allowances of a plugin: their number, and the characters of what each is about."""
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _RESERVED: Final = frozenset({"admin", "api", "healthz", "readyz", "ui"})
 """First parts of paths that the gateway keeps for itself."""
@@ -25,6 +29,14 @@ class PluginPage:
 
     plugin: str
     page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class PluginAllowance:
+    """What a limit leaves an agent, and the plugin that it belongs to."""
+
+    plugin: str
+    allowance: Allowance
 
 
 def pages_of(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Mapping[str, PluginPage]:
@@ -48,6 +60,27 @@ def pages_of(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Mappi
             else:
                 found[page.path] = PluginPage(plugin.name, page)
     return MappingProxyType(found)
+
+
+def allowances_of(plugins: Sequence[LoadedPlugin], principal: Principal) -> tuple[list[PluginAllowance], list[str]]:
+    """What the optional method `allowances` of each plugin says about an agent, and which of them cannot be read."""
+    found: list[PluginAllowance] = []
+    problems: list[str] = []
+    for plugin in plugins:
+        method: Any = getattr(plugin.instance, "allowances", None)
+        if not callable(method):
+            continue
+        try:
+            given = list(islice(method(principal), MAX_ALLOWANCES))
+            strange = next((one for one in given if not isinstance(one, Allowance)), None)
+            if strange is not None:
+                raise Misuse(f"one of them is a {type(strange).__name__}")
+        except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the limits of others
+            why = error if isinstance(error, Misuse) else type(error).__name__
+            problems.append(f"the limits of the plugin {plugin.name} cannot be read: {why}")
+            continue
+        found += [PluginAllowance(plugin.name, replace(one, what=one.what[:MAX_WHAT])) for one in given]
+    return found, problems
 
 
 def _problem(page: object) -> str:

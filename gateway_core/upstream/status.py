@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
-from gateway_core.api import UpstreamFacts, UpstreamState, UpstreamView
+from gateway_core.api import Kind, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.config import UpstreamConfig
 
 SUSTAINED: Final = 60.0
@@ -34,6 +34,18 @@ class Clock:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+class Definition(Protocol):
+    """One definition in a list of an upstream; see `Item`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def raw(self) -> bytes: ...
+
+
+Definitions: TypeAlias = Mapping[Kind, Sequence[Definition]]
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamEvents:
     """Callbacks about one upstream. They must not wait."""
@@ -42,6 +54,8 @@ class UpstreamEvents:
     """Called when a call or a late list has updated the published lists."""
     private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
     """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
+    lists_differ: Callable[[str, Definitions, Definitions], None] = lambda upstream, before, after: None
+    """Called with the name of an upstream, and lists that may differ from those that were fetched before."""
     state_changed: Callable[[UpstreamView, UpstreamState, str | None], None] = lambda view, before, why: None
     """Called with an upstream that has entered another state, the state before, and the reason of its last failure."""
 

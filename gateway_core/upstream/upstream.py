@@ -295,8 +295,7 @@ class Upstream:
             self.signals.failed(reason, sent=sent)
 
     async def _corrected(self, exchange: Exchange, request: Request, refusal: Reply) -> Reply:
-        """Refresh the lists and resend a refused call. It did not run, because the known headers of its tool were out
-        of date (rule R8, Client Behavior)."""
+        """Refresh the lists and resend a refused call: it did not run, its headers were out of date (rule R8)."""
         await in_task()
         try:
             await self.refresh()

@@ -1,13 +1,14 @@
-"""The pages of plugins on the control plane: which are accepted."""
+"""The pages of plugins on the control plane: which are accepted; and what their limits leave an agent."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from gateway_core import Page, hookimpl
+from gateway_core import Allowance, Page, Principal, hookimpl
 from gateway_core.errors import PluginError
 from gateway_core.hooks import Chain
+from gateway_core.hooks.pages import MAX_ALLOWANCES, allowances_of
 from gateway_core.testing import configured
 
 
@@ -58,3 +59,46 @@ def test_what_is_no_page_is_refused() -> None:
 
 def test_a_token_is_not_printed() -> None:
     assert "hush" not in repr(Page("/metrics", render, token="hush"))
+
+
+class WithLimits:
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    @hookimpl
+    def before_call(self, call: Any) -> None: ...
+
+    def allowances(self, principal: Principal) -> Any:
+        if isinstance(self.given, BaseException):
+            raise self.given
+        return [
+            Allowance(f"{principal.id} {what}", 9, "day", 3) if isinstance(what, str) else what for what in self.given
+        ]
+
+
+def test_what_limits_leave_an_agent_comes_from_each_plugin_that_has_some() -> None:
+    plugins = chain(WithLimits(["a", "b"]), WithPages(), WithLimits(["c"])).plugins
+    found, problems = allowances_of(plugins, Principal("alice"))
+    assert [(it.plugin, it.allowance.what, it.allowance.remaining) for it in found] == [
+        ("p0", "alice a", 3),
+        ("p0", "alice b", 3),
+        ("p2", "alice c", 3),
+    ]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [(ValueError("secret"), "ValueError"), (["a", 1], "one of them is a int"), (7, "TypeError")],
+)
+def test_a_plugin_whose_limits_cannot_be_read_hides_no_others(given: Any, why: str) -> None:
+    found, problems = allowances_of(chain(WithLimits(given), WithLimits(["b"])).plugins, Principal("alice"))
+    assert [it.plugin for it in found] == ["p1"]
+    assert problems == [f"the limits of the plugin p0 cannot be read: {why}"]
+
+
+def test_the_limits_of_one_plugin_are_bounded() -> None:
+    many = chain(WithLimits(["x" * 1000] * (MAX_ALLOWANCES + 9))).plugins
+    found, _ = allowances_of(many, Principal("alice"))
+    assert len(found) == MAX_ALLOWANCES
+    assert len(found[0].allowance.what) == 300

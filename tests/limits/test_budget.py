@@ -60,6 +60,28 @@ async def test_the_last_measure_counts_while_no_file_can_be_opened(used: Used, m
     polling.cancel()
 
 
+async def test_the_memory_is_measured_on_after_a_failure(used: Used, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is called when memory is nearly full is code of others."""
+    monkeypatch.setattr("gateway_core.limits.budget.POLL", 0.001)
+    budget = MemoryBudget(100 * MB, used)
+    called = asyncio.Event()
+
+    def broken() -> None:
+        called.set()
+        raise ValueError("secret")
+
+    budget.when_full(broken)
+    used.megabytes = 96
+    polling = asyncio.create_task(budget.keep_polling())
+    async with asyncio.timeout(30):
+        await called.wait()
+        assert budget.tight
+        used.megabytes = 10
+        while budget.tight:
+            await asyncio.sleep(0.001)
+    polling.cancel()
+
+
 def test_what_is_idle_is_given_up_only_when_memory_is_nearly_full(used: Used) -> None:
     given_up = []
     budget = MemoryBudget(100 * MB, used)

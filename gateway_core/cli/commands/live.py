@@ -176,6 +176,27 @@ def questions(
     run(config, cancel, approve, deny, as_json=as_json)
 
 
+def definitions(
+    upstream: Annotated[str, typer.Argument(metavar="[UPSTREAM]", help="Only changes of this upstream.")] = "",
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Also changes that are marked as seen.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="Mark the changes that are shown as seen.")] = False,
+    config: ConfigOption = None,
+    _state: StateDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the definitions of tools, prompts and resources that servers changed, added or removed, before and after.
+
+    The gateway compares the lists of each upstream when it fetches them, also with those of its last run. It does not
+    block what has changed. The dashboard and `status` count the changes until an operator marks them as seen.
+
+    Example: rad mcp proxy definitions
+    """
+    from gateway_core.cli.live.definitions import definitions as run  # noqa: PLC0415
+
+    run(config, upstream, every=every, seen=seen, as_json=as_json)
+
+
 def top(
     config: ConfigOption = None,
     _state: StateDirOption = None,

@@ -20,7 +20,7 @@ def events(config: Path | None, types: str, *, as_json: bool) -> None:
             if as_json:
                 put_json(event, in_line=True)
             else:
-                put(f"{clock(event['at'])} {event['type']:<8} {sentence(_WORDS[event['type']](event))}")
+                put(f"{clock(event['at'])} {event['type']:<11} {sentence(_WORDS[event['type']](event))}")
 
 
 def _call(event: dict[str, Any]) -> str:
@@ -35,6 +35,12 @@ def _upstream(event: dict[str, Any]) -> str:
 
 def _lists(event: dict[str, Any]) -> str:
     return f"changed: {', '.join(event['kinds'])}" + (f" of {event['agent']}" if event["agent"] else "")
+
+
+def _definitions(event: dict[str, Any]) -> str:
+    members = f": {', '.join(event['members'])}" if event["what"] == "changed" else ""
+    more = f"; and {event['more']} more" if event["more"] else ""
+    return f"{event['upstream']} {event['what']} {event['kind']} {event['name']}{members}{more}"
 
 
 def _session(event: dict[str, Any]) -> str:
@@ -60,6 +66,7 @@ _WORDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = {
     "call": _call,
     "upstream": _upstream,
     "lists": _lists,
+    "definitions": _definitions,
     "session": _session,
     "reload": _reload,
     "question": _question,

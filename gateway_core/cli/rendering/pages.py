@@ -73,6 +73,11 @@ def _certificate(found: Mapping[str, Any] | None) -> dict[str, str]:
     return {"certificate": f"{names}; {ends}{clients}"}
 
 
+def _unseen(changes: int) -> dict[str, str]:
+    """A line about changed definitions, unless operators have seen all of them."""
+    return {"definitions": f"{count(changes, 'unseen change')}; {command('definitions')} shows them"} if changes else {}
+
+
 def show_status(status: Mapping[str, Any]) -> None:
     """Print the response of GET `/admin/status`."""
     if status["draining"]:
@@ -90,6 +95,7 @@ def show_status(status: Mapping[str, Any]) -> None:
         "configuration": escape(str(status["config"])),
         "agents": f"{count(status['connections'], 'connection')}, {count(status['sessions'], 'session')}",
         "calls": f"{status['calls']} so far, {status['in_flight']} in flight",
+        **_unseen(status.get("unseen_changes", 0)),
         "memory": f"{status['memory']['used'] / MIB:,.0f} of {status['memory']['limit'] / MIB:,.0f} MiB",
         "plugins, in order": plugins or "none",
     }

@@ -27,7 +27,7 @@ from gateway_core.cli.serving import port
 from gateway_core.cli.serving.detach import Starter, log_file
 from gateway_core.cli.serving.file_source import FileSource, Log, changes_of
 from gateway_core.cli.serving.launch import Launch
-from gateway_core.cli.settings import lists_folder, logins_file, names_file, sessions_file
+from gateway_core.cli.settings import definitions_file, lists_folder, logins_file, names_file, sessions_file
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
@@ -263,11 +263,11 @@ async def _gateway(
         from gateway_core.gateway import Gateway  # noqa: PLC0415 - loaded after the signal handlers are set
 
         memory = Memory(config.proxy, names_file(config), disabled=[one.name for one in config.disabled])
-        logins = lists = sessions = None
+        logins = lists = sessions = definitions = None
         if config.path is not None:
             folder = state_folder(config.path)
             logins, lists = logins_file(config.path, folder), lists_folder(config.path, folder)
-            sessions = sessions_file(config.path, folder)
+            sessions, definitions = sessions_file(config.path, folder), definitions_file(config.path, folder)
         gateway = Gateway(
             config,
             admin_token=tokens[0],
@@ -278,6 +278,7 @@ async def _gateway(
             logins=logins,
             lists=lists,
             sessions=sessions,
+            definitions=definitions,
             source=source,
             before=before,
         )

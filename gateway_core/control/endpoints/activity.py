@@ -14,6 +14,7 @@ from gateway_core.activity.following import Changes
 from gateway_core.activity.questions import Answered, Question
 from gateway_core.api.call import Outcome
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Event, EventStream, Problem
+from gateway_core.control.endpoints import definitions
 from gateway_core.control.endpoints.upstreams import no_upstream
 from gateway_core.log.reading import Excerpt
 
@@ -24,7 +25,7 @@ Seq = Annotated[int, Meta(ge=0, le=2**53, description="The number after which th
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-class Activity(Protocol):
+class Activity(definitions.Activity, Protocol):
     """What these endpoints need of the activity."""
 
     @property

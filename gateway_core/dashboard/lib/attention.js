@@ -1,4 +1,5 @@
-// What needs attention: made from the status, the lists, the recent calls and the open questions.
+// What needs attention: made from the status, the lists, the recent calls, the open questions and changed definitions.
+import { attentionOf } from "./definitions.js";
 import { address } from "./router.js";
 import { isFailure } from "./figures.js";
 import { count, duration } from "./text.js";
@@ -11,14 +12,14 @@ const WEIGHT = { bad: 0, warn: 1, info: 2 };
  * The entries, the most urgent first: [{key, kind, what, about, why, at, href, command}]. `what` is a word of ours,
  * `about` a name from outside.
  */
-export function attention({ status, tools, recent, questions, lists }) {
+export function attention({ status, tools, recent, questions, changes }) {
   const found = [
     ...ofGateway(status),
     ...(status?.upstreams ?? []).flatMap(ofServer),
     ...(status?.plugins ?? []).flatMap(ofPlugin),
     ...ofCalls(recent ?? []),
     ...ofQuestions(questions?.questions ?? []),
-    ...ofLists(lists ?? []),
+    ...(status?.unseen_changes ? attentionOf(changes?.changes ?? []) : []),
     ...ofTools(tools, status),
   ];
   return found.sort((one, other) => WEIGHT[one.kind] - WEIGHT[other.kind] || (other.at ?? 0) - (one.at ?? 0));
@@ -93,11 +94,6 @@ function ofQuestions(questions) {
   const why = `The oldest waits for ${duration(oldest)}.`;
   return [{ key: "questions", kind: "warn", what: count(questions.length, "question waits", "questions wait"), why, href: address("questions") }];
 }
-
-const ofLists = (lists) =>
-  lists
-    .filter((one) => one.at > Date.now() / 1000 - WINDOW)
-    .map(({ key, what, agent, at, why }) => ({ key: `changed ${key}`, kind: "info", what: "Definitions changed", about: agent ? `${what}, ${agent}` : what, why, at, href: address("tools") }));
 
 function ofTools(tools, status) {
   if (!tools) return [];

@@ -27,8 +27,6 @@ class Store {
   /** Ended calls, newest last; see `calls`. */
   recent = [];
   figures = new Figures();
-  /** Changes of what agents see while this page was open, the latest of each kind: [{key, what, at, why}]. */
-  listChanges = [];
   /** Counts the changes of `recent` and `figures`. */
   version = 0;
 
@@ -40,7 +38,10 @@ class Store {
   #failures = 0;
   #abort = null;
   #polling = 0;
-  #hiddenSince = 0;
+  #sleeping = false;
+  #sleepSoon = 0;
+  /** The pages of this dashboard in other tabs: a browser opens only six connections to one gateway for all of them. */
+  #others = new BroadcastChannel("streams");
   #started = false;
 
   start() {
@@ -48,6 +49,8 @@ class Store {
     this.#started = true;
     api.onSignedOut(() => this.#signOut());
     document.addEventListener("visibilitychange", () => this.#visibility());
+    this.#others.addEventListener("message", () => document.hidden && this.#sleep());
+    if (document.hidden) this.#visibility(); // opened in a tab in the background
     this.resume();
   }
 
@@ -117,7 +120,7 @@ class Store {
 
   async #poll() {
     clearTimeout(this.#polling);
-    if (this.connection === "signed out" || this.#asleep()) return;
+    if (this.connection === "signed out" || this.#sleeping) return;
     try {
       const found = await api.get("/admin/status");
       this.status = found;
@@ -155,6 +158,7 @@ class Store {
           this.#failures = 0;
           this.connection = "live";
           this.figures.live = true;
+          this.#others.postMessage("opened");
           heard();
           this.changed();
         };
@@ -188,7 +192,6 @@ class Store {
     for (const event of found) {
       const call = endedCall(event);
       if (call) ended.push(call);
-      if (event.type === "lists") this.#listsChanged(event);
     }
     this.figures.ended(ended, missed);
     this.recent.push(...ended);
@@ -200,14 +203,6 @@ class Store {
     if (found.some((event) => event.type !== "call" && event.type !== "log")) this.#soon();
     this.version += 1;
     this.changed();
-  }
-
-  #listsChanged({ kinds = [], agent, at }) {
-    const what = kinds.join(", ") || "lists";
-    const key = `${what} ${agent ?? ""}`;
-    const why = agent ? "Only this agent sees the difference." : "Agents see other definitions than before.";
-    const entry = { key, what, agent, at, why };
-    this.listChanges = [entry, ...this.listChanges.filter((one) => one.key !== key)].slice(0, 20);
   }
 
   #soonTimer = 0;
@@ -226,18 +221,20 @@ class Store {
     this.changed();
   }
 
-  #asleep() {
-    return this.#hiddenSince > 0 && Date.now() - this.#hiddenSince > HIDDEN;
+  /** End the stream and ask nothing until the page is visible again. */
+  #sleep() {
+    this.#sleeping = true;
+    this.#abort?.abort();
   }
 
   #visibility() {
+    clearTimeout(this.#sleepSoon);
     if (document.hidden) {
-      this.#hiddenSince = Date.now();
-      setTimeout(() => this.#asleep() && this.#abort?.abort(), HIDDEN + 100);
+      this.#sleepSoon = setTimeout(() => this.#sleep(), HIDDEN);
       return;
     }
-    const slept = this.#asleep();
-    this.#hiddenSince = 0;
+    const slept = this.#sleeping;
+    this.#sleeping = false;
     if (slept || this.connection === "signed out") this.resume();
   }
 }

@@ -3,7 +3,7 @@ import * as api from "../lib/api.js";
 import { path, query } from "../lib/api.js";
 import { Outcome, stateOf } from "../lib/calls.js";
 import { isFailure } from "../lib/figures.js";
-import { Action, Drawer, Empty, Facts, Failure, Heading, Loading, Panel, Status, confirm, toast } from "../lib/parts.js";
+import { Action, Drawer, Empty, Facts, Failure, Heading, Loaded, Loading, Panel, Status, confirm, toast } from "../lib/parts.js";
 import { address, go } from "../lib/router.js";
 import { useResource, useStore } from "../lib/store.js";
 import { Table } from "../lib/table.js";
@@ -144,18 +144,33 @@ function Session({ of, reload }) {
   </li>`;
 }
 
-/** What the settings of plugins allow an agent, and how much of it is used. */
+/** What the limits of plugins leave an agent, as the plugins say. */
 function Limits({ of, partial }) {
-  const plugins = useResource("/admin/plugins", { on: ["reload"] });
-  const rate = (plugins.data?.plugins ?? []).find((one) => one.name === "security_ratelimit")?.settings?.rate_limit_per_minute;
-  const limited = typeof rate === "number" && rate > 0;
+  const left = useResource("/admin/limits" + query({ agent: of.id }), { every: 3000, on: ["reload"] });
   const made = `${partial ? "at least " : ""}${number(of.minute)} in the last minute`;
-  const left = `, ${partial ? "at most" : "about"} ${number(Math.max(0, rate - of.minute))} left`;
   return html`<section>
     <h3>Limits</h3>
+    <${Loaded} of=${left} what="Limits">${({ limits, problems }) => html`
+      ${limits.length ? html`<${Left} limits=${limits} />` : html`<p class="hint">No plugin limits this agent.</p>`}
+      ${problems.map((text) => html`<p key=${text}><${Status} kind="warn"><${Text} value=${text} limit=${300} /><//></p>`)}`}<//>
     <${Facts} rows=${[
-      ["Calls", limited ? `${made} of ${number(rate)} that security_ratelimit allows${left}` : `${made}; security_ratelimit sets no limit`],
+      ["Calls", made],
       ["Recorded", `${count(of.calls, "call")}, ${number(of.failed)} failed, ${number(of.refused)} refused`],
     ]} />
   </section>`;
+}
+
+const SHOWN_LIMITS = 50;
+
+/** Limits, those first of which least is left. */
+function Left({ limits }) {
+  const share = (one) => (one.limit ? one.remaining / one.limit : 0);
+  const rows = [...limits].sort((one, other) => share(one) - share(other));
+  return html`<div class="scroll" tabindex="0" role="region" aria-label="Limits of this agent"><table class="plain"><thead><tr><th scope="col">What</th><th scope="col">Left now</th><th scope="col">Plugin</th></tr></thead>
+    <tbody>${rows.slice(0, SHOWN_LIMITS).map((one, at) => html`<tr key=${at}>
+      <td class="wrap"><${Text} value=${one.what} limit=${120} />${one.of === "address" && html` <span class="tag">its address</span>`}</td>
+      <td>${one.remaining > 0 ? `${number(one.remaining)} of ${number(one.limit)} per ${visible(one.per)}` : html`<${Status} kind="warn">none of ${number(one.limit)} per ${visible(one.per)}<//>`}${one.wait > 0 && html` <span class="hint">again in ${duration(one.wait)}</span>`}</td>
+      <td><${Text} value=${one.plugin} limit=${60} /></td>
+    </tr>`)}</tbody></table></div>
+    ${rows.length > SHOWN_LIMITS && html`<p class="hint">${count(rows.length - SHOWN_LIMITS, "more limit")}.</p>`}`;
 }

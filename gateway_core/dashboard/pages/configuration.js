@@ -1,7 +1,7 @@
 // Configuration: the file, its problems at their lines, what a change would do, and applying it.
 import * as api from "../lib/api.js";
+import { Differences } from "../lib/differences.js";
 import { Editor, showLine } from "../lib/editor.js";
-import { aroundChanges, compareLines } from "../lib/lines.js";
 import { Action, Dialog, Failure, Heading, Loading, Panel, Status, confirm, toast } from "../lib/parts.js";
 import { store, useStore } from "../lib/store.js";
 import { Text, count, visible } from "../lib/text.js";
@@ -188,18 +188,13 @@ const Effects = ({ changes }) =>
   </ul>`;
 
 function Review({ before, after, report, apply, close }) {
-  const lines = useMemo(() => aroundChanges(compareLines(before, after)), [before, after]);
   const changes = report.changes ?? [];
   return html`<${Dialog} title="Review the change" onClose=${close} wide>
     <section><h3>What it does</h3>
       ${changes.length ? html`<${Effects} changes=${changes} />` : html`<p class="hint">Nothing: the gateway behaves as before. Only the text of the file changes.</p>`}
     </section>
     <section><h3>What it changes in the file</h3>
-      <div class="diff" tabindex="0" role="region" aria-label="Lines that differ">
-        ${lines.map((one, at) => one === null
-          ? html`<div key=${at} class="gap" aria-hidden="true">⋯</div>`
-          : html`<div key=${at} class=${one.kind}><span class="number">${one.before ?? ""}</span><span class="number">${one.after ?? ""}</span><span class="sign">${{ added: "+", removed: "−", same: "" }[one.kind]}</span><code><bdi>${visible(one.text, true)}</bdi></code></div>`)}
-      </div>
+      <${Differences} before=${before} after=${after} label="Lines that differ" />
     </section>
     <footer><button type="button" class="button" onClick=${close}>Cancel</button><${Action} changes kind="primary" run=${apply}>Apply<//></footer>
   <//>`;

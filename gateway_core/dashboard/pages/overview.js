@@ -1,5 +1,6 @@
 // Overview: traffic, errors, latency, what needs attention, and the servers at a glance.
 import { attention } from "../lib/attention.js";
+import { DefinitionChanges, useUnseen } from "../lib/definitions.js";
 import { Empty, Failure, Figure, Heading, Loading, Panel, Status } from "../lib/parts.js";
 import { Plot, Sparkline } from "../lib/plot.js";
 import { address, go } from "../lib/router.js";
@@ -14,7 +15,7 @@ const SPAN = 300; // seconds that the figures cover
 const SHOWN = 8; // entries of the queue before it is opened
 const pages = () => new Set(PAGES.map((one) => one.id));
 
-export default function Overview() {
+export default function Overview({ options }) {
   const { status, statusError, figures } = useStore();
   if (!status) {
     return html`<${Heading} title="Overview" />${statusError ? html`<${Failure} error=${statusError} what="Status" />` : html`<${Loading} />`}`;
@@ -28,7 +29,8 @@ export default function Overview() {
         <${Servers} status=${status} figures=${figures} />
       </div>
       <${Queue} status=${status} />
-    </div>`;
+    </div>
+    ${options.changes && html`<${DefinitionChanges} key=${options.changes} upstream=${options.changes} chosen=${options.change} />`}`;
 }
 
 function Figures({ status, figures }) {
@@ -81,10 +83,11 @@ function Queue({ status }) {
   const tools = useResource("/admin/tools", { every: 60_000, on: ["lists", "reload"] });
   const recent = useResource("/admin/calls/recent?limit=500", { every: 15_000 });
   const questions = useResource("/admin/questions", { every: 15_000, on: ["question"] });
+  const changes = useUnseen(status);
   const [all, setAll] = useState(false);
   const known = new Set((recent.data?.calls ?? []).map((call) => call.seq));
   const calls = [...(recent.data?.calls ?? []), ...state.calls.filter((call) => !known.has(call.seq))];
-  const found = attention({ status, tools: tools.data, recent: calls, questions: questions.data, lists: state.listChanges });
+  const found = attention({ status, tools: tools.data, recent: calls, questions: questions.data, changes: changes.data });
   const there = pages();
   return html`<${Panel} title="Needs attention" flush actions=${found.length > 0 && html`<span class="tag">${found.length}</span>`}>
     ${found.length === 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,7 +20,7 @@ from loguru import logger
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.files import Unusable
-from gateway_core.supervised import poll
+from gateway_core.supervised import poll, run_all
 from gateway_core.upstream.auth.vault import MAX_FILE, Vault
 
 GATEWAY: Final = "gateway"
@@ -134,7 +135,8 @@ class Logins:
         `patience`: seconds to wait for it, because a keyring may ask a person first. Later, it still counts.
         """
         if self._vault is not None:
-            self._loading = asyncio.ensure_future(self._load(self._vault))
+            load = partial(self._load, self._vault)
+            self._loading = asyncio.ensure_future(run_all("reading the file of the logins", load))
             await asyncio.wait([self._loading], timeout=patience)
 
     async def use(self, path: Path, patience: float | None = None) -> None:

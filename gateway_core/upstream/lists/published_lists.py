@@ -28,7 +28,7 @@ from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.concealing import Concealer
 from gateway_core.upstream.lists import gathering
 from gateway_core.upstream.lists.fatal import FatalLists
-from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
+from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists, Item
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, ListRetries, Outcome, Tasks
 from gateway_core.upstream.lists.kept_lists import NOTHING_KEPT, KeptLists
 from gateway_core.upstream.lists.listing import COPIES, ENTRY_MEMORY
@@ -58,6 +58,10 @@ class PublishedLists:
         """Whether nothing was fetched since the start, so that the server may be another version by now."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
+        self._compared: dict[Kind, tuple[Item, ...]] = {}
+        """Each list as it was last known to be complete, also if the server has another version by now."""
+        if self.fetched is not None and self.info is not None:
+            self._compared = self._complete(self.fetched, self.info)
         self.changes = 0
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
         self._config = config
@@ -162,6 +166,7 @@ class PublishedLists:
         for kind in tasks.keys() - outcomes.keys():
             self._take_later(kind, tasks[kind], number, connection, requests)
         self._publish(self.fatal.marked(self.fetched or FetchedLists(), skipped & kinds))
+        self._compare()
         if len(outcomes) == len(tasks):
             self.fatal.answered(requests)
 
@@ -216,6 +221,23 @@ class PublishedLists:
         if keeps and self.fetched is not None:
             self._kept.keep(self._config, self.info, self.fetched)
 
+    def _compare(self) -> None:
+        """Report lists that may differ from those that were fetched before."""
+        if self.fetched is None or self.info is None:
+            return
+        complete, known = self._complete(self.fetched, self.info), self._compared
+        differing = [kind for kind, found in complete.items() if kind in known and found is not known[kind]]
+        self._compared = known | complete
+        if differing:
+            before, after = ({kind: lists[kind] for kind in differing} for lists in (known, complete))
+            self._events.lists_differ(self._config.name, before, after)
+
+    @staticmethod
+    def _complete(lists: FetchedLists, info: ServerInfo) -> dict[Kind, tuple[Item, ...]]:
+        """The lists whose last fetch did not fail, and those that the server does not announce, which are empty."""
+        known = (lists.items.keys() - lists.failures.keys()) | (LIST_METHODS.keys() - gathering.announced(info))
+        return {kind: lists.of(kind) for kind in known}
+
     def _failed(self, fetched: FetchedLists, kind: Kind, reason: str, retry_in: float | None) -> FetchedLists:
         if retry_in is not None:
             logger.bind(upstream=self._config.name).info(
@@ -238,6 +260,7 @@ class PublishedLists:
             if connection.closed:
                 await self.fatal.lost(connection, {kind: outcome}, requests)
             self._take({kind: outcome}, number)
+            self._compare()
             self._events.lists_changed()
 
         late = self._late[kind] = asyncio.create_task(finish(), name=f"late {task.get_name()}")

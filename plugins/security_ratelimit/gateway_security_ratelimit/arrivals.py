@@ -6,6 +6,7 @@ A small interface hides the store, because processes that share a limit must sha
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final, Protocol
 
@@ -31,6 +32,9 @@ class Arrivals(Protocol):
 
     def arrival(self, key: Key, now: float) -> float:
         """The arrival time, at least `now`."""
+
+    def used(self, who: str, now: float) -> Iterable[Key]:
+        """The keys of an agent or address whose arrival time lies after `now`."""
 
 
 class MemoryArrivals:
@@ -58,6 +62,9 @@ class MemoryArrivals:
 
     def arrival(self, key: Key, now: float) -> float:
         return max(now, self._times.get(key, now))
+
+    def used(self, who: str, now: float) -> Iterable[Key]:
+        return [key for key, arrival in self._times.items() if key[0] == who and arrival > now]
 
     def _make_room(self, now: float) -> None:
         """Delete pairs whose time has passed, since they equal new pairs; without any, the one that is next to it."""

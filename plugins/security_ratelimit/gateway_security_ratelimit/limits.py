@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final, Literal, Self
 
@@ -71,7 +71,8 @@ class Rate:
     def __init__(self, limit: int, burst: int | None, arrivals: Arrivals) -> None:
         self.limit = limit
         self.interval = 60 / limit
-        self.tolerance = self.interval * ((burst or limit) - 1)
+        self.burst = burst or limit
+        self.tolerance = self.interval * (self.burst - 1)
         self._arrivals = arrivals
 
     def wait(self, key: Key, now: float) -> float:
@@ -82,6 +83,10 @@ class Rate:
     def take(self, key: Key, now: float) -> float:
         """Count a call if it is allowed. Returns what `wait` does."""
         return self._arrivals.take(key, now, self.interval, self.tolerance)
+
+    def used(self, who: str, now: float) -> Iterable[Key]:
+        """The keys of an agent or address of which not everything is left."""
+        return self._arrivals.used(who, now)
 
     def remaining(self, key: Key, now: float) -> int:
         """Calls that are allowed now."""
@@ -103,11 +108,19 @@ class Counts:
 
     def used(self, key: Key) -> int:
         """Calls of this day."""
+        self._begin_day()
+        return self._counts.get(key, 0)
+
+    def _begin_day(self) -> None:
         day = int(self._clock() // DAY)
         if day != self._day:
             self._day = day
             self._counts.clear()
-        return self._counts.get(key, 0)
+
+    def keys(self, who: str) -> list[Key]:
+        """The keys of an agent or address with calls of this day."""
+        self._begin_day()
+        return [key for key in self._counts if key[0] == who]
 
     def add(self, key: Key) -> None:
         used = self.used(key)
@@ -124,7 +137,7 @@ class Quota:
     period: Final = "day"
 
     def __init__(self, limit: int, counts: Counts) -> None:
-        self.limit = limit
+        self.limit = self.burst = limit
         self._counts = counts
 
     def wait(self, key: Key, now: float) -> float:
@@ -135,6 +148,10 @@ class Quota:
         """Count a call. Returns 0."""
         self._counts.add(key)
         return 0.0
+
+    def used(self, who: str, now: float) -> Iterable[Key]:
+        """The keys of an agent or address of which not everything is left."""
+        return self._counts.keys(who)
 
     def remaining(self, key: Key, now: float) -> int:
         """Calls that are allowed today."""

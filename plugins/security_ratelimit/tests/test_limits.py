@@ -3,6 +3,7 @@
 import pytest
 from gateway_security_ratelimit import limits
 from gateway_security_ratelimit.plugin import RateLimit
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from gateway_core import Known, Principal, Reject
@@ -88,6 +89,74 @@ def test_a_limit_inherits_what_it_does_not_set():
     limiter.now += 60
     assert limiter.passed(9, name="a") == 1, "its own quota"
     assert limiter.passed(9, name="b") == 6, "the general burst belongs to the general rate"
+
+
+def left_of(limiter, principal):
+    return [(it.what, it.remaining, it.limit, it.per, it.of) for it in limiter.plugin.allowances(principal)]
+
+
+def test_what_is_left_of_an_agent_is_counted_for_each_tool():
+    limiter = Limiter(rate_limit_per_minute=60)
+    alice = member()
+    for name in ("a", "b", "c"):
+        limiter.passed(10, name=name, principal=alice)
+    limiter.passed(25, name="a", principal=claimed("other"))
+    assert left_of(limiter, alice) == [
+        ("a", 50, 60, "minute", "agent"),
+        ("b", 50, 60, "minute", "agent"),
+        ("c", 50, 60, "minute", "agent"),
+        ("each other tool", 60, 60, "minute", "agent"),
+    ]
+    limiter.now += 60
+    assert left_of(limiter, alice) == [("each other tool", 60, 60, "minute", "agent")]
+
+
+def test_what_is_left_is_what_the_refusal_says():
+    limiter = Limiter(
+        rate_limit_per_minute=4,
+        burst=3,
+        calls_per_day=3,
+        address={"rate_limit_per_minute": 30},
+        limits=[{"tools": ["s_*"], "rate_limit_per_minute": 2, "shared": True}],
+    )
+    for name in ("echo", "s_one"):
+        limiter.passed(9, name=name, principal=claimed("agent"))
+        refusal = limiter.call(name=name, principal=claimed("agent"))
+        what = "s_*, together" if name == "s_one" else "echo"
+        of_tool = [
+            {"limit": it.limit, "per": it.per, "of": it.of, "remaining": it.remaining}
+            for it in limiter.plugin.allowances(claimed("agent"))
+            if (it.of == "agent" and it.what == what) or (it.of == "address" and it.what == name)
+        ]
+        assert sorted(of_tool, key=str) == sorted(refusal.data["limits"], key=str)
+        longest = max(it.wait for it in limiter.plugin.allowances(claimed("agent")) if it.what in {what, name})
+        assert longest == pytest.approx(refusal.retry_after, abs=0.1)
+
+
+def test_what_is_left_names_only_the_limits_of_the_agents_groups():
+    limiter = Limiter(
+        rate_limit_per_minute=0,
+        limits=[
+            {"groups": ["staff"], "tools": ["a_*", "b"], "rate_limit_per_minute": 5},
+            {"groups": ["jobs"], "calls_per_day": 7},
+        ],
+    )
+    limiter.passed(2, name="b", principal=member("staff"))
+    assert left_of(limiter, member("staff")) == [
+        ("b", 3, 5, "minute", "agent"),
+        ("each a_*, b", 5, 5, "minute", "agent"),
+    ]
+    assert left_of(limiter, member("jobs")) == [("each other tool", 7, 7, "day", "agent")]
+    assert left_of(limiter, member()) == []
+
+
+def test_tools_that_no_list_shows_are_one_line():
+    for settings in ({}, {"limits": [{"tools": ["x"], "rate_limit_per_minute": 1}]}):
+        limiter = Limiter(rate_limit_per_minute=60, **settings)
+        for name in ("no_1", "no_2"):
+            run_hook(limiter.plugin, "before_call", replace(make_call(name, principal=member()), tool=None))
+        found = [line for line in left_of(limiter, member()) if "no list" in line[0]]
+        assert found == [("all tools that no list shows, together", 58, 60, "minute", "agent")]
 
 
 def test_zero_in_a_limit_switches_the_general_one_off():

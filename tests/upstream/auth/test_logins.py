@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 from msgspec.structs import replace
 
 from gateway_core.concealing import HeldSecrets
 from gateway_core.files import Unusable
 from gateway_core.upstream.auth import Login, Logins, logins
 from gateway_core.upstream.auth.logins import GATEWAY, Client
+from gateway_core.upstream.auth.vault import Vault
 
 LOGIN = Login(
     since=1000.0,
@@ -97,6 +99,36 @@ async def test_a_running_process_notices_a_login_and_a_logout(path: Path, monkey
         await changed
     assert running.of(GATEWAY, "tracker") is None
     polling.cancel()
+
+
+async def test_a_running_process_notices_logins_after_failures(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the look at the file, and of what is called for a login."""
+    monkeypatch.setattr(logins, "POLL", 0.02)
+    running, other = Logins(path), Logins(path)
+    stamp, failed = Vault.stamp, list[str]()
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"].splitlines()[0]), level="ERROR")
+
+    def broken(*_: Any) -> Any:
+        monkeypatch.setattr(Vault, "stamp", stamp)
+        failed.append("")
+        raise ValueError("secret")
+
+    running.when_changed(broken)
+    await added(other)
+    monkeypatch.setattr(Vault, "stamp", broken)
+    polling = asyncio.create_task(running.keep_polling())
+    async with asyncio.timeout(20):
+        while len(failed) < 2:
+            await asyncio.sleep(0.01)
+        changed = asyncio.create_task(running.changed())
+        await other.change(GATEWAY, "tracker", lambda _: None)
+        await changed
+    assert running.of(GATEWAY, "tracker") is None
+    polling.cancel()
+    logger.remove(sink)
+    doings = ("looking at the file of the logins", "reading the file of the logins")
+    assert set(lines) == {f"ValueError while {doing}" for doing in doings}
 
 
 async def test_all_secrets_are_hidden_from_the_moment_they_are_known(path: Path) -> None:

@@ -1,0 +1,51 @@
+"""The agents of which calls were recorded lately."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from gateway_core.api import Era, Principal
+from gateway_core.exchange.exchange import Agent
+
+MAX_AGENTS: Final = 1000
+"""Agents that are remembered."""
+
+
+class SeenAgent(msgspec.Struct, frozen=True, eq=False):
+    """What operators need to know of an agent. None of it is a secret."""
+
+    principal: Principal
+    era: Era
+    viewer: str
+    """See `Agent.viewer`."""
+    session: str = ""
+    """See `Agent.session_key`."""
+
+    @classmethod
+    def of(cls, agent: Agent) -> SeenAgent:
+        """As it was in its last request."""
+        return cls(agent.principal, agent.era, agent.viewer, agent.session_key)
+
+
+class SeenAgents:
+    """The last agents, by the ids of their principals; bounded."""
+
+    def __init__(self) -> None:
+        self._agents: OrderedDict[str, SeenAgent] = OrderedDict()
+
+    def note(self, agent: Agent) -> None:
+        """Remember an agent whose call is recorded."""
+        agents, key = self._agents, agent.principal.id
+        known = agents.get(key)
+        if known is None or known.principal is not agent.principal or known.era != agent.era:
+            agents[key] = SeenAgent.of(agent)
+        agents.move_to_end(key)
+        if len(agents) > MAX_AGENTS:
+            agents.popitem(last=False)
+
+    def find(self, principal: str) -> SeenAgent | None:
+        """The agent with this id."""
+        return self._agents.get(principal)

@@ -1,0 +1,126 @@
+"""The record of changed definitions, bounded in number and in bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+import msgspec
+
+from gateway_core.activity.definitions.differences import What
+from gateway_core.api import Kind
+
+MAX_CHANGES: Final = 500
+"""Changes that are kept."""
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Bytes of the changes that are kept, as JSON."""
+MAX_OF_ONE: Final = 4
+"""Changes of one definition that are kept: the first one, and the latest."""
+
+
+class MemberChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A member of a definition before and after, as text: a string as it is, other values as JSON."""
+
+    name: str
+    before: str | None
+    """None if the definition had no such member."""
+    after: str | None
+    """None if the definition has no such member now."""
+    cut: bool
+    """Whether the texts are only the part of the values around the first difference."""
+
+
+class DefinitionChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A definition that a server changed, added or removed."""
+
+    id: int
+    """Counts up, also across restarts. The event of the change has it as `seq`."""
+    at: float
+    """Seconds since the epoch."""
+    upstream: str
+    kind: Kind
+    name: str
+    """What the server calls it: a name, a URI or a URI template."""
+    what: What
+    members: tuple[MemberChange, ...]
+    """The members that differ."""
+    more: int
+    """Number of further members that differ."""
+    seen: bool
+    """Whether an operator has marked it as seen."""
+
+    @property
+    def of(self) -> tuple[str, Kind, str]:
+        """What identifies the definition."""
+        return self.upstream, self.kind, self.name
+
+
+class Record:
+    """The changes, oldest first."""
+
+    def __init__(self, changes: Iterable[DefinitionChange] = (), left_out: int = 0) -> None:
+        self._sizes: dict[int, int] = {}
+        self._changes: dict[int, DefinitionChange] = {}
+        self.left_out = left_out
+        """Number of changes that were dropped before an operator had seen them, since all were seen last."""
+        for change in changes:
+            self.add(change)
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    @property
+    def unseen(self) -> int:
+        """Number of changes that no operator has marked as seen, dropped ones included."""
+        return self.left_out + sum(not change.seen for change in self._changes.values())
+
+    @property
+    def changes(self) -> tuple[DefinitionChange, ...]:
+        """All, oldest first."""
+        return tuple(self._changes.values())
+
+    def latest(self, limit: int, admits: Callable[[DefinitionChange], bool]) -> list[DefinitionChange]:
+        """The latest ones that `admits` accepts, latest first."""
+        return [change for change in reversed(self._changes.values()) if admits(change)][:limit]
+
+    def unseen_of(self, change: DefinitionChange) -> int:
+        """Number of kept changes of the same definition that no operator has marked as seen."""
+        return sum(one.of == change.of and not one.seen for one in self._changes.values())
+
+    def add(self, change: DefinitionChange) -> None:
+        """Add a change. Others are dropped if there is no room: seen ones first."""
+        self._changes[change.id] = change
+        self._sizes[change.id] = len(msgspec.json.encode(change))
+        same = [one for one in self._changes.values() if one.of == change.of]
+        if len(same) > MAX_OF_ONE:
+            self._drop(same[0] if same[0].seen else same[1])
+        while len(self._changes) > MAX_CHANGES or sum(self._sizes.values()) > MAX_BYTES:
+            self._drop(self._least())
+
+    def leave_out(self, number: int) -> None:
+        """Count changes that are not kept at all."""
+        self.left_out += number
+
+    def mark_seen(self, ids: Collection[int]) -> int:
+        """Mark changes as seen; ids of others are ignored. Returns how many were not marked before."""
+        marked = 0
+        for number in ids:
+            change = self._changes.get(number)
+            if change is not None and not change.seen:
+                self._changes[number] = msgspec.structs.replace(change, seen=True)
+                marked += 1
+        if all(change.seen for change in self._changes.values()):
+            self.left_out = 0
+        return marked
+
+    def _drop(self, change: DefinitionChange) -> None:
+        del self._changes[change.id], self._sizes[change.id]
+        self.left_out += not change.seen
+
+    def _least(self) -> DefinitionChange:
+        """The change to drop: one that was seen, or else one of the server with most, changed definitions last."""
+        changes = self._changes.values()
+        numbers = Counter(change.upstream for change in changes)
+        most = max(numbers, key=numbers.__getitem__)
+        return min(changes, key=lambda one: (not one.seen, one.upstream != most, one.what == "changed", one.id))

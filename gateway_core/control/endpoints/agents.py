@@ -1,0 +1,57 @@
+"""What limits leave an agent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+from msgspec import Meta, Struct
+
+from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
+from gateway_core.control.shapes import AgentLimits
+from gateway_core.errors import UnknownAgent
+
+NO_AGENT = {404: "No agent with this id is here, and none of its calls was recorded lately"}
+AgentId = Annotated[str, Meta(description="The id of its principal")]
+
+
+class Agents(Protocol):
+    """The agents that are here, or were lately."""
+
+    def limits(self, agent: str) -> AgentLimits:
+        """Raises `UnknownAgent`."""
+
+
+class Operations(Protocol):
+    """What these endpoints need from the gateway."""
+
+    @property
+    def agents(self) -> Agents: ...
+
+
+class OneAgent(Struct, forbid_unknown_fields=True):
+    """Which agent."""
+
+    agent: AgentId = ""
+
+
+def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
+    """What limits leave an agent."""
+
+    async def limits(asked: Asked[OneAgent, None]) -> AgentLimits:
+        try:
+            return operations.agents.limits(asked.query.agent)
+        except UnknownAgent as error:
+            raise Problem(404, str(error)) from None
+
+    return (
+        Endpoint(
+            "GET",
+            "/admin/limits",
+            "read",
+            "What the limits of plugins leave an agent",
+            AgentLimits,
+            limits,
+            query=OneAgent,
+            problems=NO_AGENT,
+        ),
+    )

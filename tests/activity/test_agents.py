@@ -1,0 +1,27 @@
+"""The agents of which calls were recorded lately."""
+
+from __future__ import annotations
+
+from gateway_core.activity.agents import MAX_AGENTS, SeenAgents
+from gateway_core.api import Principal
+from gateway_core.exchange.exchange import Agent
+
+
+def test_the_agents_that_are_remembered_are_bounded_and_those_seen_last_stay() -> None:
+    seen = SeenAgents()
+    for number in [*range(MAX_AGENTS), 0, *range(MAX_AGENTS, MAX_AGENTS + 5)]:
+        seen.note(Agent(Principal(f"agent{number}"), "modern", "2026-07-28"))
+    assert seen.find("agent0") is not None
+    assert seen.find("agent1") is None
+    found = seen.find(f"agent{MAX_AGENTS + 4}")
+    assert found is not None
+    assert found.principal.id == f"agent{MAX_AGENTS + 4}"
+
+
+def test_an_agent_is_remembered_with_the_groups_of_its_last_request() -> None:
+    seen = SeenAgents()
+    for group in ("dev", "ops"):
+        seen.note(Agent(Principal("alice|keys", verified=True, groups=frozenset({group})), "modern", "2026-07-28"))
+    found = seen.find("alice|keys")
+    assert found is not None
+    assert found.principal.groups == {"ops"}
