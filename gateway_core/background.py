@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway_core.supervised import failed
+from gateway_core.supervised import cancel_all, failed
 
 
 class Background:
@@ -75,6 +75,6 @@ class Background:
             task.cancel()
 
     async def close(self, grace: float) -> None:
-        """Wait up to `grace` seconds for the tasks, and cancel the rest."""
+        """Wait up to `grace` seconds for the tasks, then cancel the rest and wait for their end."""
         await self.wait(grace)
-        self.cancel()
+        await cancel_all(self._tasks)

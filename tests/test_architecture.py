@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 import gateway_core
+from gateway_core import Plugin
+from gateway_core.hooks.loader import settings_model
+from gateway_core.hooks.places import alternatives
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = sorted(folder for folder in (ROOT / "plugins").iterdir() if (folder / "pyproject.toml").exists())
@@ -480,6 +485,35 @@ def test_a_plugin_has_one_name_everywhere(plugin: Path) -> None:
     assert (plugin / package / "__init__.py").exists()
     (installed,) = entry_points(group="gateway_core", name=plugin.name)
     assert installed.load().__module__.startswith(package)
+
+
+@BY_NAME
+def test_a_plugins_settings_have_one_shape(plugin: Path) -> None:
+    (point,) = entry_points(group="gateway_core", name=plugin.name)
+    made = point.load()
+    if "config" not in inspect.signature(made).parameters:
+        assert not hasattr(made, "Config")
+        return
+    assert issubclass(made, Plugin)
+    assert (made.Config.__name__, made.Config.__qualname__) == ("Settings", "Settings")
+    assert made.Config.__module__ in {f"gateway_{plugin.name}.{name}" for name in ("plugin", "settings")}
+
+
+@BY_NAME
+def test_descriptions_of_settings_are_phrases_because_messages_have_them_in_brackets(plugin: Path) -> None:
+    (point,) = entry_points(group="gateway_core", name=plugin.name)
+    described = list(descriptions(settings_model(point.name)))
+    assert [text for text in described if text.endswith(".") or re.match(r"[A-Z][a-z]", text)] == []
+
+
+def descriptions(model: type[BaseModel]) -> Iterator[str]:
+    """The descriptions of the fields of a model, and of those that it contains."""
+    for field in model.model_fields.values():
+        yield field.description or ""
+        for part in alternatives(field.annotation):
+            for inside in (part, *get_args(part)):
+                if inspect.isclass(inside) and issubclass(inside, BaseModel) and inside is not model:
+                    yield from descriptions(inside)
 
 
 @BY_NAME

@@ -221,6 +221,29 @@ def test_a_lost_stream_of_events_is_resumed_after_the_last_one(visit: Callable[.
     assert asked[:2] == [None, "7"]
 
 
+HIDE = """
+window.inBackground = true;
+Object.defineProperty(document, "hidden", {get: () => window.inBackground});
+"""
+"""Makes a page one in the background; headless browsers show all."""
+
+
+def test_pages_in_the_background_leave_connections_to_the_others(visit: Callable[..., Any], traffic: Any) -> None:
+    seen = visit("overview")
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    hidden = []
+    for _ in range(6):  # as many as a browser opens connections to one server
+        hidden.append(seen.page.context.new_page())
+        hidden[-1].add_init_script(HIDE)
+        hidden[-1].goto(f"{seen.base}/ui/#/servers", wait_until="commit")
+        expect(hidden[-1].get_by_text("Live", exact=True)).to_be_visible()
+    seen.page.reload()
+    expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
+    with hidden[0].expect_request("**/admin/events*"):
+        hidden[0].evaluate("window.inBackground = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(hidden[0].get_by_text("Live", exact=True)).to_be_visible()
+
+
 def test_without_events_the_page_polls(visit: Callable[..., Any], traffic: Any) -> None:
     seen = visit("overview", expected=("404",))
     seen.page.route("**/admin/events*", lambda route: route.fulfill(status=404, json={"error": "not found"}))

@@ -37,6 +37,11 @@ MAX_NAME_SHOWN: Final = 500
 """Maximum characters of a name that an error quotes."""
 
 
+NO_HEADERS: Final[Mapping[str, str]] = ReadOnlyDict()
+_HEADERS: Final = "\0headers"
+"""Key beside the states of plugins, which no name of a plugin equals."""
+
+
 class Call(msgspec.Struct, frozen=True, eq=False):
     """One request of an agent, in the pipeline."""
 
@@ -105,6 +110,20 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     def state(self) -> dict[str, Any]:
         """A dict for the plugin that gets this call; it lives from its `before_call` to its `after_call`."""
         return self._states.setdefault(self._plugin, {})
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the HTTP request that this plugin names in `call_headers`, by lower-case name, read-only.
+
+        Those that the request does not have are absent; other transports have none.
+        """
+        given = self._states.get(_HEADERS)
+        found: Mapping[str, str] = NO_HEADERS if given is None else given.get(self._plugin, NO_HEADERS)
+        return found
+
+    def present(self, headers: Mapping[str, Mapping[str, str]]) -> None:
+        """Called by the core: show each plugin its headers in this call, and in all that are made from it."""
+        self._states[_HEADERS] = headers  # type: ignore[assignment]  # no plugin is called so
 
     @property
     def answers(self) -> Mapping[str, Answer]:

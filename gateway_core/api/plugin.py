@@ -110,6 +110,7 @@ class Plugin(Generic[ConfigT]):
         methods: Collection[str]
         measures_hooks: bool
         pages: Sequence[Page]
+        call_headers: Sequence[str]
         credential_headers: Sequence[str]
         challenges: Sequence[str]
         remember: float

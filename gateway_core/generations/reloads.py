@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.background import Background
 from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import Config
 from gateway_core.config.secrets import secrets_of
@@ -29,7 +30,7 @@ from gateway_core.generations.source import Content, Prepared
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.wording import count
-from gateway_core.supervised import Step, cancel_all, run_all, run_now
+from gateway_core.supervised import Step, run_all, run_now
 from gateway_core.upstream.pool import close_all
 from gateway_core.upstream.upstream import Upstream
 
@@ -67,7 +68,7 @@ class Reloads:
         """Calls of generations before the current one."""
         self._retiring: list[Generation] = []
         """Earlier generations that still serve requests."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._retirement = Background("closing what only an earlier configuration used")
         """For each earlier generation, the task that closes it."""
         self._turn = asyncio.Lock()
         self._comparing = asyncio.Lock()
@@ -93,8 +94,7 @@ class Reloads:
 
     async def settled(self) -> None:
         """Wait until no earlier generation serves a request, and what only those used is closed."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._retirement.wait()
 
     @property
     def live(self) -> tuple[Generation, ...]:
@@ -225,9 +225,7 @@ class Reloads:
         self._earlier_calls += before.pipeline.calls
         self.current = after
         self._retiring.append(before)
-        task = asyncio.get_running_loop().create_task(self._retire(before), name=f"retire generation {before.number}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._retirement.run(partial(self._retire, before))
         run_now(
             f"generation {after.number} was put in force; restart the gateway",
             *self._parts.steps_to(after, before, certificate),
@@ -296,7 +294,7 @@ class Reloads:
     async def close(self) -> None:
         """Exit the plugins of all generations. Nothing serves a request any more."""
         live = self.live
-        await cancel_all(self._tasks)
+        await self._retirement.close(0.0)
         steps: list[Step] = []
         for at, it in enumerate(live):
             others: list[LoadedPlugin] = [plugin for later in live[at + 1 :] for plugin in later.chain.plugins]

@@ -32,6 +32,8 @@ MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
 _FIELD_NAME: Final = re.compile(rf"(?!.*[A-Z]){TOKEN}")
 _FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+SECRETS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+"""Headers with credentials, whether an authenticator looks at them or not."""
 _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 
@@ -161,11 +163,9 @@ class Declared(msgspec.Struct):
 
 
 def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Declared:
-    """What the plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
+    """What plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
     found = Declared()
     for plugin in plugins:
-        if "authenticate" not in plugin.hooks:
-            continue
         wrong = partial(refuse, plugin)
         found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
         challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)
@@ -175,6 +175,23 @@ def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> De
             if path in found.documents:
                 wrong(f"its well_known has {path!r}, and so has that of another plugin")
             found.documents[path] = document
+    return found
+
+
+def call_headers(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> dict[str, tuple[str, ...]]:
+    """Plugin -> the headers that it sees in `Call.headers`, for plugins that name some.
+
+    `refuse` gets those that name a header with credentials: one of `SECRETS`, or one that an authenticator looks at.
+    """
+    secret = SECRETS.union(declared_by(plugins, lambda plugin, what: None).headers)
+    found = {}
+    for plugin in plugins:
+        wrong = partial(refuse, plugin)
+        names = _texts(plugin, "call_headers", (), _FIELD_NAME, wanted="names of headers in lower case", wrong=wrong)
+        for name in secret.intersection(names):
+            wrong(f"its call_headers cannot have {name}, which proves who calls; call.principal says who that is")
+        if names:
+            found[plugin.name] = names
     return found
 
 

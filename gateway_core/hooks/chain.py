@@ -23,7 +23,7 @@ from gateway_core.api import (
 )
 from gateway_core.concealing import Secret
 from gateway_core.errors import UnreadableCall
-from gateway_core.hooks.authenticators import Authenticators
+from gateway_core.hooks.authenticators import Authenticators, call_headers
 from gateway_core.hooks.failures import FailureLog, Own, failed_after, failed_before, refusal
 from gateway_core.hooks.implementations import HOOKS, Hook, LoadedPlugin, implementations
 from gateway_core.hooks.lifecycle import Lifecycle
@@ -99,6 +99,8 @@ class Chain:
         self._observed = self._keeps_decisions
         self.observers: Final = Observers(tuple(hooks["observe"].values()))
         self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
+        self.call_headers: Final = call_headers(self.plugins)
+        """Plugin -> the headers that it sees in calls."""
         self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
         self._failures = FailureLog()

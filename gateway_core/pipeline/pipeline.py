@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from msgspec import Raw
 
@@ -12,18 +12,20 @@ from gateway_core.hooks import Chain
 from gateway_core.inline.driver import InlineCall
 from gateway_core.pipeline.delivery import Delivery, PipelineParts
 from gateway_core.pipeline.params import Supplied
+from gateway_core.pipeline.with_headers import Deliver, with_headers
 
 
 class Pipeline(PipelineParts):
     """Serves calls; `calls` counts them."""
 
     calls = 0
-    _delivery: Callable[..., Delivery]
+    _delivery: Deliver
 
     def record_all(self, every: bool) -> None:
         super().record_all(every)
         chain = self.chain
-        self._delivery = _followed if every or chain.tracing else self.observed if chain.observers else self.plain
+        delivery: Deliver = _followed if every or chain.tracing else self.observed if chain.observers else self.plain
+        self._delivery = with_headers(delivery) if chain.call_headers else delivery
 
     @property
     def in_flight(self) -> int:

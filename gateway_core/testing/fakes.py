@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 import msgspec
@@ -72,6 +72,25 @@ class Served(msgspec.Struct, frozen=True):
 
     original: str
     upstreams: tuple[Place, ...]
+
+
+class GivenHeaders(dict[str, Mapping[str, str]]):
+    """The headers of a call that was made for a test, in place of those of each plugin."""
+
+    def __init__(self, fields: Mapping[str, str], names: Iterable[str] = ()) -> None:
+        """`names`: the headers that the plugin under test sees."""
+        super().__init__()
+        self.fields = fields
+        self._seen: Mapping[str, str] = read_only({name: fields[name] for name in names if name in fields})
+
+    def get(self, plugin: str, default: object = None) -> Mapping[str, str]:
+        return self._seen
+
+    @classmethod
+    def of(cls, call: Call) -> GivenHeaders:
+        """The headers that a call was made with."""
+        given: object = call._states.get("\0headers")
+        return given if isinstance(given, GivenHeaders) else cls({})
 
 
 class FakeUpstream:

@@ -34,7 +34,7 @@ from gateway_core.api.notes import Known
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION, LISTS
 from gateway_core.mcp.read_only import read_only
-from gateway_core.testing.fakes import Place, Served, make_result, make_tool
+from gateway_core.testing.fakes import GivenHeaders, Place, Served, make_result, make_tool
 from gateway_core.testing.users import answered
 
 
@@ -54,13 +54,15 @@ def make_call(
     answers: Mapping[str, Answer] | None = None,
     answered_by: str = "",
     meta: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Call:
     """A call as a plugin gets it. `principal`: also the id of one that is not verified.
 
     Its name is served by `upstreams` (names, or results of `make_upstream`), under `original_name` if that differs,
     unless `known` is false. A `tools/call` then has a catalog entry. `listed`: for a list method, the names in the
     list. `answers`: to the questions of the plugin about this call, by the names of the questions. `answered_by`: who
-    gave them on a page, the id of a principal. `meta`: its `_meta`.
+    gave them on a page, the id of a principal. `meta`: its `_meta`. `headers`: of the HTTP request; the plugin sees
+    those that it names in `call_headers`.
     """
     original = name if original_name is None else original_name
     places = tuple(Place.of(upstream) for upstream in upstreams)
@@ -84,6 +86,8 @@ def make_call(
         of_prompt=method == "completion/complete",
         session=session,
     )
+    if headers is not None:
+        call.present(GivenHeaders({name.lower(): value for name, value in headers.items()}))
     return call if answers is None else answered(call, answers, answered_by)
 
 

@@ -12,11 +12,10 @@ from msgspec import Raw
 from gateway_core.api import Call, CallResult, Outcome, Pass, PluginConfig
 from gateway_core.config import ProxyConfig
 from gateway_core.errors import PluginError
-from gateway_core.exchange.back import NO_BACK
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.exchange.hops import Carried, WrongContext
 from gateway_core.hooks import HOOKS, Chain, LoadedPlugin
-from gateway_core.hooks.authenticators import checked_identity
+from gateway_core.hooks.authenticators import call_headers, checked_identity
 from gateway_core.hooks.checks.classes import STRATEGIES, class_problems, config_problems, instance_problems, methods_of
 from gateway_core.hooks.failures import Misuse
 from gateway_core.hooks.implementations import implementations
@@ -34,8 +33,8 @@ from gateway_core.mcp.names import (
 )
 from gateway_core.pipeline.params import ARGUMENTS_KEY
 from gateway_core.pipeline.pipeline import Pipeline
-from gateway_core.testing.fakes import FakeCatalog, FakeRouter, FakeUpstream
-from gateway_core.testing.users import FakeUser, UserBack
+from gateway_core.testing.fakes import FakeCatalog, FakeRouter, FakeUpstream, GivenHeaders
+from gateway_core.testing.users import FakeBack, FakeUser, UserBack
 
 
 def configured(
@@ -94,6 +93,9 @@ def run_hook(plugin: object, hook: str, *arguments: Any) -> Any:
     if len(arguments) != len(HOOKS[hook]):
         raise TypeError(f"pass all arguments of the hook: run_hook(plugin, {hook!r}, {', '.join(HOOKS[hook])})")
     function = getattr(loaded.instance, hook)
+    if isinstance(arguments[0], Call):
+        names = call_headers([loaded]).get(loaded.name, ())
+        arguments[0].present(GivenHeaders(GivenHeaders.of(arguments[0]).fields, names))
     given = dict(zip(HOOKS[hook], arguments, strict=True))
     verdict = function(*[given[name] for name in inspect.signature(function).parameters])
     if inspect.isawaitable(verdict):
@@ -189,7 +191,8 @@ def _exchange(call: Call, user: FakeUser | None) -> Exchange:
     if user is not None:
         declared["elicitation"] = {"form": {}, "url": {}}
     agent = Agent(call.principal, call.era, version, capabilities=jsonrpc.encode(declared), session_key=call.session)
-    back = UserBack(user) if user is not None and call.era == "legacy" else NO_BACK
+    fields = GivenHeaders.of(call).fields
+    back = UserBack(user, fields) if user is not None and call.era == "legacy" else FakeBack(fields)
     return Exchange(agent, call.method, back, id=call.exchange_id)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from gateway_core.api import Answer, Answers, Call, CallResult, GivenAnswer
+from gateway_core.exchange.back import NoBackChannel
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import REQUESTS, RESPONSES, STATE
 
@@ -41,13 +42,20 @@ class FakeUser:
         return {RESPONSES: Raw(jsonrpc.encode(responses)), STATE: asked[STATE]}
 
 
+class FakeBack(NoBackChannel):
+    """The back channel of a request with headers, to an agent that cannot be asked."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self.fields = fields
+
+
 class UserBack:
     """The back channel to a legacy agent with a user."""
 
-    fields: Mapping[str, str] = {}
-
-    def __init__(self, user: FakeUser) -> None:
+    def __init__(self, user: FakeUser, fields: Mapping[str, str]) -> None:
+        """`fields`: the headers of the request."""
         self._user = user
+        self.fields = fields
 
     def notify(self, method: str, params: bytes) -> None:
         return

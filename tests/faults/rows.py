@@ -80,7 +80,16 @@ ROWS: Final = {
             ),
         },
     ),
-    9: Row("connection refused", "a replica gets the call", {MACHINE: ("test_row_09_connection_refused",)}),
+    9: Row(
+        "connection refused, or accepted and closed",
+        "a replica gets the call",
+        {
+            MACHINE: ("test_row_09_connection_refused",),
+            "tests/http1/client/test_connection.py": (
+                "test_a_request_is_not_sent_on_a_connection_that_was_closed_before",
+            ),
+        },
+    ),
     10: Row(
         "packets of a new connection disappear",
         "given up after the connect timeout, then a replica gets the call",

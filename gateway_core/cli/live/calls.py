@@ -14,6 +14,10 @@ from gateway_core.cli.rendering.table import RED, YELLOW, show_table
 from gateway_core.cli.report import put_json, say
 from gateway_core.cli.running import instance
 
+CALL_CELLS: Final = ("call", "upstream", "agent", "state", "for")
+"""What `call_cells` returns."""
+WAITING: Final = ("asks its user", "waits for its agent")
+"""States of calls that wait for people."""
 FAILURES: Final = ("tool_error", "error", "refused", "unavailable", "unknown")
 """Outcomes of calls that went wrong."""
 
@@ -39,9 +43,9 @@ def calls(config: Path | None, cancel: str | None, *, recent: bool, as_json: boo
         say("no calls are in flight")
         return
     oldest_first = sorted(found["calls"], key=lambda one: -one["seconds"])
-    names = ("id", "call", "upstream", "agent", "state", "for")
-    colours = {("state", state): YELLOW for state in ("asks its user", "waits for its agent")}
-    show_table(names, map(_row, oldest_first), right={"for"}, colours=colours, whole={"id", "call"})
+    rows = ([one["id"], *call_cells(one)] for one in oldest_first)
+    colours = {("state", state): YELLOW for state in WAITING}
+    show_table(("id", *CALL_CELLS), rows, right={"for"}, colours=colours, whole={"id", "call"})
 
 
 def _recent(found: dict[str, Any], *, as_json: bool) -> None:
@@ -68,10 +72,10 @@ def _recent(found: dict[str, Any], *, as_json: bool) -> None:
     show_table(names, rows, right={"ms"}, colours=colours, whole={"call", "outcome"})
 
 
-def _row(one: dict[str, Any]) -> list[str]:
-    call = call_of(one)
+def call_cells(one: dict[str, Any]) -> tuple[str, ...]:
+    """A call in flight, or one that waits for its agent, as people read it: `CALL_CELLS`."""
     agent = one["agent"] if one["verified"] else f"{one['agent']} (not verified)"
-    return [one["id"], call, one["upstream"] or "-", agent, _state(one), duration(one["seconds"])]
+    return call_of(one), one["upstream"] or "-", agent, _state(one), duration(one["seconds"])
 
 
 def _state(one: dict[str, Any]) -> str:

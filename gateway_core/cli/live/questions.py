@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 from gateway_core.cli.client import fetch, send
@@ -13,6 +14,9 @@ from gateway_core.cli.rendering.table import show_table
 from gateway_core.cli.report import put_json, say
 from gateway_core.cli.running import instance
 from gateway_core.log.escaping import escape
+
+QUESTION_CELLS: Final = ("call", "asked by", "agent", "kind", "for")
+"""What `question_cells` returns."""
 
 
 def questions(config: Path | None, cancel: str | None, approve: str | None, deny: str | None, *, as_json: bool) -> None:
@@ -39,13 +43,14 @@ def questions(config: Path | None, cancel: str | None, approve: str | None, deny
     if not found["questions"]:
         say("no questions wait for people")
         return
-    names = ("id", "call", "asked by", "agent", "kind", "for")
-    rows = (
-        [one["id"], call_of(one), one["source"], one["agent"], one["kind"], duration(one["seconds"])]
-        for one in found["questions"]
-    )
-    show_table(names, rows, right={"for"}, whole={"id", "call"})
+    rows = ([one["id"], *question_cells(one)] for one in found["questions"])
+    show_table(("id", *QUESTION_CELLS), rows, right={"for"}, whole={"id", "call"})
     for one in found["questions"]:
         if one["text"]:
             lines = "\n".join(f"  {escape(line)}" for line in one["text"].splitlines())
             print(f"\n{escape(one['id'])} waits for --approve or --deny:\n{lines}")
+
+
+def question_cells(one: dict[str, Any]) -> tuple[str, ...]:
+    """A call that waits for a person, as people read it: `QUESTION_CELLS`."""
+    return call_of(one), one["source"], one["agent"], one["kind"], duration(one["seconds"])

@@ -8,7 +8,7 @@ import select
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,10 @@ from rich.text import Text
 
 from gateway_core.cli.client import fetch
 from gateway_core.cli.instance import Instance, NotRunning
-from gateway_core.cli.live.calls import FAILURES
+from gateway_core.cli.live.calls import CALL_CELLS, FAILURES, call_cells
 from gateway_core.cli.live.events import call_of
 from gateway_core.cli.live.following import next_instance
+from gateway_core.cli.live.questions import QUESTION_CELLS, question_cells
 from gateway_core.cli.rendering.pages import duration
 from gateway_core.cli.running import NotAnswering, instance
 from gateway_core.log.escaping import escape
@@ -203,16 +204,19 @@ def _upstreams(picture: Picture, calls: list[dict[str, Any]]) -> Table:
 
 
 def _questions(found: list[dict[str, Any]]) -> Table:
-    table = _table("\nquestion of", "\ncall", "\nagent", "\nkind", "\nfor", right=("\nfor",), cut=("\ncall", "\nagent"))
-    for one in found:
-        table.add_row(*map(_cell, (one["source"], call_of(one), one["agent"], one["kind"], duration(one["seconds"]))))
-    return table
+    return _people("question", QUESTION_CELLS, map(question_cells, found))
 
 
 def _in_flight(found: list[dict[str, Any]]) -> Table:
-    table = _table("\nin flight", "\nupstream", "\nagent", "\nfor", right=("\nfor",), cut=("\nin flight", "\nagent"))
-    for one in found:
-        table.add_row(*map(_cell, (call_of(one), one["upstream"] or "-", one["agent"], duration(one["seconds"]))))
+    return _people("in flight", CALL_CELLS, map(call_cells, found))
+
+
+def _people(what: str, cells: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of calls, below an empty line. `what` stands above their names."""
+    columns = [f"\n{what if name == 'call' else name}" for name in cells]
+    table = _table(*columns, right=("\nfor",), cut=(f"\n{what}", "\nagent"))
+    for row in rows:
+        table.add_row(*map(_cell, row))
     return table
 
 

@@ -62,17 +62,22 @@ class Judgement:
 
 
 class NotRecorded(UnreadableCall):
-    """A plugin needs the arguments of a call, which were not recorded."""
+    """A plugin needs a part of a call that was not recorded."""
 
-    def __init__(self) -> None:
-        super().__init__(INVALID_PARAMS, "the arguments were not recorded")
+    def __init__(self, what: str) -> None:
+        """`what`: the part."""
+        super().__init__(INVALID_PARAMS, f"the {what} were not recorded")
 
 
 class _Unknown(dict[str, Any]):
-    """Stands for decoded arguments that are not known."""
+    """Stands for decoded arguments, or headers, that are not known."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
 
     def get(self, key: str, default: Any = None) -> Any:
-        raise NotRecorded
+        raise NotRecorded(self._what)
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -147,7 +152,7 @@ def _call_of(recorded: RecordedCall, upstreams: tuple[str, ...]) -> Call:
         tool = Tool(recorded.tool, original, definition, upstreams)
     served = _Served(original, tuple(map(_Place, upstreams))) if upstreams else None
     known = recorded.arguments is not None
-    return Call(
+    call = Call(
         recorded.method,
         recorded.name,
         recorded.principal,
@@ -159,8 +164,10 @@ def _call_of(recorded: RecordedCall, upstreams: tuple[str, ...]) -> Call:
         of_prompt=recorded.kind == "prompt",
         session=recorded.session,
         continues=recorded.continues,
-        _decoded={} if known else _Unknown(),
+        _decoded={} if known else _Unknown("arguments"),
     )
+    call.present(_Unknown("headers"))
+    return call
 
 
 def _judgement(decisions: list[Decision], end: Reject | CallResult | Question | None, *, is_served: bool) -> Judgement:

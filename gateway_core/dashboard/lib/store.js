@@ -38,7 +38,10 @@ class Store {
   #failures = 0;
   #abort = null;
   #polling = 0;
-  #hiddenSince = 0;
+  #sleeping = false;
+  #sleepSoon = 0;
+  /** The pages of this dashboard in other tabs: a browser opens only six connections to one gateway for all of them. */
+  #others = new BroadcastChannel("streams");
   #started = false;
 
   start() {
@@ -46,6 +49,8 @@ class Store {
     this.#started = true;
     api.onSignedOut(() => this.#signOut());
     document.addEventListener("visibilitychange", () => this.#visibility());
+    this.#others.addEventListener("message", () => document.hidden && this.#sleep());
+    if (document.hidden) this.#visibility(); // opened in a tab in the background
     this.resume();
   }
 
@@ -115,7 +120,7 @@ class Store {
 
   async #poll() {
     clearTimeout(this.#polling);
-    if (this.connection === "signed out" || this.#asleep()) return;
+    if (this.connection === "signed out" || this.#sleeping) return;
     try {
       const found = await api.get("/admin/status");
       this.status = found;
@@ -153,6 +158,7 @@ class Store {
           this.#failures = 0;
           this.connection = "live";
           this.figures.live = true;
+          this.#others.postMessage("opened");
           heard();
           this.changed();
         };
@@ -215,18 +221,20 @@ class Store {
     this.changed();
   }
 
-  #asleep() {
-    return this.#hiddenSince > 0 && Date.now() - this.#hiddenSince > HIDDEN;
+  /** End the stream and ask nothing until the page is visible again. */
+  #sleep() {
+    this.#sleeping = true;
+    this.#abort?.abort();
   }
 
   #visibility() {
+    clearTimeout(this.#sleepSoon);
     if (document.hidden) {
-      this.#hiddenSince = Date.now();
-      setTimeout(() => this.#asleep() && this.#abort?.abort(), HIDDEN + 100);
+      this.#sleepSoon = setTimeout(() => this.#sleep(), HIDDEN);
       return;
     }
-    const slept = this.#asleep();
-    this.#hiddenSince = 0;
+    const slept = this.#sleeping;
+    this.#sleeping = false;
     if (slept || this.connection === "signed out") this.resume();
   }
 }

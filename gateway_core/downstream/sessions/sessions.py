@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
 
+from gateway_core.background import Background
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.sessions import listing
@@ -20,7 +22,6 @@ from gateway_core.downstream.sessions.store import SessionStore
 from gateway_core.downstream.subscriptions.asking import Ask
 from gateway_core.errors import RpcError, TooManySessions
 from gateway_core.exchange.exchange import Agent
-from gateway_core.internal_errors import where
 from gateway_core.limits.budget import MemoryBudget
 from gateway_core.limits.slices import Slices, sliced
 from gateway_core.log.sparing import Sparing
@@ -60,7 +61,8 @@ class Sessions:
         self._kept = KeptSessions() if kept is None else kept
         self._credentials: Due[tuple[str, str]] = Due()
         """The sessions whose credentials end, and when, in seconds since the epoch."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = Background("ending a session at the upstreams")
+        self._watching = Background("watching the resources of a session again")
         self._spoken = Sparing()
 
     def use(self, question_timeout: float) -> None:
@@ -148,7 +150,7 @@ class Sessions:
         """Watch again what a session watched, and notify its agent that it may have changed meanwhile."""
         session.wake()
         for uri in session.record.uris:
-            self._run(self._subscribe_again(session, uri))
+            self._watching.run(partial(self._subscribe_again, session, uri))
             session.updated(uri)
 
     def _restored(self, caller: Caller, session_id: str) -> LiveSession | None:
@@ -161,7 +163,7 @@ class Sessions:
         if record.log_level:
             self._events.log_level(record.id, record.log_level)
         for uri in record.uris:
-            self._run(self._subscribe_again(session, uri))
+            self._watching.run(partial(self._subscribe_again, session, uri))
         return session
 
     def _recalled(self, caller: Caller, session_id: str) -> SessionRecord | None:
@@ -261,12 +263,12 @@ class Sessions:
         self._store.delete(record)
         session.end()
         self._events.counted(record.key, record.owner, False)
-        self._run(self._tell_ended(record.id))
+        self._ending.run(partial(self._close_upstream, record.id))
 
     def end_unstored(self, session: LiveSession) -> None:
         """End the session that `open_unstored` opened, as `end` does."""
         session.end()
-        self._run(self._tell_ended(session.record.id))
+        self._ending.run(partial(self._close_upstream, session.record.id))
 
     def listing(self) -> list[dict[str, Any]]:
         """The sessions that this process serves, for operators."""
@@ -316,23 +318,19 @@ class Sessions:
             yield
         self._kept.expire()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _tell_ended(self, session_id: str) -> None:
-        try:
-            waiting = self._events.ended(session_id)
-            if waiting is not None:
-                await waiting
-        except Exception as error:  # noqa: BLE001 - no caller waits for this task
-            logger.error("{} after the end of a session\n{}", type(error).__name__, where(error))
+    async def _close_upstream(self, session_id: str) -> None:
+        """Call `SessionEvents.ended`."""
+        waiting = self._events.ended(session_id)
+        if waiting is not None:
+            await waiting
 
     async def wait_closed(self, seconds: float) -> None:
-        """Wait until `SessionEvents.ended` has finished for all ended sessions, `seconds` at most."""
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=seconds)
+        """Wait until `SessionEvents.ended` has finished for all ended sessions, `seconds` at most.
+
+        Ends the watching of resources: all sessions have ended.
+        """
+        self._watching.cancel()
+        await self._ending.wait(seconds)
 
     def __len__(self) -> int:
         return len(self._live)

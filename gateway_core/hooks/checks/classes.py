@@ -18,6 +18,7 @@ STRATEGIES: Final = ("route_tool", "resolve_conflict", "trace_call")
 ATTRIBUTES: Final = frozenset(
     {
         "after_call_reads_arguments",
+        "call_headers",
         "challenges",
         "credential_headers",
         "fails_closed",
@@ -35,7 +36,6 @@ ATTRIBUTES: Final = frozenset(
 METHODS: Final = frozenset({"allowances", "notes", "use_clock"})
 """Optional methods of plugins other than hooks."""
 FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks", "needs_client_certificates")
-"""Those that are True or False."""
 """Those that are True or False."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 _CLOSE: Final = 0.85

@@ -12,7 +12,7 @@ import typer
 from gateway_audit_log.backtest import Compared, Sum, compared
 from gateway_audit_log.commands import NAME, filtered, readable
 from gateway_audit_log.reading import Filter, entries_of, files_of
-from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.settings import Settings
 from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, JsonOption, Rehearsal
 
 MAX_SHOWN: Final = 10_000
@@ -40,7 +40,7 @@ def backtest(
 
     Example: rad mcp proxy backtest --config new.toml --audit .radium/audit.jsonl --since 7d
     """
-    context = CommandContext.of(NAME, AuditConfig, config)
+    context = CommandContext.of(NAME, Settings, config)
     path = context.settings.file if audit is None else Path(audit)
     files = files_of(path)
     if not files:
@@ -65,7 +65,7 @@ async def _different(entries: Iterable[Mapping[str, Any]], rehearsal: Rehearsal,
     return found
 
 
-def _put(context: CommandContext[AuditConfig], found: list[Compared], total: Sum) -> None:
+def _put(context: CommandContext[Settings], found: list[Compared], total: Sum) -> None:
     if found:
         context.put_table(_COLUMNS, map(_row, found), whole={"time", "was", "would be"})
         context.put()

@@ -18,7 +18,7 @@ import typer
 from gateway_audit_log.chaining import UnusableKey, keys_of
 from gateway_audit_log.exporting import write_csv
 from gateway_audit_log.reading import Filter, end_of, entries_of, files_of, followed, moment_of
-from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.settings import Settings
 from gateway_audit_log.verifying import Report, verify
 from gateway_core import CommandContext, CommandError, CommandGroup, ConfigOption, Globs, JsonOption
 
@@ -110,7 +110,7 @@ def verify_command(
 
     The end of the log can only be verified with --expect, and without key_file only if the hash was kept elsewhere.
     """
-    context = CommandContext.of(NAME, AuditConfig, config)
+    context = CommandContext.of(NAME, Settings, config)
     try:
         keys = keys_of(context.settings.key_file, b"")
     except UnusableKey as problem:
@@ -132,7 +132,7 @@ def verify_command(
         raise typer.Exit(1)
 
 
-def _put_report(context: CommandContext[AuditConfig], report: Report, files: int) -> None:
+def _put_report(context: CommandContext[Settings], report: Report, files: int) -> None:
     for text in report.notes[:MAX_SHOWN]:
         context.put(f"note: {text}")
     for text in report.findings[:MAX_SHOWN]:
@@ -162,7 +162,7 @@ def show(
 
     Examples: rad mcp proxy audit show --decision refuse --since 2h; rad mcp proxy audit show --tool 'delete_*' -f
     """
-    context = CommandContext.of(NAME, AuditConfig, config)
+    context = CommandContext.of(NAME, Settings, config)
     files = _files(context, file)
     with readable():
         end = end_of(files[-1])
@@ -199,7 +199,7 @@ def export(
     """
     if form not in {"csv", "jsonl"}:
         raise typer.BadParameter("--format is csv or jsonl")
-    context = CommandContext.of(NAME, AuditConfig, config)
+    context = CommandContext.of(NAME, Settings, config)
     files = _files(context, file)
     with readable(), contextlib.ExitStack() as stack:
         to = sys.stdout
@@ -223,7 +223,7 @@ def _new(path: Path) -> int:
         raise CommandError(f"{path}: exists already; name a new file") from None
 
 
-def _files(context: CommandContext[AuditConfig], file: str | None) -> list[Path]:
+def _files(context: CommandContext[Settings], file: str | None) -> list[Path]:
     if file is not None:
         return [Path(file)]
     found = files_of(context.settings.file)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from gateway_audit_log.chaining import Keys, digest_of
-from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.settings import Settings
 from gateway_audit_log.writer import Body, text_of
 from gateway_core import (
     AuthenticationEnded,
@@ -41,7 +41,7 @@ _encode: Final = msgspec.json.Encoder().encode
 class Entries:
     """Makes entries as the settings say."""
 
-    def __init__(self, settings: AuditConfig, keys: Keys) -> None:
+    def __init__(self, settings: Settings, keys: Keys) -> None:
         self._settings = settings
         self._key = keys.digest
         self._records = settings.payloads.matches

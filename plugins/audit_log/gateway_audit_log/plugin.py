@@ -17,9 +17,9 @@ from loguru import logger
 from gateway_audit_log import writer as writing
 from gateway_audit_log.chaining import keys_of
 from gateway_audit_log.entries import Entries
-from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.settings import Settings
 from gateway_audit_log.writer import Source, Writer
-from gateway_core import AuthenticationEnded, Call, CallEnded, Event, Known, Note, Reject, hookimpl
+from gateway_core import AuthenticationEnded, Call, CallEnded, Event, Known, Note, Plugin, Reject, hookimpl
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 """The key of digests without a key file: that of this process, which no file has."""
@@ -27,18 +27,17 @@ _numbers: Final = itertools.count(1)
 """Those of the sources of this process."""
 
 
-class AuditLog:
+class AuditLog(Plugin[Settings]):
     """Writes the record of calls and authentications."""
 
-    Config = AuditConfig
-    methods: frozenset[str] = frozenset(
+    methods = frozenset(
         {"tools/call", "prompts/get", "resources/read", "resources/subscribe", "completion/complete"}
         | {"tasks/get", "tasks/update", "tasks/cancel"}
     )
     """Those that `before_call` refuses while entries cannot be written."""
 
-    def __init__(self, config: AuditConfig) -> None:
-        self.config = config
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
         if config.on_failure == "continue":
             self.methods = frozenset()
         self._keys = keys_of(config.key_file, _DIGEST_KEY)

@@ -12,7 +12,7 @@ from gateway_core import ConfigPath, Globs, PluginConfig
 Sync = Literal["none", "interval", "each"]
 
 
-class AuditConfig(PluginConfig):
+class Settings(PluginConfig):
     """Settings of `audit_log`."""
 
     file: ConfigPath = Field(default=Path("audit.jsonl"), description="the file of the entries")

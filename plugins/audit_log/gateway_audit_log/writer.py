@@ -17,7 +17,7 @@ from loguru import logger
 
 from gateway_audit_log.chaining import Keys
 from gateway_audit_log.journal import Head, Journal, JournalError
-from gateway_audit_log.settings import AuditConfig
+from gateway_audit_log.settings import Settings
 from gateway_core import AuthenticationEnded, CallEnded
 
 MAX_EVENTS: Final = 20_000
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
     number: int
     """Newer configurations have higher ones."""
-    settings: AuditConfig
+    settings: Settings
     make: Make
     """Turns an event into an entry."""
 
@@ -267,7 +267,7 @@ def text_of(seconds: float) -> str:
 # -- sharing --------------------------------------------------------------------------------------------------------
 
 
-def _limits(settings: AuditConfig) -> _Limits:
+def _limits(settings: Settings) -> _Limits:
     return {"max_bytes": settings.max_bytes, "max_age": settings.max_age, "kept": settings.kept_files}
 
 
@@ -314,7 +314,7 @@ def acquire(source: Source, keys: Keys) -> Writer:
         return found.join()
 
 
-def release(settings: AuditConfig) -> bool:
+def release(settings: Settings) -> bool:
     """Give up the writer of a file; the last one closes it. False if entries were still to be written."""
     key = str(Path(settings.file).resolve())
     with _sharing:

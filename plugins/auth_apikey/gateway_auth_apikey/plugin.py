@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from loguru import logger
 from pydantic import AfterValidator, Field, model_validator
@@ -20,7 +20,7 @@ from gateway_auth_apikey import key_file
 from gateway_auth_apikey.keys import PREFIX, UNKNOWN, Key
 from gateway_auth_apikey.records import Record
 from gateway_auth_apikey.verifier import Verifier
-from gateway_core import ConfigPath, Credentials, HeaderName, PluginConfig, Principal, Reject, hookimpl
+from gateway_core import ConfigPath, Credentials, HeaderName, Plugin, PluginConfig, Principal, Reject, hookimpl
 
 NAME: Final = "auth_apikey"
 LOOK_EVERY: Final = 1.0
@@ -51,16 +51,15 @@ class Settings(PluginConfig):
         return self
 
 
-class ApiKeys:
+class ApiKeys(Plugin[Settings]):
     """Recognises credentials that begin with `rad_`; all others are left to other plugins."""
 
-    Config = Settings
-
-    challenges: ClassVar = ('Bearer realm="radium"',)
-    remember: ClassVar = 2.0
+    challenges = ('Bearer realm="radium"',)
+    remember = 2.0
     """Seconds for which the gateway may remember a verdict; a revoked key works for at most these and `LOOK_EVERY`."""
 
     def __init__(self, config: Settings, now: Callable[[], float] = time.time) -> None:
+        super().__init__(config)
         self._header = config.header.lower()
         self.credential_headers = tuple(dict.fromkeys(("authorization", self._header)))
         self._inline = config.keys

@@ -17,7 +17,7 @@ from gateway_auth_jwt.key_stores import FileKeys, KeyStore, RemoteKeys
 from gateway_auth_jwt.settings import IssuerConfig, Settings
 from gateway_auth_jwt.token import InvalidToken, UnverifiedToken, is_jwt, quoted
 from gateway_auth_jwt.verification import check_confirmation, verify
-from gateway_core import Credentials, Principal, Reject, hookimpl
+from gateway_core import Credentials, Plugin, Principal, Reject, hookimpl
 
 _METADATA: Final = "oauth-protected-resource"
 _ENDPOINT: Final = "/mcp"
@@ -34,17 +34,15 @@ class _Issuer:
         self.keys: Final[KeyStore] = _store(config)
 
 
-class Jwt:
+class Jwt(Plugin[Settings]):
     """Proves principals by their tokens."""
 
-    Config = Settings
-
     def __init__(self, config: Settings) -> None:
-        self._config = config
+        super().__init__(config)
         self._issuers = {each.issuer: _Issuer(each, config.audience) for each in config.issuers}
         scopes = config.advertised_scopes or config.required_scopes
-        self.challenges: Final = (_challenge(config.audience, scopes),)
-        self.well_known: Final = dict.fromkeys(
+        self.challenges = (_challenge(config.audience, scopes),)
+        self.well_known = dict.fromkeys(
             (_METADATA, _METADATA + _ENDPOINT, _METADATA + _path(config.audience)), _metadata(config, scopes)
         )
 
@@ -79,14 +77,14 @@ class Jwt:
         keys = await issuer.keys.find(token.key_id, token.algorithm)
         if not keys:
             raise InvalidToken(f"its issuer has no such key (kid) for {token.algorithm}: {quoted(token.key_id)}")
-        claims = verify(token, keys, issuer.audiences, self._config.leeway)
+        claims = verify(token, keys, issuer.audiences, self.config.leeway)
         check_confirmation(claims, credentials.certificate)
         return principal_of(
             claims,
             groups=issuer.config.groups_from,
             scopes=issuer.config.scopes_from,
-            required_scopes=self._config.required_scopes,
-            leeway=self._config.leeway,
+            required_scopes=self.config.required_scopes,
+            leeway=self.config.leeway,
         )
 
 

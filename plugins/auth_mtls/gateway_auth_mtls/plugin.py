@@ -12,7 +12,18 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from gateway_core import ClientCertificate, Credentials, Globs, Known, Note, PluginConfig, Principal, Reject, hookimpl
+from gateway_core import (
+    ClientCertificate,
+    Credentials,
+    Globs,
+    Known,
+    Note,
+    Plugin,
+    PluginConfig,
+    Principal,
+    Reject,
+    hookimpl,
+)
 
 Kind = Literal["subject", "dns", "uri", "email"]
 
@@ -44,35 +55,36 @@ Group = Annotated[str, Field(min_length=1, max_length=256)]
 Groups = Annotated[tuple[Group, ...], Field(min_length=1)]
 
 
-class MutualTls:
+class Settings(PluginConfig):
+    """Settings of `auth_mtls`."""
+
+    subject: Kind = Field(
+        default="subject",
+        description="what names the agent: the distinguished name, or an alternative name of that kind",
+    )
+    allow: Annotated[Globs, Field(min_length=1)] | None = Field(
+        default=None, description="globs of the subjects that are allowed; without it, all are"
+    )
+    groups: Annotated[dict[Glob, Annotated[tuple[Group, ...], Field(min_length=1)]], Field(max_length=1000)] = Field(
+        default_factory=dict, description="glob of subjects -> groups that these agents are in"
+    )
+
+
+class MutualTls(Plugin[Settings]):
     """Makes a principal of a client certificate."""
 
-    credential_headers: ClassVar[tuple[str, ...]] = ()
+    credential_headers = ()
     needs_client_certificates: ClassVar = True
 
-    class Config(PluginConfig):
-        """Settings of `auth_mtls`."""
-
-        subject: Kind = Field(
-            default="subject",
-            description="what names the agent: the distinguished name, or an alternative name of that kind",
-        )
-        allow: Annotated[Globs, Field(min_length=1)] | None = Field(
-            default=None, description="globs of the subjects that are allowed; without it, all are"
-        )
-        groups: Annotated[dict[Glob, Annotated[tuple[Group, ...], Field(min_length=1)]], Field(max_length=1000)] = (
-            Field(default_factory=dict, description="glob of subjects -> groups that these agents are in")
-        )
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
         self._kind: Kind = config.subject
         self._allow = None if config.allow is None else self._globs(config.allow)
         self._groups = [(self._globs([glob]), groups) for glob, groups in config.groups.items()]
 
     def notes(self, known: Known) -> Iterator[Note]:
         """Globs that no subject of the configured kind can match, and groups that no agent can get."""
-        config = self._config
+        config = self.config
         form = _FORMS[self._kind]
         listed = [(f"allow[{number}]", glob) for number, glob in enumerate(config.allow or ())]
         for setting, glob in (*listed, *(("groups", glob) for glob in config.groups)):

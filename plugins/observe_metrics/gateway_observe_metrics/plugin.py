@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field, SecretStr, field_validator
 
-from gateway_core import AuthenticationEnded, CallEnded, Event, Page, PluginConfig, hookimpl
+from gateway_core import AuthenticationEnded, CallEnded, Event, Page, Plugin, PluginConfig, hookimpl
 from gateway_observe_metrics.counts import Calls, Counter
 from gateway_observe_metrics.exposition import render
 
@@ -46,12 +46,11 @@ class Settings(PluginConfig):
         return value
 
 
-class Metrics:
+class Metrics(Plugin[Settings]):
     """The plugin. It decides nothing."""
 
-    Config = Settings
-
     def __init__(self, config: Settings) -> None:
+        super().__init__(config)
         self.measures_hooks = config.hook_times
         self._calls = Calls(config.buckets, config.max_series)
         self._series, self._bounds = self._calls.series, self._calls.bounds

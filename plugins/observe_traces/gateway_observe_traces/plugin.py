@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from gateway_core import CallBegun, CallEnded, CallTrace, HeaderName, PluginConfig, UpstreamView, hookimpl
+from gateway_core import CallBegun, CallEnded, CallTrace, HeaderName, Plugin, PluginConfig, UpstreamView, hookimpl
 from gateway_observe_traces.context import Context, read
 from gateway_observe_traces.exporting import Pipeline, only_headers
 from gateway_observe_traces.spans import Spans
@@ -71,13 +71,11 @@ class Settings(PluginConfig):
         return self
 
 
-class Traces:
+class Traces(Plugin[Settings]):
     """The plugin. It decides nothing about calls."""
 
-    Config = Settings
-
     def __init__(self, config: Settings) -> None:
-        self.config = config
+        super().__init__(config)
         self._below = int(config.ratio * 2**64)
         """The lower 64 bits of the id of a trace that is recorded are below this, as in other SDKs."""
         self._bits = random.Random().getrandbits  # noqa: S311 - ids are no secrets

@@ -22,6 +22,7 @@ from gateway_core import (
     Known,
     Note,
     Patterns,
+    Plugin,
     PluginConfig,
     Reject,
     Remember,
@@ -31,67 +32,65 @@ from gateway_core import (
 )
 
 
-class Approval:
+class Settings(PluginConfig):
+    """Settings of `security_approval`."""
+
+    tiers: tuple[Tier, ...] = Field(
+        default=("destructive",), description="the tiers of tools whose calls need a person"
+    )
+    unannotated: Tier = Field(default="destructive", description="the tier of a tool without annotations")
+    upstreams: Globs = Field(default=Globs(["*"]), description="globs of the upstreams to which `tiers` applies")
+    always: Globs = Field(
+        default=Globs(), description="globs of tools that need a person in any case: a name, or upstream:tool"
+    )
+    never: Globs = Field(
+        default=Globs(), description="globs of tools that need no person, unless `always` matches them, too"
+    )
+    remember: Remember = Field(
+        default="no",
+        description="how long an approval counts for other calls of the same tool: no, session, or a number of seconds",
+    )
+    lifetime: float | None = Field(
+        default=None,
+        gt=0,
+        le=Approvals.MAX_SECONDS,
+        description="seconds for the answer; without it, `question_timeout`",
+    )
+    max_shown: int = Field(
+        default=2000, ge=200, le=Approvals.MAX_SHOWN, description="characters of the arguments to show"
+    )
+    answer: Literal["client", "page"] = Field(
+        default="client",
+        description="where the user answers: in the client, or on a page of the gateway in a browser, so that the "
+        "client cannot answer for its user",
+    )
+    approvers: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=64)] = Field(
+        default=(),
+        description="groups whose members may answer on the page; `operator|control-plane` lets operators "
+        "answer on the control plane; without any, the principal of the agent may answer",
+    )
+    patterns: Patterns = Field(
+        default=Patterns(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
+    )
+
+    @model_validator(mode="after")
+    def _every_key_is_read(self) -> Self:
+        for name in ("upstreams", "unannotated"):
+            if name in self.model_fields_set and not self.tiers:
+                raise ValueError(f"{name} has no effect while tiers is empty; remove one of the two")
+        if self.approvers and self.answer != "page":
+            raise ValueError('approvers has no effect without answer = "page"; add that, or remove approvers')
+        return self
+
+
+class Approval(Plugin[Settings]):
     """Asks about calls that need a person, and passes those that the user accepts."""
 
-    methods: ClassVar = frozenset({"tools/call"})
+    methods = frozenset({"tools/call"})
     fails_closed: ClassVar = True
 
-    class Config(PluginConfig):
-        """Settings of `security_approval`."""
-
-        tiers: tuple[Tier, ...] = Field(
-            default=("destructive",), description="the tiers of tools whose calls need a person"
-        )
-        unannotated: Tier = Field(default="destructive", description="the tier of a tool without annotations")
-        upstreams: Globs = Field(default=Globs(["*"]), description="globs of the upstreams to which `tiers` applies")
-        always: Globs = Field(
-            default=Globs(), description="globs of tools that need a person in any case: a name, or upstream:tool"
-        )
-        never: Globs = Field(
-            default=Globs(), description="globs of tools that need no person, unless `always` matches them, too"
-        )
-        remember: Remember = Field(
-            default="no",
-            description="how long an approval counts for other calls of the same tool: no, session, or a number of "
-            "seconds",
-        )
-        lifetime: float | None = Field(
-            default=None,
-            gt=0,
-            le=Approvals.MAX_SECONDS,
-            description="seconds for the answer; without it, `question_timeout`",
-        )
-        max_shown: int = Field(
-            default=2000, ge=200, le=Approvals.MAX_SHOWN, description="characters of the arguments to show"
-        )
-        answer: Literal["client", "page"] = Field(
-            default="client",
-            description="where the user answers: in the client, or on a page of the gateway in a browser, so that the "
-            "client cannot answer for its user",
-        )
-        approvers: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=64)] = (
-            Field(
-                default=(),
-                description="groups whose members may answer on the page; `operator|control-plane` lets operators "
-                "answer on the control plane; without any, the principal of the agent may answer",
-            )
-        )
-        patterns: Patterns = Field(
-            default=Patterns(), description="RE2 patterns, case ignored, of more argument names whose values are hidden"
-        )
-
-        @model_validator(mode="after")
-        def _every_key_is_read(self) -> Self:
-            for name in ("upstreams", "unannotated"):
-                if name in self.model_fields_set and not self.tiers:
-                    raise ValueError(f"{name} has no effect while tiers is empty; remove one of the two")
-            if self.approvers and self.answer != "page":
-                raise ValueError('approvers has no effect without answer = "page"; add that, or remove approvers')
-            return self
-
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config = config
+    def __init__(self, config: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(config)
         self._approvals = Approvals(config.patterns, clock)
         upstreams, always, never = (globs.matches for globs in (config.upstreams, config.always, config.never))
         tiers = frozenset(config.tiers)
@@ -109,7 +108,7 @@ class Approval:
 
     def notes(self, known: Known) -> Iterator[Note]:
         """Globs that match nothing, and groups in which no agent is."""
-        config = self._config
+        config = self.config
         yield from known.about_upstreams(config.upstreams, "upstreams")
         yield from known.about_groups(config.approvers, "approvers")
         yield from known.about_calls(config.always, "always")
@@ -121,10 +120,10 @@ class Approval:
             return None  # no upstream serves it
         # `upstream:tool` may be a tool that its server does not list: nothing is known about it.
         name = call.name if call.tool is None else call.tool.name
-        tier = "destructive" if call.tool is None else tier_of(call.tool.annotations) or self._config.unannotated
+        tier = "destructive" if call.tool is None else tier_of(call.tool.annotations) or self.config.unannotated
         if not self._needs_person(name, call.original_name, call.upstreams, tier):
             return None
-        config = self._config
+        config = self.config
         return self._approvals.verdict(
             call,
             remember=config.remember,

@@ -14,7 +14,7 @@ from gateway_security_policy.access import Explanation, deciding, decision, expl
 from gateway_security_policy.plans import Verdict
 from gateway_security_policy.policy import Policy
 from gateway_security_policy.rules import Match
-from gateway_security_policy.settings import OUTCOME, PolicyConfig, RuleConfig
+from gateway_security_policy.settings import OUTCOME, RuleConfig, Settings
 
 NAME: Final = "security_policy"
 _GROUP: Final = "group:"
@@ -57,7 +57,7 @@ def access(
 
     Examples: rad mcp proxy access --as alice --group dev; rad mcp proxy access --as group:dev search
     """
-    context = CommandContext.of(NAME, PolicyConfig, config)
+    context = CommandContext.of(NAME, Settings, config)
     principal = _principal(who, groups or [], scopes or [], issuer, _object(claims, "--claims"), unverified=unverified)
     principal = replace(principal, profile=profile)
     given = None if arguments is None else _object(arguments, "--arguments")
@@ -166,7 +166,7 @@ def _shown(tool: Tool, explanations: Sequence[Explanation], *, steps: bool) -> d
     return shown
 
 
-def _explain(context: CommandContext[PolicyConfig], policy: Policy, tool: Tool, found: Sequence[Explanation]) -> None:
+def _explain(context: CommandContext[Settings], policy: Policy, tool: Tool, found: Sequence[Explanation]) -> None:
     context.put(f"{_name(tool)}: {_WORDS[decision(found)]} ({_rule_of(policy, found)})")
     for one in found:
         context.put()
@@ -184,7 +184,7 @@ def _who_and_what(rule: RuleConfig) -> str:
     return ", ".join(key for key in keys if getattr(rule, key) is not None) or "it has no condition"
 
 
-def _warn(context: CommandContext[PolicyConfig], policy: Policy, principal: Principal) -> None:
+def _warn(context: CommandContext[Settings], policy: Policy, principal: Principal) -> None:
     if not context.enabled:
         context.say(f"warning: {context.to_enable}")
     elif not policy.rules:

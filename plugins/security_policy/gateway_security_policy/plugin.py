@@ -12,14 +12,14 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
-from gateway_core import Approvals, Ask, Call, CallResult, Known, Note, Pass, Reject, hookimpl
+from gateway_core import Approvals, Ask, Call, CallResult, Known, Note, Pass, Plugin, Reject, hookimpl
 from gateway_security_policy.filters import LINK, PUBLIC, Pages, filtered_page, may_have, private_result, without_links
 from gateway_security_policy.notes import notes
 from gateway_security_policy.plans import NO_RULE, Verdict
 from gateway_security_policy.policy import METHOD_OF_LIST, Decided, Policy, View, is_open
 from gateway_security_policy.reporting import Report
 from gateway_security_policy.rules import Rule
-from gateway_security_policy.settings import PolicyConfig
+from gateway_security_policy.settings import Settings
 
 LARGE: Final = 256 * 1024
 """Bytes of a result above which its links are searched in a thread."""
@@ -37,15 +37,15 @@ _KINDS: Final = {
 _LINKING: Final = frozenset({"tools/call", "prompts/get", "tasks/get"})
 
 
-class SecurityPolicy:
+class SecurityPolicy(Plugin[Settings]):
     """Applies the rules of the file. Without rules, everything is allowed."""
 
-    Config = PolicyConfig
-    methods: frozenset[str] = _ALL
+    methods = _ALL
     fails_closed: ClassVar = True
     after_call_reads_arguments: ClassVar = False
 
-    def __init__(self, config: PolicyConfig, report: Report | None = None) -> None:
+    def __init__(self, config: Settings, report: Report | None = None) -> None:
+        super().__init__(config)
         if not config.rules:
             self.methods = frozenset()
         self.policy: Final = Policy(config)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gateway_core import Call, Pass, Principal, Published, Tier, Tool, tier_of
 from gateway_security_policy.plans import Plan, Verdict, concerned, plan, strictest
 from gateway_security_policy.rules import Rule, Subject, facts_of
-from gateway_security_policy.settings import PolicyConfig
+from gateway_security_policy.settings import Settings
 
 MAX_PRINCIPALS: Final = 1024
 MAX_VIEWS: Final = 256
@@ -71,7 +71,7 @@ class View:
 class Policy:
     """The rules of the file."""
 
-    def __init__(self, config: PolicyConfig) -> None:
+    def __init__(self, config: Settings) -> None:
         self.unannotated: Final[Tier] = config.unannotated
         self.rules: Final = tuple(Rule(number, rule) for number, rule in enumerate(config.rules, 1))
         self._reads_principal = any(rule.uses("principal") for rule in self.rules)

@@ -96,7 +96,7 @@ class RuleConfig(PluginConfig):
         return self
 
 
-class PolicyConfig(PluginConfig):
+class Settings(PluginConfig):
     """Settings of `security_policy`."""
 
     mode: Literal["enforce", "report"] = Field(

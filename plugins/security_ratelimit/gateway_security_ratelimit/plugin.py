@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
-from gateway_core import Allowance, Call, Globs, Known, Note, Principal, Reject, hookimpl, network_of
+from gateway_core import Allowance, Call, Globs, Known, Note, Plugin, Principal, Reject, hookimpl, network_of
 from gateway_security_ratelimit import left
 from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
 from gateway_security_ratelimit.left import UNLISTED
@@ -47,50 +47,52 @@ class Rule:
         return (not self.groups or not self.groups.isdisjoint(groups)) and (not self.tools or self.tools.matches(tool))
 
 
-class RateLimit:
+class Settings(Limit):
+    """Settings of `security_ratelimit`."""
+
+    rate_limit_per_minute: int = Field(
+        default=60, ge=0, description="calls per minute, per agent and tool; 0 switches the limit off"
+    )
+    burst: int | None = Field(
+        default=None, gt=0, description="calls that may come at once; without it, as many as per minute"
+    )
+    calls_per_day: int | None = Field(
+        default=None,
+        ge=0,
+        description="calls per UTC day, per agent and tool; a restart begins a new count; 0: no quota",
+    )
+    address: AddressLimit = Field(
+        default=AddressLimit(),
+        description="limits per address and tool, for all agents that are not verified together",
+    )
+    limits: tuple[Override, ...] = Field(
+        default=(), description="limits for groups and tools in place of the general ones; the first that fits"
+    )
+
+    @model_validator(mode="after")
+    def _overrides_have_a_rate(self) -> Self:
+        for number, limit in enumerate(self.limits):
+            if limit.burst is not None and limit.rate_limit_per_minute is None and not self.rate_limit_per_minute:
+                raise ValueError(
+                    f"burst of limits[{number}] has no effect, because rate_limit_per_minute is 0; give limits"
+                    f"[{number}] a rate_limit_per_minute, or remove its burst"
+                )
+        return self
+
+
+class RateLimit(Plugin[Settings]):
     """Rejects calls over the limit, with the time until the next attempt."""
 
-    methods: ClassVar = frozenset({"tools/call"})
-
-    class Config(Limit):
-        """Settings of `security_ratelimit`."""
-
-        rate_limit_per_minute: int = Field(
-            default=60, ge=0, description="calls per minute, per agent and tool; 0 switches the limit off"
-        )
-        burst: int | None = Field(
-            default=None, gt=0, description="calls that may come at once; without it, as many as per minute"
-        )
-        calls_per_day: int | None = Field(
-            default=None,
-            ge=0,
-            description="calls per UTC day, per agent and tool; a restart begins a new count; 0: no quota",
-        )
-        address: AddressLimit = Field(
-            default=AddressLimit(),
-            description="limits per address and tool, for all agents that are not verified together",
-        )
-        limits: tuple[Override, ...] = Field(
-            default=(), description="limits for groups and tools in place of the general ones; the first that fits"
-        )
-
-        @model_validator(mode="after")
-        def _overrides_have_a_rate(self) -> Self:
-            for number, limit in enumerate(self.limits):
-                if limit.burst is not None and limit.rate_limit_per_minute is None and not self.rate_limit_per_minute:
-                    raise ValueError(
-                        f"burst of limits[{number}] has no effect, because rate_limit_per_minute is 0; give limits"
-                        f"[{number}] a rate_limit_per_minute, or remove its burst"
-                    )
-            return self
+    methods = frozenset({"tools/call"})
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         clock: Callable[[], float] = time.monotonic,
         arrivals: Arrivals | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(config)
         self._clock = clock
         self._limits = config.limits
         self._arrivals = MemoryArrivals() if arrivals is None else arrivals
@@ -175,7 +177,7 @@ def _shown(call: Call) -> str:
     return call.name[:MAX_NAME] if call.tool is None else call.tool.name
 
 
-def _rules(config: RateLimit.Config, general: tuple[Check, ...], arrivals: Arrivals, counts: Counts) -> Iterator[Rule]:
+def _rules(config: Settings, general: tuple[Check, ...], arrivals: Arrivals, counts: Counts) -> Iterator[Rule]:
     """The overrides, then the general limits, which apply to everything."""
     inherited = {name: getattr(config, name) for name in Limit.model_fields}
     for number, override in enumerate(config.limits):

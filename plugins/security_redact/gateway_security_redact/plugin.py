@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 from pydantic import Field, model_validator
 
-from gateway_core import Call, CallResult, Hider, Known, Note, Patterns, PluginConfig, RpcError, hookimpl, note
+from gateway_core import Call, CallResult, Hider, Known, Note, Patterns, Plugin, PluginConfig, RpcError, hookimpl, note
 from gateway_security_redact.background import PATIENCE, SearchThread
 
 DEFAULT_PATTERNS: Final = Patterns(["api[_-]?key", "password", "token"])
@@ -30,41 +30,40 @@ AT_ONCE: Final = 16 * 1024
 _MAX_NAME: Final = 256
 
 
-class Redact:
+class Settings(PluginConfig):
+    """Settings of `security_redact`."""
+
+    patterns: Patterns = Field(
+        default=DEFAULT_PATTERNS, description="RE2 patterns, case ignored, of the keys whose values are hidden"
+    )
+    builtin: bool = Field(default=True, description="also hide what has a usual name of a secret, or the shape of one")
+    log_requests: bool = Field(default=True, description="log the arguments of calls")
+    log_responses: bool = Field(default=True, description="log the results of calls")
+    redact_results: bool = Field(default=False, description="hide secrets from the agent, too")
+    max_logged_bytes: int = Field(
+        default=4096, ge=256, le=8000, description="bytes of a payload that are logged; the rest is cut"
+    )
+    sample_rate: float = Field(default=1.0, gt=0, le=1, description="share of the calls whose payloads are logged")
+
+    @model_validator(mode="after")
+    def _what_is_about_the_log_needs_one(self) -> Self:
+        if not (self.log_requests or self.log_responses):
+            for name in ("max_logged_bytes", "sample_rate"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name} has no effect while no payload is logged; remove it")
+        return self
+
+
+class Redact(Plugin[Settings]):
     """Logs payloads and hides secrets."""
 
     after_call_reads_arguments = False
-    methods: frozenset[str] = frozenset(
+    methods = frozenset(
         {"tools/call", "prompts/get", "resources/read", "completion/complete", "tasks/get", "tasks/update"}
     )
 
-    class Config(PluginConfig):
-        """Settings of `security_redact`."""
-
-        patterns: Patterns = Field(
-            default=DEFAULT_PATTERNS, description="RE2 patterns, case ignored, of the keys whose values are hidden"
-        )
-        builtin: bool = Field(
-            default=True, description="also hide what has a usual name of a secret, or the shape of one"
-        )
-        log_requests: bool = Field(default=True, description="log the arguments of calls")
-        log_responses: bool = Field(default=True, description="log the results of calls")
-        redact_results: bool = Field(default=False, description="hide secrets from the agent, too")
-        max_logged_bytes: int = Field(
-            default=4096, ge=256, le=8000, description="bytes of a payload that are logged; the rest is cut"
-        )
-        sample_rate: float = Field(default=1.0, gt=0, le=1, description="share of the calls whose payloads are logged")
-
-        @model_validator(mode="after")
-        def _what_is_about_the_log_needs_one(self) -> Self:
-            if not (self.log_requests or self.log_responses):
-                for name in ("max_logged_bytes", "sample_rate"):
-                    if name in self.model_fields_set:
-                        raise ValueError(f"{name} has no effect while no payload is logged; remove it")
-            return self
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
         if not (config.log_requests or config.log_responses or config.redact_results):
             self.methods = frozenset()  # no hook has anything to do
         patterns: list[str] = [it for it in config.patterns if not config.builtin or it not in DEFAULT_PATTERNS]
@@ -75,7 +74,7 @@ class Redact:
 
     def notes(self, known: Known) -> Iterator[Note]:
         """What would be hidden, if there were anything to hide it in."""
-        config = self._config
+        config = self.config
         if not self.methods:
             given = config.model_fields_set
             if "builtin" in given:
@@ -85,7 +84,7 @@ class Redact:
 
     @hookimpl
     def before_call(self, call: Call) -> None:
-        if self._config.log_requests and self._is_sampled(call):
+        if self.config.log_requests and self._is_sampled(call):
             arguments = _Payload(call.raw_arguments or b"{}")
             self._log(call, partial(self._line, "request", call, "", arguments))
 
@@ -97,14 +96,14 @@ class Redact:
 
     @hookimpl
     def after_call(self, call: Call, result: CallResult) -> CallResult | Awaitable[CallResult | None] | None:
-        logged = self._config.log_responses and self._is_sampled(call)
+        logged = self.config.log_responses and self._is_sampled(call)
         if result.error is not None:
             return self._after_error(call, result, logged)
 
         payload = _Payload(result.raw)
         if logged:
             self._log(call, partial(self._line, "response", call, f"{result.outcome} ", payload))
-        if not self._config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
+        if not self.config.redact_results or (payload.can_be_searched and self._hider.clears(payload.raw)):
             return None
         return self._hidden(call, result, len(payload.raw), partial(self._without_secrets, result, payload))
 
@@ -140,7 +139,7 @@ class Redact:
             return None
         if logged:
             self._log(call, partial(self._error_line, call, result))
-        if not self._config.redact_results:
+        if not self.config.redact_results:
             return None
         size = len(_written([error.message, error.data]))
         return self._hidden(call, result, size, partial(self._error_without_secrets, result, error))
@@ -152,7 +151,7 @@ class Redact:
 
     def _is_sampled(self, call: Call) -> bool:
         """Whether to log the payloads of this call. Decided by its id, so that both or neither are logged."""
-        rate = self._config.sample_rate
+        rate = self.config.sample_rate
         return rate == 1 or crc32(call.exchange_id.encode()) < rate * 2**32
 
     def _shown(self, payload: _Payload) -> str:
@@ -169,7 +168,7 @@ class Redact:
 
     def _cut(self, data: bytes) -> str:
         """Decode UTF-8, cut to `max_logged_bytes`."""
-        limit = self._config.max_logged_bytes
+        limit = self.config.max_logged_bytes
         if len(data) <= limit:
             return data.decode()
         return f"{data[:limit].decode(errors='ignore')} [cut, {len(data)} bytes in all]"

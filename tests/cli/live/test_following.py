@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import termios
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gateway_core.cli.live.calls import call_cells
 from gateway_core.cli.live.top import Picture, drawn
 
 pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
@@ -121,8 +123,9 @@ def picture() -> Picture:
     upstream = {"name": name, "state": "needs_login", "in_flight": 1, "queued": 0, "last_error": "bad\nnews " * 50}
     status = {"version": "1", "uptime": 5.0, "generation": 2, "sessions": 1, "in_flight": 1, "parked": 0, "calls": 7}
     call = {"method": "tools/call", "name": name, "agent": name, "upstream": name, "seconds": 0.25}
+    live = {**call, "verified": False, "sent": True, "asking": False, "parked": False}
     made = Picture(
-        {**status, "upstreams": [upstream] * 3}, [call] * 30, [{**call, "source": name, "kind": "open"}] * 30
+        {**status, "upstreams": [upstream] * 3}, [live] * 30, [{**call, "source": name, "kind": "open"}] * 30
     )
     failed = {**call, "at": time.time(), "outcome": "refused", "error": {"code": 1, "text": "[bold]no\nway"}}
     made.ended.extend([failed, {**failed, "outcome": "ok", "error": None}] * 20)
@@ -159,6 +162,27 @@ def test_a_long_reason_is_cut_before_the_other_columns() -> None:
     assert any(line[:5] == ["add", "unavailable", "calculator", "rad@127.0.0.1", "too"] for line in lines)
     assert any(line[:3] == ["calculator", "needs", "login"] for line in lines)
     assert "generation 2" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({"sent": False}, "not sent yet"),
+        ({}, "sent"),
+        ({"asking": True}, "asks its user"),
+        ({"parked": True}, "waits for its agent"),
+    ],
+)
+def test_calls_in_flight_look_as_in_the_list_of_calls(more: dict[str, Any], state: str) -> None:
+    call = {"method": "tools/call", "name": "add", "agent": "rad@127.0.0.1", "upstream": None, "seconds": 0.25}
+    live = {**call, "verified": False, "sent": True, "asking": False, "parked": False, **more}
+    cells = call_cells(live)
+    assert cells == ("add", "-", "rad@127.0.0.1 (not verified)", state, "0 s")
+    made = picture()
+    made.in_flight, made.questions = [live], []
+    console = Console(width=200, height=60, force_terminal=False, record=True, file=io.StringIO())
+    console.print(drawn(made, 60))
+    assert "  ".join(cells) in re.sub(r" {2,}", "  ", console.export_text())
 
 
 def test_the_window_forgets_old_calls() -> None:

@@ -104,6 +104,11 @@ async def test_arguments_that_were_not_recorded(rehearse: Any, arguments: bytes 
     assert await rehearse(rewrites, looks).judge(recorded(arguments=arguments)) == Judgement("allow")
 
 
+async def test_headers_are_not_recorded(rehearse: Any) -> None:
+    looks = Says(lambda call: None if call.headers.get("x-tenant") else Reject("no"))
+    assert await rehearse(looks).judge(recorded()) == Judgement("undecided", reason="the headers were not recorded")
+
+
 async def test_names_that_nothing_serves(rehearse: Any) -> None:
     found = rehearse(Says(lambda call: None))
     gone = Judgement("unserved", reason="no upstream of the configuration serves it")
