@@ -163,11 +163,9 @@ class Declared(msgspec.Struct):
 
 
 def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Declared:
-    """What the plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
+    """What plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
     found = Declared()
     for plugin in plugins:
-        if "authenticate" not in plugin.hooks:
-            continue
         wrong = partial(refuse, plugin)
         found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
         challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)

@@ -94,9 +94,10 @@ def load(
         except BaseException as error:  # noqa: BLE001 - pluggy reads every attribute of the plugin
             report(f"is refused by pluggy: {brief(error)}")
     plugins = tuple(found.values())
-    pages_of(plugins, lambda plugin, what: reports[plugin.name](what))
-    declared_by(plugins, lambda plugin, what: reports[plugin.name](what))
-    call_headers(plugins, lambda plugin, what: reports[plugin.name](what))
+    pages_of(plugins, lambda plugin, why: reports[plugin.name](why))
+    authenticating = [plugin for plugin in plugins if "authenticate" in plugin.hooks]
+    declared_by(authenticating, lambda plugin, why: reports[plugin.name](why))
+    call_headers(plugins, lambda plugin, why: reports[plugin.name](why))
     if problems:
         raise PluginError("\n".join(problems), problems)
     return plugins

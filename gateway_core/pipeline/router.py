@@ -158,7 +158,10 @@ class Router:
         """
         if not candidates:
             return unknown_outcome(request.method, exchange.upstream or "", first.reason)
-        upstream = self.choose(call, candidates)
+        try:
+            upstream = self.choose(call, candidates)
+        except RpcError:  # it says that the call was not sent
+            return unknown_outcome(request.method, exchange.upstream or "", first.reason)
         exchange.mark("failed", exchange.upstream or "", first.reason)
         lost = exchange.upstream or upstream.name
         exchange.attempt(upstream.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core import hookimpl
 from gateway_core.api import Call, Outcome, Principal, Tool, UpstreamState
 from gateway_core.catalog import Target
 from gateway_core.config import ProxyConfig, UpstreamConfig
@@ -16,6 +17,7 @@ from gateway_core.hooks import Chain
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.router import MIN_RETRIES, Router, available
 from gateway_core.sealing import Seal
+from gateway_core.testing import configured
 from gateway_core.upstream.lists.fetched_lists import FetchedLists, Item
 from gateway_core.upstream.requests import Reply, Request
 from gateway_core.upstream.upstream import Upstream
@@ -67,11 +69,12 @@ async def dispatch(
     params: Mapping[str, Any] | None = None,
     tool: Tool | None = None,
     touched: bool = False,
+    plugins: Sequence[object] = (),
 ) -> Any:
     call, exchange = call_of(method)
     exchange.touched, exchange.origin = touched, call
     target = Target("t", upstreams, tool)
-    router = Router(Chain([]), InputRequired(ProxyConfig(), Seal()))
+    router = Router(Chain([configured(plugin) for plugin in plugins]), InputRequired(ProxyConfig(), Seal()))
     result, _ = await router.dispatch(call, exchange, target, Request(method, params or {}))
     return result
 
@@ -149,6 +152,27 @@ async def test_a_repetition_goes_only_to_a_replica_that_allows_it_too() -> None:
     first, second = Scripted("a", [OutcomeUnknown("reset"), OK], retry="safe"), Scripted("b", [OK])
     result = await dispatch(first, second)
     assert (first.attempts, second.attempts, result.outcome) == (2, 0, Outcome.OK)
+
+
+class RoutesOnce:
+    """Fails when it is asked a second time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @hookimpl
+    def route_tool(self) -> None:
+        self.asked += 1
+        assert self.asked == 1
+
+
+async def test_a_routing_plugin_that_fails_for_a_repetition_does_not_say_that_the_call_was_not_sent() -> None:
+    upstreams = [Scripted(name, [OutcomeUnknown("reset"), OK], retry="safe") for name in ("a", "b", "c")]
+    routes = RoutesOnce()
+    result = await dispatch(*upstreams, plugins=[routes])
+    assert ([one.attempts for one in upstreams], routes.asked) == ([1, 0, 0], 2)
+    assert result.outcome is Outcome.UNKNOWN
+    assert "upstream a got the call and did not answer (reset)" in result.content["content"][0]["text"]
 
 
 @pytest.mark.parametrize("second", [NotSent("not connected"), RefusedUpstream("HTTP 503", status=503)])
