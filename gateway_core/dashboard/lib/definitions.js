@@ -55,9 +55,11 @@ function List({ changes, leftOut, chosen, reload, close }) {
   if (!changes.length) {
     return html`<p class="hint">All changes of this server are marked as seen.</p><footer><button type="button" class="button" onClick=${close}>Close</button></footer>`;
   }
+  const rank = (one) => (String(one.id) === chosen) * 2 + (one.what === "changed");
+  const ordered = [...changes].sort((one, other) => rank(other) - rank(one));
   return html`
     <p class="hint">Agents get the new definitions. Nothing is blocked; mark a change as seen when you have judged it.</p>
-    ${changes.map((one) => html`<${Change} key=${one.id} of=${one} open=${changes.length === 1 || String(one.id) === chosen} mark=${() => mark([one.id])} />`)}
+    ${ordered.map((one) => html`<${Change} key=${one.id} of=${one} open=${changes.length === 1 || String(one.id) === chosen} mark=${() => mark([one.id])} />`)}
     ${leftOut > 0 && html`<p class="hint">${count(leftOut, "older change")} of all servers were left out, because there was no room.</p>`}
     <footer>
       <button type="button" class="button" onClick=${close}>Close</button>

@@ -58,3 +58,11 @@ def test_changes_are_shown_line_by_line_and_marked(project: Path, spawn: Any, ra
     assert "marked as seen: 2 changes" in marking.stderr
     assert "no server has changed a definition that is not marked as seen" in rad("definitions").stderr
     assert "tool read (seen)" in rad("definitions", "--all").stdout
+
+    rad("stop")
+    define(project, {"name": "read", "description": "Reads a book."})
+    spawn("start")
+    wait_for(lambda: json.loads(rad("status", "--json").stdout or "{}").get("unseen_changes") == 1, 60)
+    shown = rad("definitions", "--all").stdout
+    assert "    +Reads a book.\n" in shown, "the definitions of the last run are compared"
+    assert "tool read (seen)" in shown, "earlier changes and their marks are kept"
