@@ -218,7 +218,7 @@ class Catalog:
         for listener in tuple(self._listeners) if tell else ():
             listener(frozenset(CAPABILITY.values()), principal)
 
-    def _seen(self, principal: str | None, profile: str = "") -> tuple[Snapshot, ...]:
+    def snapshots_of(self, principal: str | None, profile: str = "") -> tuple[Snapshot, ...]:
         """The snapshots to look names up in: the principal's view, then, if it is incomplete, the gateway's snapshot.
 
         The latter lets a call end with the upstream's own response or failure. None: the gateway's snapshot only.
@@ -239,7 +239,7 @@ class Catalog:
 
         Without a profile, the latter reaches unlisted tools, too.
         """
-        seen = self._seen(principal, profile)
+        seen = self.snapshots_of(principal, profile)
         for snapshot in seen:
             target = snapshot.target("tool", name)
             if target is not None:
@@ -253,7 +253,7 @@ class Catalog:
 
     def prompt(self, name: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target of a prompt, by published name or by `upstream:prompt`."""
-        seen = self._seen(principal, profile)
+        seen = self.snapshots_of(principal, profile)
         for snapshot in seen:
             target = snapshot.target("prompt", name)
             if target is not None:
@@ -265,12 +265,12 @@ class Catalog:
 
     def resource(self, uri: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target of a resource; see `Snapshot.resource`."""
-        found = (snapshot.resource(uri) for snapshot in self._seen(principal, profile))
+        found = (snapshot.resource(uri) for snapshot in self.snapshots_of(principal, profile))
         return next((target for target in found if target is not None), None)
 
     def template(self, uri_template: str, principal: str | None = None, profile: str = "") -> Target | None:
         """The target that completes the variables of a template, or of a resource's URI (the protocol allows both)."""
-        for snapshot in self._seen(principal, profile):
+        for snapshot in self.snapshots_of(principal, profile):
             target = snapshot.target("template", uri_template)
             if target is not None:
                 return target
@@ -278,7 +278,7 @@ class Catalog:
 
     def published_uri(self, upstream: str, uri: str, principal: str | None = None, profile: str = "") -> str:
         """The URI by which a principal reaches `uri`, a resource of the named upstream."""
-        return self._seen(principal, profile)[0].published_uri(upstream, uri, served=True)
+        return self.snapshots_of(principal, profile)[0].published_uri(upstream, uri, served=True)
 
     async def linked(self, exchange: Exchange, result: CallResult) -> CallResult:
         """A result with its URIs rewritten to those that the agent uses.
@@ -294,12 +294,12 @@ class Catalog:
         if self.snapshot.private and self._views.known(self.snapshot, viewer) is None:
             await in_task()
             await self._prepare_view(viewer, who.profile)
-        seen = self._seen(viewer, who.profile)
+        seen = self.snapshots_of(viewer, who.profile)
         if not who.profile and result.upstream not in seen[0].linking:
             return result
         served = exchange.method == "resources/read"
         published = partial(seen[0].published_uri, result.upstream, served=served, effort=Effort())
-        withheld = partial(hidden, self._seen(viewer)[0], seen, Effort()) if who.profile else None
+        withheld = partial(hidden, self.snapshots_of(viewer)[0], seen, Effort()) if who.profile else None
         if small:
             return _linked(exchange.method, result, published, withheld)
         await in_task()
@@ -319,18 +319,18 @@ class Catalog:
         if cursor is None:
             for upstream in self._upstreams:
                 upstream.refresh_if_expired()
-        return self._lists.page(self._seen(principal, profile)[0].listings[method, era], cursor)
+        return self._lists.page(self.snapshots_of(principal, profile)[0].listings[method, era], cursor)
 
     def listed(self, method: str, principal: str, profile: str = "") -> Mapping[str, Published]:
         """The names in the whole list of a principal; the same object until the list changes."""
-        return self._seen(principal, profile)[0].listings[method, "modern"].published
+        return self.snapshots_of(principal, profile)[0].listings[method, "modern"].published
 
     def identity(self, era: Era, profile: str = "") -> dict[str, Any]:
         """`capabilities`, `serverInfo` and `instructions` for `initialize` (legacy) and `server/discover` (modern)."""
         if not profile:
             return identity(self._upstreams, era)
         config = self.profiles.rules(profile).config
-        upstreams = tuple(self._seen(None, profile)[0].upstreams.values())
+        upstreams = tuple(self.snapshots_of(None, profile)[0].upstreams.values())
         return identity(upstreams, era, title=config.title, instructions=config.instructions)
 
     def discover_hint(self) -> Hint:

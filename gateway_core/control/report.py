@@ -134,15 +134,19 @@ def _target(config: UpstreamConfig) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def tools(catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "") -> shapes.CatalogEntries:
+def tools(
+    catalog: Catalog, upstreams: Sequence[Upstream], profile: str = "", principal: str | None = None
+) -> shapes.CatalogEntries:
     """What agents see, the decisions on name conflicts, the replicas, the notes and the warnings.
 
-    `profile`: of the agents; empty for those without one. Raises `UnknownProfile`.
+    `profile`: of the agents; empty for those without one. `principal`: whose private lists count; None: no agent's.
+    Raises `UnknownProfile`.
     """
     snapshot, notes = catalog.snapshot, catalog.notes()
     if profile:
         notes = [remark.text for remark in catalog.profiles.remarks(snapshot, profile)]
-        snapshot = catalog.profiles.of(snapshot, profile)
+    if profile or principal is not None:
+        snapshot = catalog.snapshots_of(principal, profile)[0]
     return {
         "tools": [
             {
@@ -221,10 +225,10 @@ def _definition(entry: Entry) -> dict[str, Any]:
     return definition if isinstance(definition, dict) else {}
 
 
-def tool(catalog: Catalog, name: str, profile: str = "") -> shapes.ToolDefinition:
-    """One tool and its definition, which is None if no list of an upstream has the tool. Raises as `tools`."""
+def tool(catalog: Catalog, name: str, profile: str = "", principal: str | None = None) -> shapes.ToolDefinition:
+    """One tool and its definition, which is None if no list of an upstream has the tool. Arguments as for `tools`."""
     catalog.profiles.check(profile)
-    target = catalog.tool(name, profile=profile)
+    target = catalog.tool(name, principal, profile)
     known = None if target is None else target.tool
     return {
         "name": name,

@@ -42,7 +42,7 @@ class Reloadable(ABC):
         """`source`: where `reload` takes the configuration from; None if it cannot be reloaded."""
         self._reloads = reloads
         self._overview = Overview(parts, reloads, self.activity)
-        self.agents: Final = KnownAgents(parts.downstream.sessions, reloads, self.activity.agents)
+        self.agents: Final = KnownAgents(parts, reloads, self.activity.agents)
         self._source = source
         self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
         """Changes of the file."""

@@ -78,13 +78,13 @@ async def test_what_changes_no_list_keeps_the_snapshot_and_every_view(world: Wor
     await world.upstreams[1].private_lists.renew(Agent(Principal("q"), "modern", "2026-07-28"))
     world.servers["b"].lists["tools/list"] = LISTS["tools/list"]
     snapshot = world.catalog.snapshot
-    views = [world.catalog._seen(principal)[0] for principal in ("p", "q")]
+    views = [world.catalog.snapshots_of(principal)[0] for principal in ("p", "q")]
     assert views[0] is snapshot is not views[1]
     for state in (UpstreamState.DOWN, UpstreamState.HEALTHY):
         world.upstreams[0].status.enter(state)
         await world.refresh()
         assert world.catalog.snapshot is snapshot
-        assert all(world.catalog._seen(name)[0] is view for name, view in zip(("p", "q"), views, strict=True))
+        assert all(world.catalog.snapshots_of(name)[0] is view for name, view in zip(("p", "q"), views, strict=True))
 
 
 def a_description(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
-from gateway_core.control.shapes import AgentLimits
+from gateway_core.control.shapes import AgentLimits, CatalogEntries, ToolDefinition
 from gateway_core.errors import UnknownAgent
 
 NO_AGENT = {404: "No agent with this id is here, and none of its calls was recorded lately"}
@@ -15,10 +15,14 @@ AgentId = Annotated[str, Meta(description="The id of its principal")]
 
 
 class Agents(Protocol):
-    """The agents that are here, or were lately."""
+    """The agents that are here, or were lately.
 
-    def limits(self, agent: str) -> AgentLimits:
-        """Raises `UnknownAgent`."""
+    All methods raise `UnknownAgent`; `tools` and `tool` also raise `UnknownProfile`.
+    """
+
+    def limits(self, agent: str) -> AgentLimits: ...
+    async def tools(self, agent: str) -> CatalogEntries: ...
+    async def tool(self, name: str, agent: str) -> ToolDefinition: ...
 
 
 class Operations(Protocol):

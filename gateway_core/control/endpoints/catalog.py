@@ -7,15 +7,21 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
+from gateway_core.control.endpoints.agents import Agents
 from gateway_core.control.shapes import CatalogEntries, ToolDefinition
-from gateway_core.errors import UnknownProfile
+from gateway_core.errors import UnknownAgent, UnknownProfile
 
+AgentId = Annotated[
+    str, Meta(description="The id of an agent that is known: only what it sees, with its private lists, by the hooks")
+]
 Profile = Annotated[str, Meta(description="The profile of the agents; empty for those without one")]
 
 
 class Operations(Protocol):
     """What these endpoints need from the gateway."""
 
+    @property
+    def agents(self) -> Agents: ...
     def tools(self, profile: str = "") -> CatalogEntries: ...
     def tool(self, name: str, profile: str = "") -> ToolDefinition: ...
 
@@ -24,6 +30,7 @@ class OfProfile(Struct):
     """Which agents."""
 
     profile: Profile = ""
+    agent: AgentId = ""
 
 
 class OneTool(Struct):
@@ -31,24 +38,34 @@ class OneTool(Struct):
 
     name: Annotated[str, Meta(description="The name of the tool, or UPSTREAM:TOOL")] = ""
     profile: Profile = ""
+    agent: AgentId = ""
+
+
+def _check_one(profile: str, agent: str) -> None:
+    if profile and agent:
+        raise Problem(422, "an agent has a profile of its own: give either the agent or a profile")
 
 
 def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """The catalog."""
 
     async def tools(asked: Asked[OfProfile, None]) -> CatalogEntries:
+        profile, agent = asked.query.profile, asked.query.agent
+        _check_one(profile, agent)
         try:
-            return operations.tools(asked.query.profile)
-        except UnknownProfile as error:
+            return await operations.agents.tools(agent) if agent else operations.tools(profile)
+        except (UnknownProfile, UnknownAgent) as error:
             raise Problem(404, str(error)) from None
 
     async def tool(asked: Asked[OneTool, None]) -> ToolDefinition:
+        name, profile, agent = asked.query.name, asked.query.profile, asked.query.agent
+        _check_one(profile, agent)
         try:
-            return operations.tool(asked.query.name, asked.query.profile)
-        except UnknownProfile as error:
+            return await operations.agents.tool(name, agent) if agent else operations.tool(name, profile)
+        except (UnknownProfile, UnknownAgent) as error:
             raise Problem(404, str(error)) from None
 
-    missing = {404: "The configuration has no such profile"}
+    missing = {404: "The configuration has no such profile, or the agent is not known"}
     return (
         Endpoint(
             "GET",

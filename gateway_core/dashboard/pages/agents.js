@@ -109,7 +109,7 @@ function Details({ of, partial, reload, close }) {
         ["Identity", of.verified ? "its credentials prove it" : "nothing proves it; the id is what the client says and its address"],
         ["Client", words(of.clients) && html`<${Text} value=${words(of.clients)} limit=${200} />`],
         ["Era", words(of.eras)],
-        ["Sees", html`${(profiles.length ? profiles : [""]).map((profile) => html`<a key=${profile} href=${address("tools", [], { profile })}>${profile ? html`the tools of profile <${Text} value=${profile} limit=${60} />` : "the tools without a profile"}</a> `)}`],
+        ["Sees", html`<a href=${address("tools", [], { agent: of.id })}>${profiles.length ? html`its tools, in profile <${Text} value=${profiles.join(", ")} limit=${60} />` : "its tools"}</a>`],
         ["Seen", of.seen ? ago(of.seen) : null],
       ]} />
     </section>

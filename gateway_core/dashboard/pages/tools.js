@@ -18,15 +18,16 @@ const KINDS = {
 };
 
 export default function Tools({ parts, options }) {
-  const profile = options.profile ?? "";
-  const of = useResource("/admin/tools" + query({ profile }), { every: 30_000, on: ["lists", "reload"] });
+  const agent = options.agent ?? "";
+  const profile = agent ? "" : (options.profile ?? "");
+  const of = useResource("/admin/tools" + query({ profile, agent }), { every: 30_000, on: ["lists", "reload"] });
   const [kind, name] = parts;
-  if (KINDS[kind] && name) return html`<${Entry} key=${`${kind} ${name} ${profile}`} kind=${kind} name=${name} profile=${profile} of=${of} />`;
+  if (KINDS[kind] && name) return html`<${Entry} key=${`${kind} ${name} ${profile} ${agent}`} kind=${kind} name=${name} profile=${profile} agent=${agent} of=${of} />`;
   const shown = options.show ?? (options.conflicts ? "conflicts" : "tool");
-  const choose = (change) => go("tools", [], { show: shown, profile, q: options.q, ...change }, { replace: true });
+  const choose = (change) => go("tools", [], { show: shown, profile, agent, q: options.q, ...change }, { replace: true });
   return html`
-    <${Heading} title="Tools" note="What agents see, and which servers serve it."><${Profiles} of=${of.data} profile=${profile} choose=${(value) => choose({ profile: value })} /><//>
-    ${of.error && !of.data && profile ? html`<${Failure} error=${of.error} what="Tools" /><p class="state"><a href=${address("tools")}>What agents without a profile see</a></p>` : html`<${Loaded} of=${of} what="Tools">${(data) => html`<${Lists} data=${data} shown=${shown} profile=${profile} choose=${choose} filter=${options.q ?? ""} />`}<//>`}`;
+    <${Heading} title="Tools" note=${agent ? html`What the agent <a href=${address("agents", [agent])}><${Text} value=${agent} limit=${80} /></a> sees, after the plugins that filter lists. <a href=${address("tools")}>What all see</a>` : "What agents see, and which servers serve it."}>${!agent && html`<${Profiles} of=${of.data} profile=${profile} choose=${(value) => choose({ profile: value })} />`}<//>
+    ${of.error && !of.data && (profile || agent) ? html`<${Failure} error=${of.error} what="Tools" /><p class="state"><a href=${address("tools")}>What agents without a profile see</a></p>` : html`<${Loaded} of=${of} what="Tools">${(data) => html`<${Lists} data=${data} shown=${shown} profile=${profile} agent=${agent} choose=${choose} filter=${options.q ?? ""} />`}<//>`}`;
 }
 
 function Profiles({ of, profile, choose }) {
@@ -38,7 +39,7 @@ function Profiles({ of, profile, choose }) {
   </select></label>`;
 }
 
-function Lists({ data, shown, profile, choose, filter }) {
+function Lists({ data, shown, profile, agent, choose, filter }) {
   const conflicts = data.conflicts ?? [];
   const tabs = [
     ...Object.entries(KINDS).map(([kind, { title, list }]) => [kind, title, (data[list] ?? []).length]),
@@ -47,12 +48,12 @@ function Lists({ data, shown, profile, choose, filter }) {
   ];
   const said = [...(data.warnings ?? []).map((text) => ["warn", text]), ...(data.notes ?? []).map((text) => ["info", text])];
   return html`
-    <div class="tabs" role="navigation" aria-label="Kinds">${tabs.map(([kind, title, total]) => html`<a key=${kind} href=${address("tools", [], { show: kind, profile })} aria-current=${kind === shown ? "page" : undefined}>${title} <span class="tag">${total}</span></a>`)}</div>
+    <div class="tabs" role="navigation" aria-label="Kinds">${tabs.map(([kind, title, total]) => html`<a key=${kind} href=${address("tools", [], { show: kind, profile, agent })} aria-current=${kind === shown ? "page" : undefined}>${title} <span class="tag">${total}</span></a>`)}</div>
     ${shown === "conflicts"
       ? html`<${Conflicts} rows=${conflicts} />`
       : shown === "replicas"
         ? html`<${Replicas} rows=${data.replicas ?? []} />`
-        : html`<${Entries} key=${shown} kind=${KINDS[shown] ? shown : "tool"} data=${data} profile=${profile} filter=${filter} onFilter=${(q) => choose({ q })} />`}
+        : html`<${Entries} key=${shown} kind=${KINDS[shown] ? shown : "tool"} data=${data} profile=${profile} agent=${agent} filter=${filter} onFilter=${(q) => choose({ q })} />`}
     ${said.length > 0 && html`<${Panel} title="Notes" class="below"><ul class="notes">${said.slice(0, 100).map(([kind, text]) => html`<li key=${text}><${Status} kind=${kind}><${Text} value=${text} limit=${400} /><//></li>`)}</ul><//>`}`;
 }
 
@@ -81,12 +82,12 @@ function columnsOf(kind) {
 }
 const COLUMNS = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, columnsOf(kind)]));
 
-function Entries({ kind, data, profile, filter, onFilter }) {
+function Entries({ kind, data, profile, agent, filter, onFilter }) {
   const { list, key, title } = KINDS[kind];
   return html`<${Panel} flush>
     <${Table} label=${title.toLowerCase()} columns=${COLUMNS[kind]} rows=${data[list] ?? []} keyOf=${(row) => row[key]} filter=${filter} onFilter=${onFilter}
-      onOpen=${(row) => go("tools", [kind, row[key]], { profile })}
-      empty=${html`<${Empty} title=${`No ${title.toLowerCase()}`} icon="tools">${profile ? "This profile shows none." : "No server offers any."}<//>`} />
+      onOpen=${(row) => go("tools", [kind, row[key]], { profile, agent })}
+      empty=${html`<${Empty} title=${`No ${title.toLowerCase()}`} icon="tools">${agent ? "This agent sees none." : profile ? "This profile shows none." : "No server offers any."}<//>`} />
   <//>`;
 }
 
@@ -116,31 +117,30 @@ const Replicas = ({ rows }) =>
 
 // --- one entry
 
-function Entry({ kind, name, profile, of }) {
+function Entry({ kind, name, profile, agent, of }) {
   const { list, key, original, title } = KINDS[kind];
   const row = (of.data?.[list] ?? []).find((one) => one[key] === name);
-  const tool = useResource(kind === "tool" ? "/admin/tool" + query({ name, profile }) : "", { on: ["lists", "reload"] });
+  const tool = useResource(kind === "tool" ? "/admin/tool" + query({ name, profile, agent }) : "", { on: ["lists", "reload"] });
   useEffect(() => document.querySelector("#title")?.focus({ preventScroll: true }), []);
-  const back = html`<a class="button" href=${address("tools", [], { show: kind, profile })}>All ${title.toLowerCase()}</a>`;
+  const back = html`<a class="button" href=${address("tools", [], { show: kind, profile, agent })}>All ${title.toLowerCase()}</a>`;
   const heading = (note) => html`<${Heading} title=${visible(name).slice(0, 160)} note=${note}>${back}<//>`;
   const known = kind === "tool" ? tool : of;
   if (known.error && !known.data) return html`${heading()}<${Failure} error=${known.error} retry=${known.reload} />`;
   if (!known.data) return html`${heading()}<${Loading} />`;
   const definition = tool.data?.definition;
   if (!row && !definition) {
-    return html`${heading()}<${Empty} title="Agents see nothing of this name" icon="tools">${profile ? html`In the profile <${Text} value=${profile} /> at least.` : "Its server may be away, or may offer it no longer."}<//>`;
+    return html`${heading()}<${Empty} title="Agents see nothing of this name" icon="tools">${agent ? html`Of the agent <${Text} value=${agent} limit=${80} /> at least.` : profile ? html`In the profile <${Text} value=${profile} /> at least.` : "Its server may be away, or may offer it no longer."}<//>`;
   }
   const upstreams = row?.upstreams ?? tool.data?.upstreams ?? [];
   const was = row?.[original] ?? tool.data?.original_name;
-  const note = html`Served by ${upstreams.map((one, at) => html`${at > 0 && ", then "}<a key=${one} href=${address("servers", [one])}><${Text} value=${one} limit=${60} /></a>`)}${was && was !== name && html`, there <code><${Text} value=${was} limit=${80} /></code>`}${profile && html`; seen in profile <${Text} value=${profile} />`}`;
+  const note = html`Served by ${upstreams.map((one, at) => html`${at > 0 && ", then "}<a key=${one} href=${address("servers", [one])}><${Text} value=${one} limit=${60} /></a>`)}${was && was !== name && html`, there <code><${Text} value=${was} limit=${80} /></code>`}${profile && html`; seen in profile <${Text} value=${profile} />`}${agent && html`; seen by <${Text} value=${agent} limit=${80} />`}`;
   const conflict = (of.data?.conflicts ?? []).find((one) => one.kind === kind && (one.name === was || one.claims?.some((claim) => claim.published === name)));
+  const described = html`${(row?.description || definition?.description) && html`<p><${Prose} value=${definition?.description || row.description} /></p>`}
+    ${definition && html`<p class="hints"><${Hints} of=${definition} /></p>`}`;
   const target = { kind, name, profile, row, schema: definition?.inputSchema };
   return html`
     ${heading(note)}
-    <${Tryout} target=${target} ready=${kind !== "tool" || Boolean(definition)}>
-      ${(row?.description || definition?.description) && html`<p><${Prose} value=${definition?.description || row.description} /></p>`}
-      ${definition && html`<p class="hints"><${Hints} of=${definition} /></p>`}
-    <//>
+    ${agent ? html`<${Panel} title="Description">${described}<//>` : html`<${Tryout} target=${target} ready=${kind !== "tool" || Boolean(definition)}>${described}<//>`}
     ${conflict && html`<${Panel} title="Conflict of names" class="below"><p><${Text} value=${conflict.outcome} limit=${200} /></p><${Claims} of=${conflict} /><//>`}
     ${definition && html`<${Definition} of=${definition} />`}
     ${kind === "prompt" && row?.arguments?.length > 0 && html`<${Panel} title="Arguments" class="below"><${Fields} of="Arguments" fields=${row.arguments.map((one) => [one.name, { kind: "string", required: one.required, description: one.description }])} /><//>`}`;

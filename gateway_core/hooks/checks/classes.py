@@ -33,7 +33,7 @@ ATTRIBUTES: Final = frozenset(
     }
 )
 """Optional attributes of plugins. `Plugin` declares their types."""
-METHODS: Final = frozenset({"notes", "use_clock"})
+METHODS: Final = frozenset({"allowances", "notes", "use_clock"})
 """Optional methods of plugins other than hooks."""
 FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks", "needs_client_certificates")
 """Those that are True or False."""
