@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace as _replace
 
-from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
+from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, GivenAnswer, digest, subject
 from gateway_core.api.definition import Tool
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
@@ -206,6 +206,11 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 def answers_of(call: Call) -> Answers:
     """The answers to the questions of all plugins. No plugin gets them: each sees its own in `Call.answers`."""
     return Answers() if call._answers is None else call._answers
+
+
+def given_of(call: Call) -> tuple[GivenAnswer, ...]:
+    """The answers themselves, of `answers_of`."""
+    return () if call._answers is None else call._answers.given
 
 
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from gateway_core.api import Credentials, Principal, Reject
 from gateway_core.api.identity import PROXY, reads_as_id
 from gateway_core.errors import RpcError
 from gateway_core.hooks.failures import FailureLog, Misuse, Own, brief, refusal
-from gateway_core.hooks.implementations import Hook, LoadedPlugin, Refuse, refused
+from gateway_core.hooks.implementations import Hook, LoadedPlugin, Refuse, implementations, refused
 from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.verdicts import await_verdict, check_refusal, check_text, kind
 from gateway_core.http1.head import VARYING
@@ -163,9 +163,11 @@ class Declared(msgspec.Struct):
 
 
 def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Declared:
-    """What plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
+    """What the plugins with `authenticate` declare. `refuse` gets those whose declarations are wrong."""
     found = Declared()
     for plugin in plugins:
+        if "authenticate" not in dict(implementations(type(plugin.instance))):
+            continue
         wrong = partial(refuse, plugin)
         found.headers.extend(name for name in _header_names(plugin, wrong) if name not in found.headers)
         challenges = _texts(plugin, "challenges", (), _FIELD_VALUE, wanted="values of WWW-Authenticate", wrong=wrong)

@@ -95,8 +95,7 @@ def load(
             report(f"is refused by pluggy: {brief(error)}")
     plugins = tuple(found.values())
     pages_of(plugins, lambda plugin, why: reports[plugin.name](why))
-    authenticating = [plugin for plugin in plugins if "authenticate" in plugin.hooks]
-    declared_by(authenticating, lambda plugin, why: reports[plugin.name](why))
+    declared_by(plugins, lambda plugin, why: reports[plugin.name](why))
     call_headers(plugins, lambda plugin, why: reports[plugin.name](why))
     if problems:
         raise PluginError("\n".join(problems), problems)

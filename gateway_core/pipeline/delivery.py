@@ -36,6 +36,7 @@ from gateway_core.pipeline.params import Params, Supplied, checked, find, read, 
 from gateway_core.pipeline.plans import CallPlan, CallPlans
 from gateway_core.pipeline.results import cleaned, failed, is_refusal, log, log_of_recorded, rejected, timed_out
 from gateway_core.pipeline.router import Router
+from gateway_core.pipeline.sample import MEASURED, Sample
 from gateway_core.pipeline.targets import find_in_time
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
@@ -75,8 +76,8 @@ class PipelineParts:
         self.recorder: Final = recorder
         self.plans = CallPlans(catalog, generation)
         self.deadlines = Deadlines()
-        self.watched: bool
-        """Whether operators watch the calls that begin now."""
+        self.watched: Sample | None
+        """Which of the calls that begin now are measured for operators; None while none of them watches."""
         self.plain: type[Delivery]
         self.observed: type[ObservedDelivery]
         self.record_all(False)
@@ -84,7 +85,7 @@ class PipelineParts:
     def record_all(self, every: bool) -> None:
         """Give the recorder every call that begins from now on, or only those that go wrong."""
         self.chain.keep_decisions(every)
-        self.watched = every
+        self.watched = Sample(MEASURED) if every else None
         self.plain = RecordedDelivery if every else Delivery
         self.observed = RecordedObservedDelivery if every else ObservedDelivery
 

@@ -24,7 +24,8 @@ class Pipeline(PipelineParts):
     def record_all(self, every: bool) -> None:
         super().record_all(every)
         chain = self.chain
-        delivery: Deliver = _followed if every or chain.tracing else self.observed if chain.observers else self.plain
+        plain: Deliver = self.observed if chain.observers else self.plain
+        delivery = _followed if chain.tracing else _watched if every else plain
         self._delivery = with_headers(delivery) if chain.call_headers else delivery
 
     @property
@@ -59,11 +60,20 @@ class Pipeline(PipelineParts):
 def _followed(
     pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
 ) -> Delivery:
-    """The delivery of a call that a plugin may follow, or operators watch."""
-    tracing = chain.tracing
-    traced = tracing.begin(exchange, members) if tracing else None
-    timeline = tracing.watch(exchange) if traced is None and pipeline.watched else traced
-    delivery = pipeline.plain if traced is None and not chain.observers else pipeline.observed
-    return delivery(
-        pipeline, exchange, members, answer, chain if timeline is None else chain.followed, timeline=timeline
-    )
+    """The delivery of a call that a plugin may follow, or else operators watch."""
+    traced = chain.tracing.begin(exchange, members)
+    if traced is None:
+        return _watched(pipeline, exchange, members, answer, chain)
+    return pipeline.observed(pipeline, exchange, members, answer, chain.followed, timeline=traced)
+
+
+def _watched(
+    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
+) -> Delivery:
+    """The delivery of a call that operators may watch."""
+    delivery = pipeline.observed if chain.observers else pipeline.plain
+    sample = pipeline.watched
+    if sample is None or not sample.takes():
+        return delivery(pipeline, exchange, members, answer, chain)
+    timeline = chain.tracing.watch(exchange)
+    return delivery(pipeline, exchange, members, answer, chain.followed, timeline=timeline)

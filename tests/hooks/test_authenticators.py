@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from loguru import logger
 from gateway_core.api import ClientCertificate, Credentials, Principal, Reject
 from gateway_core.errors import PLUGIN_FAILED, PluginError, RpcError
 from gateway_core.hooks import Chain
+from gateway_core.hooks.authenticators import declared_by
 from gateway_core.hooks.hookspecs import hookimpl
 from gateway_core.testing import configured, make_credentials, run_hook
 
@@ -33,6 +35,20 @@ def chain(*plugins: type) -> Chain:
 
 async def judged(*plugins: type, given: Credentials | None = None) -> tuple[str, Any]:
     return await chain(*plugins).authenticators.judge(given or make_credentials("Bearer token"))
+
+
+class Other:
+    """A plugin that does not authenticate."""
+
+    credential_headers = ("x-other",)
+
+    @hookimpl
+    def before_call(self) -> None: ...
+
+
+def test_only_plugins_that_authenticate_declare_what_proves_a_caller() -> None:
+    keys = configured(plugin(lambda _: None, credential_headers=("x-key",)))
+    assert declared_by([configured(Other), replace(keys, hooks=())]).headers == ["x-key"]
 
 
 async def test_the_first_plugin_that_recognises_the_credentials_decides() -> None:

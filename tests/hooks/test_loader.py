@@ -600,6 +600,19 @@ def test_pages_and_declarations_that_cannot_be_used_are_reported_with_all_other_
     ]
 
 
+def test_headers_with_credentials_that_a_plugin_wants_to_see_in_calls_are_reported_at_its_line(install):
+    install(
+        "auth", "class Plugin:\n    credential_headers = ('x-key',)\n    @hookimpl\n    def authenticate(self): pass"
+    )
+    install("curious", f"class Plugin:\n    call_headers = ('x-key', 'cookie', 'x-tenant')\n{HOOK}")
+    found = problems(entry("auth", 1), entry("curious", 2))
+    assert sorted(line.split(": ", 2)[2] for line in found) == [
+        f"its call_headers cannot have {name}, which proves who calls; call.principal says who that is"
+        for name in ("cookie", "x-key")
+    ]
+    assert all("toml:2: " in line for line in found)
+
+
 def test_what_an_instance_cannot_change_is_reported(install):
     install("more", f"class Plugin:\n    def __init__(self): self.methods = {{'tools/list'}}\n{HOOK}")
     assert "its constructor adds tools/list to methods, which its class does not name" in problem(entry("more"))
