@@ -215,15 +215,16 @@ class PublishedLists:
             self._kept.keep(self._config, self.info, fetched)
 
     def keep(self, keeps: bool) -> None:
-        """Keep the present lists and those that are fetched from now on, or none: the configuration of the upstream is
-        not in force."""
+        """Keep and compare the present lists and those that are fetched from now on, or none: the configuration of the
+        upstream is not in force."""
         self._keeps = keeps
         if keeps and self.fetched is not None:
             self._kept.keep(self._config, self.info, self.fetched)
+            self._compare()
 
     def _compare(self) -> None:
         """Report lists that may differ from those that were fetched before."""
-        if self.fetched is None or self.info is None:
+        if self.fetched is None or self.info is None or not self._keeps:
             return
         complete, known = self._complete(self.fetched, self.info), self._compared
         differing = [kind for kind, found in complete.items() if kind in known and found is not known[kind]]

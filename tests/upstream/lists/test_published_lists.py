@@ -125,6 +125,17 @@ async def test_another_version_of_the_server_is_compared_with_the_lists_of_the_l
     assert changed == {"tool": (["read"], ["write"])}
 
 
+async def test_lists_of_a_configuration_that_is_not_in_force_are_compared_once_it_is() -> None:
+    server = Server()
+    await server.fetch()
+    server.published.keep(False)
+    server.lists["tools"] = ["write"]
+    await server.fetch()
+    assert server.reported == []
+    server.published.keep(True)
+    assert server.reported == [{"tool": (["read"], ["write"])}]
+
+
 async def test_a_server_that_serves_only_principals_removes_nothing() -> None:
     server = Server()
     await server.fetch()
