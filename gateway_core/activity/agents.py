@@ -35,9 +35,13 @@ class SeenAgents:
 
     def __init__(self) -> None:
         self._agents: OrderedDict[str, SeenAgent] = OrderedDict()
+        self._latest: Agent | None = None
 
     def note(self, agent: Agent) -> None:
         """Remember an agent whose call is recorded."""
+        if agent is self._latest:
+            return
+        self._latest = agent
         agents, key = self._agents, agent.principal.id
         known = agents.get(key)
         if known is None or known.principal is not agent.principal or known.era != agent.era:

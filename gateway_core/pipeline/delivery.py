@@ -335,7 +335,8 @@ class RecordedDelivery(Delivery, eq=False):
 
     def _record(self, result: CallResult, seconds: float) -> None:
         super()._record(result, seconds)
-        self.chain.tracing.forget(self.exchange.id)
+        if self.timeline is not None:
+            self.chain.tracing.forget(self.exchange.id)
 
 
 class RecordedObservedDelivery(ObservedDelivery, RecordedDelivery, eq=False):
