@@ -80,6 +80,17 @@ class _Unknown(dict[str, Any]):
         raise NotRecorded(self._what)
 
 
+class _UnknownBytes(bytes):
+    """Stands for the JSON of arguments that are not known."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise NotRecorded("arguments")
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __contains__ = __hash__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __add__ = __mod__ = __mul__ = _refuse
+    __bytes__ = __buffer__ = decode = hex = find = index = count = startswith = endswith = split = strip = _refuse
+
+
 class _Place(msgspec.Struct, frozen=True):
     """An upstream of a recorded call."""
 
@@ -158,7 +169,7 @@ def _call_of(recorded: RecordedCall, upstreams: tuple[str, ...]) -> Call:
         recorded.principal,
         recorded.era,
         "rehearsal",
-        recorded.arguments or b"",
+        _UnknownBytes() if recorded.arguments is None else recorded.arguments,
         tool=tool if recorded.kind == "tool" and (recorded.method == TOOLS_CALL or tool is not None) else None,
         _served=served,
         of_prompt=recorded.kind == "prompt",

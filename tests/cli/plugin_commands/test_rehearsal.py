@@ -104,6 +104,21 @@ async def test_arguments_that_were_not_recorded(rehearse: Any, arguments: bytes 
     assert await rehearse(rewrites, looks).judge(recorded(arguments=arguments)) == Judgement("allow")
 
 
+@pytest.mark.parametrize(
+    "looks",
+    [
+        lambda call: Reject("too large") if len(call.raw_arguments) > 5 else None,
+        lambda call: Reject("has a b") if b'"b"' in call.raw_arguments else None,
+        lambda call: Reject("known") if call.digest() == "x" else None,
+        lambda call: Reject("empty") if not call.raw_arguments else None,
+    ],
+)
+async def test_the_json_of_arguments_that_were_not_recorded(rehearse: Any, looks: Any) -> None:
+    undecided = Judgement("undecided", reason="the arguments were not recorded")
+    assert await rehearse(Says(looks)).judge(recorded(arguments=None)) == undecided
+    assert (await rehearse(Says(looks)).judge(recorded(arguments=b'{"a":1}'))).decision in {"allow", "refuse"}
+
+
 async def test_headers_are_not_recorded(rehearse: Any) -> None:
     looks = Says(lambda call: None if call.headers.get("x-tenant") else Reject("no"))
     assert await rehearse(looks).judge(recorded()) == Judgement("undecided", reason="the headers were not recorded")
