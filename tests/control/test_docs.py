@@ -13,7 +13,7 @@ def test_the_page_has_the_endpoints_of_the_code() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == render(page), f"{PAGE.name} is out of date; run: {COMMAND}"
     assert "| `GET /admin/status` | read |" in page
-    assert "| `GET /admin/tool` | read | One tool and its definition; query: `name`, `profile` |" in page
+    assert "| `GET /admin/tool` | read | One tool and its definition; query: `name`, `profile`, `agent` |" in page
     assert "| `GET /healthz` | no token |" in page
 
 

@@ -81,6 +81,7 @@ def test_parameters_and_bodies_are_described(described: Any) -> None:
     assert [(one["name"], one["in"], bool(one["description"])) for one in tool["parameters"]] == [
         ("name", "query", True),
         ("profile", "query", True),
+        ("agent", "query", True),
     ]
     cancel = described["paths"]["/admin/calls/{id}/cancel"]["post"]
     assert [(one["name"], one["in"], one["required"]) for one in cancel["parameters"]] == [("id", "path", True)]
