@@ -434,6 +434,16 @@ def test_the_guard_complains_beyond_its_tolerance_only(part, capsys):
     assert not good(2000, 2.1 * guard.TIME_TOLERANCE)
 
 
+def test_the_guard_limits_what_plugins_and_a_dashboard_add(part, capsys):
+    guard = part("guard")
+    found = {guard.READING: guard.Cost(500, 1.0), guard.DEFAULT: guard.Cost(2500, 1.0)}
+    most = {name: guard.Cost(int(3000 * times) - 500, 1.0) for name, times in guard.RELATIONS.items()}
+    assert guard.relate({**found, **most})
+    for name, cost in most.items():
+        assert not guard.relate({**found, **most, name: guard.Cost(cost.steps + 1, 1.0)})
+    assert capsys.readouterr().out.count("TOO MUCH") == len(most)
+
+
 async def test_the_guard_counts_steps(part):
     guard = part("guard")
 

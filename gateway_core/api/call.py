@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace as _replace
 
-from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, GivenAnswer, digest, subject
+from gateway_core.api.asking import NO_ANSWERS, Answer, Answers, digest, subject
 from gateway_core.api.definition import Tool
 from gateway_core.api.identity import Principal
 from gateway_core.api.served import KINDS, Published, Served
@@ -32,6 +32,7 @@ from gateway_core.mcp.preset import Preset
 from gateway_core.mcp.read_only import ReadOnlyDict
 
 _EMPTY: Final[Mapping[str, Any]] = ReadOnlyDict()
+_UNASKED: Final = Answers()
 _NOTHING_LISTED: Final[Mapping[str, Published]] = ReadOnlyDict()
 MAX_NAME_SHOWN: Final = 500
 """Maximum characters of a name that an error quotes."""
@@ -205,12 +206,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
 def answers_of(call: Call) -> Answers:
     """The answers to the questions of all plugins. No plugin gets them: each sees its own in `Call.answers`."""
-    return Answers() if call._answers is None else call._answers
-
-
-def given_of(call: Call) -> tuple[GivenAnswer, ...]:
-    """The answers themselves, of `answers_of`."""
-    return () if call._answers is None else call._answers.given
+    return _UNASKED if call._answers is None else call._answers
 
 
 def _object(raw: bytes, what: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway_core.api import Call, CallEnded, CallResult, Decision
-from gateway_core.api.call import given_of
+from gateway_core.api.call import answers_of
 from gateway_core.concealing import without_pages
 from gateway_core.errors import PLUGIN_FAILED, RpcError
 from gateway_core.exchange.exchange import Exchange
@@ -87,7 +87,7 @@ def call_ended(
     `timeline`: None if it was not followed. `seconds`: how long it took.
     """
     agent, origin = exchange.agent, exchange.origin
-    answers = () if origin is None else given_of(origin if final is None else final)
+    answers = () if origin is None else answers_of(origin if final is None else final).given
     return CallEnded(
         exchange.id,
         exchange.method,
