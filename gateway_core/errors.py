@@ -197,6 +197,18 @@ class ReloadRefused(GatewayError):
     """The gateway takes no other configuration now."""
 
 
+class PartlyApplied(GatewayError):
+    """Another configuration is in force, but because of a bug a part of the gateway does not follow it."""
+
+    def __init__(self, generation: int, changes: int) -> None:
+        """`generation`: its number. `changes`: how many there are."""
+        super().__init__(
+            f"generation {generation} is in force, but a part of the gateway failed to follow it; restart the gateway"
+        )
+        self.generation = generation
+        self.changes = changes
+
+
 class TryLater(GatewayError):
     """Too much of the same work is in progress."""
 

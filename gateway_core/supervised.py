@@ -47,8 +47,7 @@ async def _all(during: str, steps: tuple[Step, ...]) -> None:
             if (rest := step()) is not None:
                 await rest
         except asyncio.CancelledError as error:  # of what the step waits for, unless the loop is closing
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _cancelled():
                 raise
             failed(during, error)
         except Exception as error:  # noqa: BLE001 - the next step still has to run
@@ -63,17 +62,16 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
-def run_now(during: str, *steps: Callable[[], None]) -> None:
-    """Run all steps in one turn of the loop, and log failures. Raises the first one after the last step."""
-    failures: list[Exception] = []
+def run_now(during: str, *steps: Callable[[], None]) -> bool:
+    """Run all steps in one turn of the loop, and log failures. Returns whether there were none."""
+    whole = True
     for step in steps:
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - raised after the other steps
+        except Exception as error:  # noqa: BLE001 - the next step still has to run
             failed(during, error)
-            failures.append(error)
-    if failures:
-        raise failures[0]
+            whole = False
+    return whole
 
 
 async def poll(during: str, interval: float, *steps: Step) -> NoReturn:
@@ -85,9 +83,17 @@ async def poll(during: str, interval: float, *steps: Step) -> NoReturn:
             try:
                 if (rest := step()) is not None:
                     await rest
-            except Exception as error:  # noqa: BLE001 - the next poll may succeed
+            except (Exception, asyncio.CancelledError) as error:  # the next poll may succeed
+                if isinstance(error, asyncio.CancelledError) and _cancelled():
+                    raise
                 if logged.due(type(error).__name__):
                     failed(during, error)
+
+
+def _cancelled() -> bool:
+    """Whether the current task was cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def failed(during: str, error: BaseException) -> None:

@@ -137,7 +137,7 @@ class Activity:
         )
 
     def reloaded(self, generation: int, changes: int, problems: int) -> None:
-        """Another configuration is in force, or was refused because of `problems`."""
+        """Another configuration is in force, or was refused because of `problems`; see `Reloaded`."""
         stamp = self.journal.stamp()
         self.journal.add(Reloaded(**stamp, generation=generation, changes=changes, problems=problems))
 

@@ -121,8 +121,9 @@ class Reloaded(Event, frozen=True, eq=False, tag="reload"):
     generation: int
     """The number of the configuration in force now."""
     changes: int
+    """Number of changes in force; 0 for one that was refused."""
     problems: int
-    """Number of problems because of which it was refused; 0 for one that is in force."""
+    """Number of problems because of which it was refused, or which a part of the gateway had with its changes."""
 
 
 class QuestionsChanged(Event, frozen=True, eq=False, tag="question"):

@@ -32,9 +32,12 @@ SILENCE: Final = 45.0
 """Seconds without a byte after which an event stream counts as lost: it sends a comment every 15 s."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 _REFUSED: Final = frozenset(
-    {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}
+    {
+        *(HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+        *(HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE),
+    }
 )
-"""Statuses of requests that the gateway refuses with a reason."""
+"""Statuses of requests that the gateway refuses or fails to serve, with a reason."""
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.control import shapes
-from gateway_core.errors import ConfigError, PluginError, ReloadRefused
+from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.editing.edits import Edits
 from gateway_core.generations.known_agents import KnownAgents
@@ -114,7 +114,8 @@ class Reloadable(ABC):
     async def reload(self) -> Report:
         """Put the configuration of the file in force, as far as that needs no restart.
 
-        Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then.
+        Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then. Raises
+        `PartlyApplied` if it is in force, but not whole.
         """
         return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
 
@@ -132,6 +133,10 @@ class Reloadable(ABC):
             for problem in problems[:MAX_LOGGED]:
                 logger.error("{}", problem)
             self.activity.reloaded(self._reloads.current.number, 0, len(problems))
+            raise
+        except PartlyApplied as error:
+            logger.error("{}", error, generation=error.generation)
+            self.activity.reloaded(error.generation, error.changes, 1)
             raise
         logger.info(
             "the configuration was reloaded: {}", count(len(report.changes), "change"), generation=report.generation

@@ -1,8 +1,9 @@
 """Puts another configuration in force while the gateway runs.
 
 The new generation is built whole beside the present one: its plugins are entered, and its new upstreams connect. All
-that can fail happens before the switch, and a failure undoes it. The switch is one turn of the event loop. Requests in
-flight end in the generation that they began in; after the last one, what only that generation used is closed.
+that can be refused happens before the switch; a failure undoes it. The switch is one turn of the event loop. A bug
+in one of its steps cannot be undone: the other steps run, and the reload raises `PartlyApplied`. Requests in flight end
+in the generation that they began in; after the last one, what only that generation used is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import Config
 from gateway_core.config.secrets import secrets_of
 from gateway_core.config.server_tls import ServerCertificate
-from gateway_core.errors import ReloadRefused, TryLater
+from gateway_core.errors import PartlyApplied, ReloadRefused, TryLater
 from gateway_core.generations.changes import Change, applicable, compare
 from gateway_core.generations.draft import Draft
 from gateway_core.generations.generation import Generation, chain_for, generation
@@ -39,7 +40,7 @@ FIRST_CONTACT: Final = 10.0
 COMPARE_WAIT: Final = 5.0
 """Seconds that a comparison waits for others, and after which to try again."""
 UNDO_TIME: Final = 5.0
-"""Seconds that a stop waits for a reload in progress to be undone."""
+"""Seconds after the begin of a stop until which it waits for a reload in progress to be undone."""
 RETIRE_INTERVAL: Final = 0.1
 """Seconds between two looks whether an earlier generation serves requests."""
 
@@ -74,7 +75,9 @@ class Reloads:
         self._comparing = asyncio.Lock()
         self.closed = False
         """Whether no other configuration is taken any more."""
-        self._work: asyncio.Task[None] | None = None
+        self._undo_until = 0.0
+        """The time of the loop until which `undone` waits."""
+        self._work: asyncio.Task[bool] | None = None
         """The reload in progress."""
 
     @property
@@ -128,7 +131,8 @@ class Reloads:
 
         `listening`: whether agents connect over the network. `draft`: writes what takes the place of the file right
         before the switch; may block. Raises `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while
-        the gateway stops, and as `draft`; the present configuration and the file then stay as they were.
+        the gateway stops, and as `draft`; the present configuration and the file then stay as they were. Raises
+        `PartlyApplied` if this configuration is in force, but a step of the switch failed.
         """
         async with self._turn:
             if self.closed:
@@ -149,7 +153,7 @@ class Reloads:
             )
             self._work = work
             try:
-                await work
+                whole = await work
             except BaseException as error:
                 self._hide(_secrets(self.live))
                 if isinstance(error, asyncio.CancelledError) and self.closed:
@@ -157,6 +161,8 @@ class Reloads:
                 raise
             finally:
                 self._work = None
+            if not whole:
+                raise PartlyApplied(self.current.number, len(changes))
             return Report(self.current.number, changes)
 
     async def _read(self, source: Content) -> Config:
@@ -175,8 +181,8 @@ class Reloads:
         draft: Callable[[], Draft] | None,
         *,
         listening: bool,
-    ) -> None:
-        """Build the next generation and put it in force."""
+    ) -> bool:
+        """Build the next generation and put it in force. Returns whether each step of the switch succeeded."""
         proxy, pool = config.proxy, self._parts.pool
         chain = chain_for(before, config, listening=listening)
         self._hide((*_secrets(self.live), *secrets_of(proxy), *chain.secrets))
@@ -206,7 +212,7 @@ class Reloads:
         except BaseException:
             await run_all("undoing a reload", *reversed(undo))
             raise
-        self._switch(before, after, certificate, prepared)
+        return self._switch(before, after, certificate, prepared)
 
     async def _connect(self, fresh: tuple[Upstream, ...]) -> None:
         """Connect to new upstreams. One that cannot be reached in time is no reason against the configuration."""
@@ -217,17 +223,14 @@ class Reloads:
 
     def _switch(
         self, before: Generation, after: Generation, certificate: ServerCertificate | None, prepared: Prepared
-    ) -> None:
-        """Put `after` in force, in one turn of the loop.
-
-        The file has its new content by now, so a failure is too late to refuse it: it is raised after the last step.
-        """
+    ) -> bool:
+        """Put `after` in force, in one turn of the loop. Returns whether each step succeeded; a failure is logged."""
         self._earlier_calls += before.pipeline.calls
         self.current = after
         self._retiring.append(before)
         self._retirement.run(partial(self._retire, before))
-        run_now(
-            f"generation {after.number} was put in force; restart the gateway",
+        return run_now(
+            f"generation {after.number} was put in force",
             *self._parts.steps_to(after, before, certificate),
             self.states.switched,
             self._name_plugins,
@@ -280,13 +283,14 @@ class Reloads:
         """Take no other configuration any more: the gateway is stopping. A reload in progress is undone."""
         if not self.closed:
             self.closed = True
+            self._undo_until = asyncio.get_running_loop().time() + UNDO_TIME
             if self._work is not None:
                 self._work.cancel()
 
     async def undone(self) -> None:
-        """Wait until the reload in progress has ended after `refuse`, for at most `UNDO_TIME` seconds."""
+        """Wait until the reload in progress has ended, until at most `UNDO_TIME` seconds after `refuse`."""
         try:
-            async with asyncio.timeout(UNDO_TIME), self._turn:
+            async with asyncio.timeout_at(self._undo_until), self._turn:
                 pass
         except TimeoutError:
             logger.error("the reload in progress does not end; the gateway stops without waiting for it")

@@ -84,17 +84,18 @@ class UpstreamPool:
     def use(self, upstreams: tuple[Upstream, ...], config: ProxyConfig) -> None:
         """Make the result of `for_config` the present upstreams."""
         replaced = tuple(it for it in self.upstreams if it not in upstreams)
-        for it in replaced:
-            it.published.keep(False)
-        for it in upstreams:
-            if it not in self.upstreams:
-                it.published.keep(True)
+        fresh = tuple(it for it in upstreams if it not in self.upstreams)
         self._replaced += replaced
         self.upstreams, self._config = upstreams, config
         self.attempts.serve(config.upstreams)
         for order, upstream in enumerate(upstreams):
             upstream.facts.place(order)
             upstream.status.drain(upstream.name in self._drained)
+        # Last, because it compares and stores lists: whatever fails there, these are the present upstreams.
+        for it in replaced:
+            it.published.keep(False)
+        for it in fresh:
+            it.published.keep(True)
 
     def drain(self, name: str, drained: bool) -> bool:
         """Keep new calls from an upstream, or let them come again. Returns whether there is one with this name.

@@ -118,7 +118,8 @@ def test_a_port_without_a_listener_is_named(answering):
         ("422 Unprocessable Entity", b'{"problems":[{"text":"a.toml:1: wrong"}]}', ConfigError),
         ("409 Conflict", b'{"error":"it is stopping"}', Failed),
         ("404 Not Found", b'{"error":"there is no such upstream"}', Failed),
-        ("500 Internal Server Error", b'{"error":"failed"}', NotAnswering),
+        ("500 Internal Server Error", b'{"error":"restart the gateway"}', Failed),
+        ("500 Internal Server Error", b"failed", NotAnswering),
         ("200 OK", b"[1]", NotAnswering),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway_core import Page
-from gateway_core.errors import ConfigError, FileProblem, PluginError, ReloadRefused
+from gateway_core.errors import ConfigError, FileProblem, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.hooks.pages import PluginPage
 
 
@@ -252,6 +252,15 @@ async def test_a_gateway_that_takes_no_file_answers_409(plane: Any) -> None:
     plane.operations.problem = ReloadRefused("it is stopping")
     async with plane.get("/admin/reload", method="POST") as answer:
         assert (answer.status, await answer.json()) == (409, {"error": "it is stopping"})
+
+
+async def test_a_configuration_that_is_partly_in_force_is_a_failure_with_the_remedy(plane: Any) -> None:
+    plane.operations.problem = PartlyApplied(7, 1)
+    async with plane.get("/admin/reload", method="POST") as answer:
+        assert answer.status == 500
+        error = (await answer.json())["error"]
+    assert error.startswith("generation 7 is in force")
+    assert error.endswith("restart the gateway")
 
 
 async def test_a_reload_may_take_longer_than_other_requests(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:

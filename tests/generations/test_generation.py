@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic import SecretStr
 
 from gateway_core.catalog.memory import Memory
@@ -79,6 +80,24 @@ def test_upstreams_know_their_place_in_the_file_in_force() -> None:
     proxy = config_of("new", "a").proxy
     pool.use(pool.for_config(proxy), proxy)
     assert [(it.name, it.view.order) for it in pool.upstreams] == [("new", 0), ("a", 1)]
+
+
+@pytest.mark.parametrize("which", ["replaced", "new"])
+def test_a_failure_to_store_lists_leaves_no_replaced_upstream_in_the_pool(
+    which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = UpstreamPool(config_of("a").proxy)
+    proxy = config_of("b").proxy
+    upstreams = pool.for_config(proxy)
+
+    def broken(_: bool) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr((pool.upstreams if which == "replaced" else upstreams)[0].published, "keep", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        pool.use(upstreams, proxy)
+    assert pool.upstreams == upstreams
+    assert pool.drain("b", drained=True)
 
 
 def _lists(*names: str) -> FetchedLists:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 from mcp import Client, MCPError
 
+from gateway_core.activity.events import Reloaded
 from gateway_core.catalog import memory
 from gateway_core.config import Config
-from gateway_core.errors import ConfigError, OutdatedEdit, PluginError
+from gateway_core.errors import ConfigError, OutdatedEdit, PartlyApplied, PluginError
 from gateway_core.generations import reloads
 from gateway_core.generations.draft import Draft, version_of
 from gateway_core.generations.reloads import ReloadRefused
@@ -287,6 +289,34 @@ async def test_a_gateway_that_stops_refuses_calls_while_a_reload_does_not_end(
         await reload
 
 
+async def test_the_time_for_undoing_a_reload_counts_from_the_begin_of_the_stop(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from its last step, which comes after all calls in flight."""
+    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
+    await stand.start(served("one"))
+    reading, end = threading.Event(), threading.Event()
+
+    def hang() -> Config:
+        reading.set()
+        end.wait(120)
+        raise ConfigError(["too late"])
+
+    monkeypatch.setattr(stand, "read", hang)
+    reload = asyncio.ensure_future(stand.gateway.reload())
+    try:
+        assert await asyncio.to_thread(reading.wait, 60)
+        stand.gateway._reloads.refuse()
+        monkeypatch.setattr(reloads, "UNDO_TIME", 3600.0)
+        async with asyncio.timeout(60):
+            await stand.gateway._reloads.undone()
+        assert not reload.done()
+    finally:
+        end.set()
+    with pytest.raises(ConfigError):
+        await reload
+
+
 async def test_a_reload_is_undone_whole_although_steps_of_that_fail(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,7 +378,9 @@ async def test_what_was_prepared_is_discarded_when_the_gateway_stops_meanwhile(
 
 
 async def test_a_failure_amid_the_switch_leaves_no_part_behind(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is replaced by then. All other parts follow it, and the failure is reported."""
+    """The file is replaced by then. All other parts follow it, and the failure is reported with the generation."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(f"{line.record['message']} {line.record['extra']}"), level="ERROR")
     await stand.start(served("one"), served("two"))
     gateway = stand.gateway
 
@@ -357,8 +389,15 @@ async def test_a_failure_amid_the_switch_leaves_no_part_behind(stand: Stand, mon
 
     monkeypatch.setattr(gateway.budget, "limit_to", broken)
     stand.write(served("one"), timeout=31.0, limits={"in_flight": 7})
-    with pytest.raises(ValueError, match="secret"):
-        await gateway.reload()
+    try:
+        with pytest.raises(PartlyApplied, match=r"generation 2 is in force.*restart the gateway") as found:
+            await gateway.reload()
+    finally:
+        logger.remove(sink)
+    assert lines[0].startswith("ValueError while generation 2 was put in force")
+    assert lines[1] == f"{found.value} {{'generation': 2}}"
+    told = gateway.activity.journal.since(0, ("reload",)).events
+    assert [(it.generation, it.changes, it.problems) for it in told if isinstance(it, Reloaded)] == [(2, 3, 1)]
     assert gateway._reloads.current.number == 2
     assert [it.name for it in gateway.pool.upstreams] == ["one"]
     assert gateway.downstream.gate.limit == 7

@@ -48,9 +48,10 @@ def _session(event: dict[str, Any]) -> str:
 
 
 def _reload(event: dict[str, Any]) -> str:
-    if event["problems"]:
+    if event["problems"] and not event["changes"]:
         return f"refused; problems: {event['problems']}"
-    return f"generation {event['generation']} is in force; changes: {event['changes']}"
+    found = f"generation {event['generation']} is in force; changes: {event['changes']}"
+    return f"{found}; a part of the gateway failed to follow them: restart it" if event["problems"] else found
 
 
 def _question(event: dict[str, Any]) -> str:

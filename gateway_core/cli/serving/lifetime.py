@@ -31,7 +31,7 @@ from gateway_core.cli.settings import definitions_file, lists_folder, logins_fil
 from gateway_core.cli.state.folder import state_folder
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, exposure
-from gateway_core.errors import GatewayError
+from gateway_core.errors import GatewayError, ReloadRefused
 from gateway_core.generations.handover import Handover
 from gateway_core.internal_errors import where
 from gateway_core.limits.heap import keep_freed_memory
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 NOW_GRACE: Final = 5.0
 """Seconds to close connections and children without waiting for calls."""
+TASKS_GRACE: Final = 1.0
+"""Seconds that the tasks which reload the file have to end after the drain."""
 WATCHDOG_GRACE: Final = 10.0
 """Seconds past `drain_timeout` (or `NOW_GRACE`) after which the watchdog thread ends the process."""
 
@@ -165,13 +167,13 @@ async def serve(
         _announce(gateway, starter, log.file(config))
         async with _reloading(gateway, source, signals, watch=launch.watch):
             await _race(_forever(), signals.stop, signals.restart)
-        if signals.stop.is_set():
-            await _unless_now(gateway.drain(), signals)
-            return None
-        signals.watch_drain()
-        stopping = asyncio.ensure_future(_stop_instead(gateway, signals))
-        await _unless_now(gateway.drain(restart=True), signals)
-        stopping.cancel()
+            if signals.stop.is_set():
+                await _unless_now(gateway.drain(), signals)
+                return None
+            signals.watch_drain()
+            stopping = asyncio.ensure_future(_stop_instead(gateway, signals))
+            await _unless_now(gateway.drain(restart=True), signals)
+            stopping.cancel()
         return gateway.handover() if signals.hand_on() else None
 
 
@@ -204,8 +206,8 @@ async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> N
             # In both cases, requests that were already received are still answered.
             async with _reloading(gateway, source, signals, watch=launch.watch):
                 await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            await _unless_now(gateway.drain(), signals)
+                stopped.cancel()
+                await _unless_now(gateway.drain(), signals)
             serving.cancel()
             await asyncio.wait({serving})
             if not serving.cancelled():
@@ -214,7 +216,10 @@ async def serve_stdio(launch: Launch, config: Config, early: EarlyChildren) -> N
 
 @asynccontextmanager
 async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, watch: bool) -> AsyncIterator[None]:
-    """Reload the file on SIGHUP, and if it is watched also when it changes. The gateway logs how that ended."""
+    """Reload the file on SIGHUP, and if it is watched also when it changes. The gateway logs how that ended.
+
+    The body drains the gateway before it ends: a drain refuses calls, and then undoes a reload in progress.
+    """
 
     async def on_signals() -> None:
         while True:
@@ -222,6 +227,8 @@ async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, 
             signals.reload.clear()
             try:
                 await gateway.reload()
+            except ReloadRefused:
+                return  # the gateway is stopping
             except GatewayError:
                 pass  # the gateway has logged it
             except Exception as error:  # noqa: BLE001 - after a bug, the next signal reloads again
@@ -242,7 +249,7 @@ async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, 
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=TASKS_GRACE)  # a plugin may suppress the cancellation of a reload
 
 
 @asynccontextmanager

@@ -8,7 +8,16 @@ from typing import Annotated, Any, Final, Protocol, TypedDict, TypeVar
 import msgspec
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
-from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PluginError, ReloadRefused, TryLater, parts_of
+from gateway_core.errors import (
+    ConfigError,
+    EditRefused,
+    OutdatedEdit,
+    PartlyApplied,
+    PluginError,
+    ReloadRefused,
+    TryLater,
+    parts_of,
+)
 
 T = TypeVar("T")
 
@@ -61,7 +70,10 @@ class Operations(Protocol):
     @property
     def edits(self) -> Edits: ...
     async def reload(self) -> Report:
-        """Put the configuration of the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`."""
+        """Put the configuration of the file in force.
+
+        Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`.
+        """
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""
@@ -175,6 +187,8 @@ async def of_file(asked: Asked[Any, Any], work: Callable[[], Awaitable[T]]) -> T
         raise Problem(403, str(error), problems=shown(error.problems)) from None
     except (ConfigError, PluginError) as error:
         raise Problem(422, str(error), problems=shown(error.problems or [str(error)])) from None
+    except PartlyApplied as error:
+        raise Problem(500, str(error)) from None
 
 
 def _later(error: TryLater) -> Problem:
@@ -208,11 +222,13 @@ class _NothingError(Exception):
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
+_PARTLY: Final = {500: "It is in force, but a part of the gateway failed to follow it; restart the gateway"}
+APPLIED: Final = {**PROBLEMS, **_PARTLY}
 _BUSY: Final = {503: "Other configurations are being checked or compared; `Retry-After` says when to come back"}
 COMPARED: Final = {**PROBLEMS, **_BUSY}
 JUDGED: Final = {**COMPARED, 403: "It names what only `control.allow_commands` lets the control plane write"}
 EDITED: Final = {
-    **PROBLEMS,
+    **APPLIED,
     403: "The file is read-only, or the edit names what only `control.allow_commands` lets the control plane write",
     409: "The file has another version, or the gateway starts or stops, or has no file",
     503: "The file cannot be written, as on a full disk",
@@ -282,7 +298,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "Put the configuration of the file in force",
             Comparison,
             reload,
-            problems=PROBLEMS,
+            problems=APPLIED,
         ),
         Endpoint("GET", "/admin/diff", "read", "What a reload would change", Comparison, diff, problems=COMPARED),
         Endpoint("GET", one, "read", "The configuration file without secrets", ShownFile, show, problems=PROBLEMS),

@@ -99,7 +99,9 @@ function File({ file, load, mayEdit }) {
     } catch (error) {
       setReview(null);
       if (error.problems.length) setCheck({ state: "wrong", problems: error.problems });
-      toast("bad", error.status === 409 ? `Not applied: ${error.message}` : `Nothing was changed: ${error.message}`);
+      // With status 500, the file and the configuration may have changed.
+      const before = { 409: "Not applied: ", 500: "" }[error.status] ?? "Nothing was changed: ";
+      toast("bad", before + error.message);
     }
   }
 

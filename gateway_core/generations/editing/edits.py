@@ -1,7 +1,8 @@
 """Shows the configuration file without its secrets, and changes it together with the configuration in force.
 
 An edit is checked whole. Its new content is written beside the file, which it replaces right before the switch to
-the new configuration. If anything fails, both stay as they were.
+the new configuration. If anything fails before the switch, both stay as they were. If a bug makes a step of the switch
+fail, both are new, and the edit raises `PartlyApplied`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gateway_core.cli.live import events
 from gateway_core.cli.live.calls import call_cells
 from gateway_core.cli.live.top import Picture, drawn
 
@@ -101,6 +102,18 @@ def test_a_level_that_does_not_exist_is_an_error(rad: Any) -> None:
 def test_an_outcome_that_does_not_exist_is_an_error(running: Any, rad: Any, follow: tuple[str, ...]) -> None:
     done = rad("logs", "--outcome", "noise", *follow)
     assert (done.returncode, "there is no outcome 'noise'; there are ok, tool_error" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems", "sentence"),
+    [
+        (2, 0, "generation 3 is in force; changes: 2"),
+        (0, 2, "refused; problems: 2"),
+        (2, 1, "generation 3 is in force; changes: 2; a part of the gateway failed to follow them: restart it"),
+    ],
+)
+def test_a_reload_is_told_as_it_ended(changes: int, problems: int, sentence: str) -> None:
+    assert events._reload({"generation": 3, "changes": changes, "problems": problems}) == sentence
 
 
 def test_top_prints_one_picture_into_a_pipe_and_runs_in_a_terminal_until_q(running: Any, rad: Any) -> None:

@@ -189,6 +189,59 @@ def test_a_terminal_that_is_closed_stops_the_gateway(project, environment, confi
     wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid, SLOW)
 
 
+STUBBORN = """
+import asyncio
+from pathlib import Path
+
+from gateway_core import hookimpl
+
+
+class Stubborn:
+    @hookimpl
+    def before_call(self, call):
+        pass
+
+    async def __aenter__(self):
+        Path("entering").touch()
+        while not Path("go on").exists():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                pass
+        return self
+
+    async def __aexit__(self, *_):
+        Path("left").touch()
+"""
+
+
+@pytest.mark.parametrize("mode", [[], ["--stdio"]])
+def test_a_stop_during_a_reload_that_suppresses_its_cancellation_drains_at_once(
+    spawn, project, environment, change, config, wait_for, monkeypatch, mode
+):
+    site = project / "site"
+    monkeypatch.setitem(environment, "PYTHONPATH", str(site))
+    info = site / "stubborn-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "stubborn.py").write_text(STUBBORN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stubborn\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gateway_core]\nstubborn = stubborn:Stubborn\n")
+    with (config.parent / "output.log").open("w") as log:
+        child = spawn("start", *mode, stdin=subprocess.PIPE, stderr=log)
+    wait_for(lambda: "listening" in log_of(config), SLOW)
+    change(plugins=[{"name": "stubborn"}], drain_timeout=40.0)
+    child.send_signal(signal.SIGHUP)
+    wait_for(lambda: (project / "entering").exists() or "was not reloaded" in log_of(config), SLOW)
+    assert (project / "entering").exists(), log_of(config)
+    child.terminate()
+    wait_for(lambda: "stopping: 0 calls in flight" in log_of(config), SLOW)
+    (project / "go on").touch()
+    assert child.wait(SLOW) == 0, log_of(config)
+    assert "did not stop in time" not in log_of(config)
+    assert "the configuration was reloaded" not in log_of(config)
+    assert (project / "left").exists()
+
+
 async def test_a_bug_during_one_reload_leaves_the_next_one(eventually_true) -> None:
     reloads: list[None] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway_core.concealing import MARKER
-from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PluginError, ReloadRefused
+from gateway_core.errors import ConfigError, EditRefused, OutdatedEdit, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.gateway import Gateway
 from gateway_core.generations.draft import version_of
 from gateway_core.generations.editing.edits import Edits
@@ -94,6 +94,20 @@ async def test_a_failure_right_before_the_switch_leaves_both_as_they_are(
     assert stand.path.read_bytes() == before
     assert stand.gateway.pipeline.timeout == 60.0
     assert stand.notes == ["discarded"]
+
+
+async def test_after_a_failure_in_the_switch_both_are_new(
+    edits: Edits, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(stand.gateway.budget, "limit_to", broken)
+    with pytest.raises(PartlyApplied, match="restart the gateway"):
+        await edits.change([KeyChange("timeout", 3.0)])
+    assert "timeout = 3.0" in stand.path.read_text()
+    assert stand.gateway.pipeline.timeout == 3.0
+    assert stand.notes == ["written", "applied"]
 
 
 async def test_a_version_that_is_not_that_of_the_file_is_refused(edits: Edits, stand: Stand) -> None:
