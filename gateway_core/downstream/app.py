@@ -74,8 +74,8 @@ class App:
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: the older transport, if the configuration enables it.
 
-        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
-        may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
+        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that every
+        client may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
         """
         self._ready = ready
         self._budget = budget
