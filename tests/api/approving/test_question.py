@@ -144,6 +144,11 @@ def test_an_agent_cannot_hide_a_command_behind_the_name_of_a_secret(arguments: A
     assert "-rf /" in shown(arguments, patterns=("^internal_",))
 
 
+@pytest.mark.parametrize("url", ["a://:;rm$IFS-rf$IFS~;@", "https://aaaaaaaaaaaaaaaaaaaa;rm$IFS-rf$IFS~;@h"])
+def test_an_agent_cannot_hide_a_command_in_a_url(url: str) -> None:
+    assert url in shown({"cmd": f"echo {url}"})
+
+
 def test_json_in_json_in_a_text_hides_no_command() -> None:
     text = "; rm -rf /"
     for _ in range(6):
