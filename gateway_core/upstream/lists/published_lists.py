@@ -114,7 +114,7 @@ class PublishedLists:
 
     def per_principal(self) -> None:
         """Publish that all lists are private: the server does not serve the gateway itself."""
-        if self.fetched is None or self.fetched.hints != _ALL_PRIVATE or any(self.fetched.items.values()):
+        if self.fetched is None or not _is_refused(self.fetched):
             self.changes += 1
             self._publish(FetchedLists(dict.fromkeys(LIST_METHODS, ()), _ALL_PRIVATE))
         self.behind = False
@@ -235,7 +235,12 @@ class PublishedLists:
 
     @staticmethod
     def _complete(lists: FetchedLists, info: ServerInfo) -> dict[Kind, tuple[Item, ...]]:
-        """The lists whose last fetch did not fail, and those that the server does not announce, which are empty."""
+        """The lists whose last fetch did not fail, and those that the server does not announce, which are empty.
+
+        None if the server does not serve the gateway itself: what it has is not known then.
+        """
+        if _is_refused(lists):
+            return {}
         known = (lists.items.keys() - lists.failures.keys()) | (LIST_METHODS.keys() - gathering.announced(info))
         return {kind: lists.of(kind) for kind in known}
 
@@ -280,6 +285,11 @@ class PublishedLists:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _is_refused(lists: FetchedLists) -> bool:
+    """Whether `PublishedLists.per_principal` published these lists, in this process or an earlier one."""
+    return lists.hints == _ALL_PRIVATE and not any(lists.items.values())
 
 
 def _counted(lists: FetchedLists, account: Account) -> FetchedLists | None:

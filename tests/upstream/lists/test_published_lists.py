@@ -146,3 +146,29 @@ async def test_a_server_that_serves_only_principals_removes_nothing() -> None:
     await server.fetch()
     changed = [found for one in server.reported for found in one.values() if found[0] != found[1]]
     assert changed == []
+
+
+async def test_a_reload_after_which_a_server_serves_only_principals_removes_nothing() -> None:
+    server = Server()
+    await server.fetch()
+    server.published.keep(False)
+    server.published.per_principal()
+    server.published.keep(True)
+    assert server.reported == []
+    server.lists["tools"] = ["write"]
+    await server.fetch()
+    changed = {kind: found for one in server.reported for kind, found in one.items() if found[0] != found[1]}
+    assert changed == {"tool": (["read"], ["write"])}
+
+
+async def test_after_a_run_in_which_a_server_served_only_principals_its_first_lists_are_no_difference(
+    tmp_path: Path,
+) -> None:
+    first = Server(KeptLists(tmp_path / "lists"))
+    await first.fetch()
+    first.published.per_principal()
+    await first.published._kept.close()
+    second = Server(KeptLists(tmp_path / "lists"))
+    assert second.published.of_earlier_process
+    await second.fetch()
+    assert second.reported == []
