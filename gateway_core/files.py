@@ -94,11 +94,12 @@ def check_public(path: Path, status: os.stat_result) -> None:
 def read(path: Path, limit: int, *, private: bool = False, provided: bool = False) -> bytes:
     """The content of an ordinary file of this user. Raises `FileNotFoundError` and `Unusable`.
 
-    `private`: others must not be able to read it either. `provided`: as in `check`. A file of more than `limit` bytes
-    counts as damaged.
+    `private`: others must not be able to read it either. `provided`: as in `check`; such a file may be a symbolic link,
+    as in a mounted Secret of Kubernetes. A file of more than `limit` bytes counts as damaged.
     """
+    follow = 0 if provided else os.O_NOFOLLOW
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | follow)
         try:
             _check(os.fstat(descriptor), path, private=private, provided=provided)
             data = _data(descriptor, limit + 1)

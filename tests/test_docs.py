@@ -339,3 +339,16 @@ def test_the_readmes_plugin_refuses_what_nobody_knows() -> None:
 def test_the_readmes_plugin_is_as_short_as_it_says() -> None:
     (block,) = blocks(ROOT / "README.md", "python")
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+def test_the_table_of_owners_has_each_file_that_the_gateway_reads() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    files, _, owners = text.partition("## Files\n")[2].partition("\n### Owners and modes of files\n")
+    listed = {
+        name for line in files.splitlines() for name in re.findall(r"`(mcp-proxy\.[\w\-/]+)`", line.split(" | ")[0])
+    }
+    written = {"mcp-proxy.pid", "mcp-proxy.log", "mcp-proxy.logins-lock"}
+    secrets = next(line for line in owners.splitlines() if line.startswith("| secrets and records"))
+    assert written < listed
+    assert listed - written - {name for name in listed if f"`{name}`" in owners.partition("\n\nA file")[0]} == set()
+    assert {"mcp-proxy.definitions", "mcp-proxy.sessions", "mcp-proxy.keys"} <= set(re.findall(r"`([^`]+)`", secrets))

@@ -191,3 +191,13 @@ def test_a_secret_that_an_operator_provides_may_be_readable_where_that_is_intend
     assert files.read_secret(path, 10) == b"key"
     with pytest.raises(Unusable, match="others may read it"):
         files.read_private(path, 10)
+
+
+def test_a_file_of_the_operator_may_be_a_link_as_in_a_mounted_secret(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    files.replace(path, b"content")
+    linked(path)
+    assert files.read_secret(path, 100) == b"content"
+    (tmp_path / "other").chmod(0o644)
+    with pytest.raises(Unusable):
+        files.read_secret(path, 100)

@@ -12,8 +12,8 @@ from gateway_core.pipeline.pipeline import Pipeline
 
 PATIENCE: Final = 600.0
 """Seconds after a request of a script for recent calls in which the next one counts as expected."""
-BROWSER_PATIENCE: Final = 15.0
-"""The same for a browser that has no event stream, and so asks every few seconds."""
+BROWSER_PATIENCE: Final = 25.0
+"""The same for a browser that has no event stream: ten seconds longer than a page of the dashboard waits at most."""
 
 
 class Watching:

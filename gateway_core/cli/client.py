@@ -31,10 +31,6 @@ RELOAD_TIMEOUT: Final = 150.0
 SILENCE: Final = 45.0
 """Seconds without a byte after which an event stream counts as lost: it sends a comment every 15 s."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
-_REFUSED: Final = frozenset(
-    {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}
-)
-"""Statuses of requests that the gateway refuses with a reason."""
 
 
 def fetch(instance: Instance, page: str) -> dict[str, Any]:
@@ -129,7 +125,10 @@ def _request(instance: Instance, verb: str, path: str, timeout: float, content: 
 
 
 def _refusal(instance: Instance, status: int, body: bytes) -> Exception:
-    """The error for an answer that is no success, in the words of the control plane if it gives a reason."""
+    """The error for an answer that is no success, in the words of the control plane if it gives a reason.
+
+    After 401 the token of the pid file is that of another process.
+    """
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -139,7 +138,9 @@ def _refusal(instance: Instance, status: int, body: bytes) -> Exception:
             return ConfigError([str(one["text"]) for one in problems])
         case {"error": str(reason)} if status == HTTPStatus.UNPROCESSABLE_ENTITY:
             return UsageError(reason)
-        case {"error": str(reason)} if status in _REFUSED:
+        case {"error": str(reason)} if status != HTTPStatus.UNAUTHORIZED and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Failed(reason)
+        case {"error": str(reason)} if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return Failed(reason)
     return _not_answering(instance, f"HTTP status {status}, {len(body)} bytes")
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+import gateway_core
 from gateway_core.activity.watching import BROWSER_PATIENCE, PATIENCE, Watching
 from tests.activity.conftest import Stand, eventually
 
@@ -79,3 +82,13 @@ async def test_a_look_of_a_script_counts_for_ten_minutes_and_one_of_a_browser_fo
     assert BROWSER_PATIENCE < PATIENCE
     watching.stop_waiting()
     assert watching._looks == {}
+
+
+def test_a_dashboard_without_a_stream_looks_again_before_its_last_look_is_forgotten() -> None:
+    pages = Path(gateway_core.__file__).parent / "dashboard"
+    asked = [
+        line for path in pages.glob("[lp]*/*.js") for line in path.read_text().splitlines() if "/admin/calls/" in line
+    ]
+    every = [int(number.replace("_", "")) for line in asked for number in re.findall(r"every: [^}]*?([\d_]+) }", line)]
+    assert len(every) >= 4
+    assert max(every) / 1000 + 5 <= BROWSER_PATIENCE, "the answer takes time as well"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gateway_core
+from gateway_core.activity.definitions.changes import MAX_CHANGES
 
 FOLDER = Path(gateway_core.__file__).parent / "dashboard"
 VENDOR = FOLDER / "vendor"
@@ -61,3 +62,11 @@ def test_the_page_has_no_inline_script_or_style() -> None:
     assert re.findall(r"(?:src|href)=\"(?:https?:)?//", page) == []
     for name in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
         assert (FOLDER / name).exists(), name
+
+
+def test_the_dashboard_fetches_all_unseen_changes_of_definitions() -> None:
+    text = (FOLDER / "lib" / "definitions.js").read_text()
+    fetched = re.findall(r"useResource\(.*\{ (?:every|on)", text)
+    assert len(fetched) == 2
+    assert all("api.query(UNSEEN)" in one or "api.query({ ...UNSEEN, upstream })" in one for one in fetched)
+    assert f"const UNSEEN = {{ unseen: true, limit: {MAX_CHANGES} }};" in text

@@ -11,7 +11,7 @@ from gateway_core.cli.client import fetch, send
 from gateway_core.cli.hints import command
 from gateway_core.cli.live.following import clock, page_of
 from gateway_core.cli.rendering.table import GREEN, RED, painted
-from gateway_core.cli.report import put, put_json, say
+from gateway_core.cli.report import Failed, put, put_json, say
 from gateway_core.cli.running import instance
 from gateway_core.log.escaping import escape
 from gateway_core.log.wording import count
@@ -24,21 +24,26 @@ _COLOURS: Final = {"+": GREEN, "-": RED}
 
 
 def definitions(config: Path | None, upstream: str, *, every: bool, seen: bool, as_json: bool) -> None:
-    """Print the changes, oldest first; with `seen`, mark them as seen. Raises `NotRunning`, `NotAnswering`, `Failed`.
+    """Print the changes, oldest first; with `seen`, mark them as seen.
 
-    `upstream`: only changes of this one, if not empty. `every`: also changes that are marked.
+    `upstream`: only changes of this one, if not empty. `every`: also changes that are marked. Raises `NotRunning`,
+    `NotAnswering`, and `Failed`, also if there are no changes of `upstream` and no upstream has this name.
     """
     running = instance(config)
     query = {"limit": MAX_SHOWN, "unseen": "false" if every else "true", "upstream": upstream}
     found = fetch(running, page_of("definitions/changes", query))
     changes = found["changes"]
+    if upstream and not changes and all(one["name"] != upstream for one in fetch(running, "status")["upstreams"]):
+        raise Failed(f"there is no upstream {upstream!r}; `{command('status')}` lists them")
     if as_json:
         put_json(found)
     else:
         for change in reversed(changes):
             _show(change)
     if not changes and not as_json:
-        say("no server has changed a definition" + ("" if every else " that is not marked as seen"))
+        who = f"upstream {escape(upstream)}" if upstream else "no server"
+        has = "has changed no definition" if upstream else "has changed a definition"
+        say(f"{who} {has}" + ("" if every else " that is not marked as seen"))
     if found["left_out"] and not as_json:
         say(f"left out, because there was no room: {count(found['left_out'], 'change')}")
     unseen = [change["id"] for change in changes if not change["seen"]]

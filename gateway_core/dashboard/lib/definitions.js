@@ -8,11 +8,12 @@ import { Text, ago, count, visible } from "./text.js";
 import { html } from "./ui.js";
 
 const PATH = "/admin/definitions/changes";
+const UNSEEN = { unseen: true, limit: 500 }; // as many as the gateway keeps
 const OF_ONE = 4; // entries of one server in the queue
 const WORDS = { changed: ["warn", "changed"], added: ["info", "added"], removed: ["info", "removed"] };
 
 /** The changes that no operator has marked as seen; nothing is fetched while there are none. */
-export const useUnseen = (status) => useResource(status?.unseen_changes ? `${PATH}?unseen=true` : "", { every: 60_000, on: ["definitions"] });
+export const useUnseen = (status) => useResource(status?.unseen_changes ? `${PATH}${api.query(UNSEEN)}` : "", { every: 60_000, on: ["definitions"] });
 
 /** The address of the view of a server's changes, with one of them open. */
 const viewOf = (upstream, id = "") => address("overview", [], { changes: upstream, change: id });
@@ -39,7 +40,7 @@ export function attentionOf(changes) {
 /** The unseen changes of one server, before and after. `chosen`: the id of the change that is open. */
 export function DefinitionChanges({ upstream, chosen }) {
   const close = () => go("overview");
-  const of = useResource(`${PATH}${api.query({ unseen: true, upstream, limit: 500 })}`, { on: ["definitions"] });
+  const of = useResource(`${PATH}${api.query({ ...UNSEEN, upstream })}`, { on: ["definitions"] });
   return html`<${Dialog} title=${`Definitions of ${visible(upstream)}`} onClose=${close} wide>
     <${Loaded} of=${of} what="Changes">${({ changes, left_out: leftOut }) => html`<${List} changes=${changes} leftOut=${leftOut} chosen=${chosen} reload=${of.reload} close=${close} />`}<//>
   <//>`;

@@ -76,6 +76,16 @@ def test_the_same_rules_decide_the_same(path, backtest):
     assert found["differences"] == []
 
 
+def test_plugins_that_only_log_arguments_do_not_need_them(path, backtest):
+    record(path, make_call("read", {"a": 1}, principal=ALICE))
+    rules = POLICY + '[[mcp.proxy.plugins.rules]]\nthen = "allow"\n'
+    plugins = "".join(
+        f'\n[[mcp.proxy.plugins]]\nname = "{name}"\n' for name in ("security_ratelimit", "security_redact")
+    )
+    found = backtest(plugins + rules, status=0)
+    assert (found["calls"], found["undecided"]) == (1, 0)
+
+
 def test_new_rules_decide_by_principal_tool_and_tier(path, backtest):
     calls = [
         make_call("read", principal=ALICE, annotations=READS),

@@ -85,8 +85,7 @@ class Redact(Plugin[Settings]):
     @hookimpl
     def before_call(self, call: Call) -> None:
         if self.config.log_requests and self._is_sampled(call):
-            arguments = _Payload(call.raw_arguments or b"{}")
-            self._log(call, partial(self._line, "request", call, "", arguments))
+            self._log(call, partial(self._request_line, call))
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,6 +182,9 @@ class Redact(Plugin[Settings]):
 
     def _line(self, what: str, call: Call, outcome: str, payload: _Payload) -> str:
         return f"{self._begin(what, call)}{outcome}{self._shown(payload)}"
+
+    def _request_line(self, call: Call) -> str:
+        return self._line("request", call, "", _Payload(call.raw_arguments or b"{}"))
 
     def _error_line(self, call: Call, result: CallResult) -> str:
         assert result.error is not None, "it has failed"

@@ -21,6 +21,7 @@ def test_changes_are_shown_line_by_line_and_marked(project: Path, spawn: Any, ra
         file.write(
             '\n[[mcp.proxy.upstreams]]\nname = "notes"\ntransport = "stdio"\n'
             f"command = {json.dumps(sys.executable)}\nargs = {json.dumps(command)}\n"
+            '[[mcp.proxy.upstreams]]\nname = "desk"\ntransport = "stdio"\ncommand = "desk"\nenabled = false\n'
         )
     first = "Reads a note.\nIts name is given.\nThat is all."
     define(project, {"name": "read", "description": first}, {"name": "gone"})
@@ -52,7 +53,15 @@ def test_changes_are_shown_line_by_line_and_marked(project: Path, spawn: Any, ra
     assert "to mark them as seen: rad mcp proxy definitions --seen" in shown.stderr
     assert "definitions        2 unseen changes; rad mcp proxy definitions shows them\n" in rad("status").stdout
 
-    assert json.loads(rad("definitions", "other", "--seen", "--json").stdout)["changes"] == []
+    for options in ((), ("--all",), ("--seen", "--json")):
+        unknown = rad("definitions", "note", *options)
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert "there is no upstream 'note'; `rad mcp proxy status` lists them" in unknown.stderr
+    quiet = rad("definitions", "desk", "--seen")
+    assert (quiet.returncode, quiet.stdout) == (0, "")
+    assert "upstream desk has changed no definition that is not marked as seen\n" in quiet.stderr
+    assert "upstream desk has changed no definition\n" in rad("definitions", "desk", "--all").stderr
+    assert json.loads(rad("definitions", "desk", "--json").stdout)["changes"] == []
     marking = rad("definitions", "notes", "--seen")
     assert "tool read" in marking.stdout
     assert "marked as seen: 2 changes" in marking.stderr
