@@ -24,6 +24,11 @@ class SeenAgent(msgspec.Struct, frozen=True, eq=False):
     session: str = ""
     """See `Agent.session_key`."""
 
+    def still(self, agent: Agent) -> bool:
+        """Whether it is as in this request."""
+        same = self.principal is agent.principal and self.era == agent.era
+        return same and self.viewer == agent.viewer and self.session == agent.session_key
+
     @classmethod
     def of(cls, agent: Agent) -> SeenAgent:
         """As it was in its last request."""
@@ -44,7 +49,7 @@ class SeenAgents:
         self._latest = agent
         agents, key = self._agents, agent.principal.id
         known = agents.get(key)
-        if known is None or known.principal is not agent.principal or known.era != agent.era:
+        if known is None or not known.still(agent):
             agents[key] = SeenAgent.of(agent)
         agents.move_to_end(key)
         if len(agents) > MAX_AGENTS:

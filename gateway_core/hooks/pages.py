@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +17,9 @@ MAX_PAGES: Final = 20
 """Maximum pages of one plugin."""
 MAX_ALLOWANCES: Final = 200
 MAX_WHAT: Final = 300
-"""Bounds of the allowances of a plugin: their number, and the characters of what each is about."""
+"""Bounds of the allowances of a plugin: their number, and the characters of each of their texts."""
+MAX_NUMBER: Final = 2**63 - 1
+"""Maximum number in an allowance: the greatest that a configuration file can have."""
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _RESERVED: Final = frozenset({"admin", "api", "healthz", "readyz", "ui"})
 """First parts of paths that the gateway keeps for itself."""
@@ -71,16 +73,44 @@ def allowances_of(plugins: Sequence[LoadedPlugin], principal: Principal) -> tupl
         if not callable(method):
             continue
         try:
-            given = list(islice(method(principal), MAX_ALLOWANCES))
-            strange = next((one for one in given if not isinstance(one, Allowance)), None)
-            if strange is not None:
-                raise Misuse(f"one of them is a {type(strange).__name__}")
+            given = [_checked(one) for one in islice(method(principal), MAX_ALLOWANCES)]
         except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the limits of others
             why = error if isinstance(error, Misuse) else type(error).__name__
             problems.append(f"the limits of the plugin {plugin.name} cannot be read: {why}")
             continue
-        found += [PluginAllowance(plugin.name, replace(one, what=one.what[:MAX_WHAT])) for one in given]
+        found += [PluginAllowance(plugin.name, one) for one in given]
     return found, problems
+
+
+def _checked(given: object) -> Allowance:
+    """An allowance with texts of bounded length. Raises `Misuse` if it cannot be shown."""
+    if not isinstance(given, Allowance):
+        raise Misuse(f"one of them is a {type(given).__name__}")
+    what, per = _text("what", given.what), _text("per", given.per)
+    limit, remaining = _whole("limit", given.limit), _whole("remaining", given.remaining)
+    if given.of not in ("agent", "address"):
+        raise Misuse("the `of` of one of them is neither `agent` nor `address`")
+    return Allowance(what, limit, per, remaining, given.of, _bounded("wait", given.wait))
+
+
+def _text(name: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise Misuse(f"the `{name}` of one of them is a {type(given).__name__}, not a text")
+    return given[:MAX_WHAT].encode(errors="replace").decode()  # a lone surrogate cannot be sent
+
+
+def _whole(name: str, given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise Misuse(f"the `{name}` of one of them is a {type(given).__name__}, not a whole number")
+    return int(_bounded(name, given))
+
+
+def _bounded(name: str, given: object) -> float:
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        raise Misuse(f"the `{name}` of one of them is a {type(given).__name__}, not a number")
+    if not 0 <= given <= MAX_NUMBER:  # NaN is not, either
+        raise Misuse(f"the `{name}` of one of them is not from 0 to 2**63 - 1")
+    return given
 
 
 def _problem(page: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway_core.activity.agents import MAX_AGENTS, SeenAgents
 from gateway_core.api import Principal
 from gateway_core.exchange.exchange import Agent
+from gateway_core.exchange.presented import Presented
 
 
 def test_the_agents_that_are_remembered_are_bounded_and_those_seen_last_stay() -> None:
@@ -25,3 +26,14 @@ def test_an_agent_is_remembered_with_the_groups_of_its_last_request() -> None:
     found = seen.find("alice|keys")
     assert found is not None
     assert found.principal.groups == {"ops"}
+
+
+def test_an_agent_is_remembered_with_the_lists_and_the_session_of_its_last_request() -> None:
+    seen, principal = SeenAgents(), Principal("alice|keys", verified=True)
+    for secret, session in (("one", "a"), ("two", "a"), ("two", "b")):
+        presented = Presented.of({"x-github-token": secret})
+        agent = Agent(principal, "legacy", "2025-11-25", session_key=session, presented=presented)
+        seen.note(agent)
+        found = seen.find("alice|keys")
+        assert found is not None
+        assert (found.viewer, found.session) == (agent.viewer, session)

@@ -89,7 +89,21 @@ def test_what_limits_leave_an_agent_comes_from_each_plugin_that_has_some() -> No
 
 @pytest.mark.parametrize(
     ("given", "why"),
-    [(ValueError("secret"), "ValueError"), (["a", 1], "one of them is a int"), (7, "TypeError")],
+    [
+        (ValueError("secret"), "ValueError"),
+        (["a", 1], "one of them is a int"),
+        (7, "TypeError"),
+        ([Allowance(5, 9, "day", 3)], "the `what` of one of them is a int, not a text"),  # type: ignore[arg-type]
+        ([Allowance("a", 9, None, 3)], "the `per` of one of them is a NoneType, not a text"),  # type: ignore[arg-type]
+        ([Allowance("a", True, "day", 3)], "the `limit` of one of them is a bool, not a whole number"),
+        ([Allowance("a", 9, "day", 2.5)], "the `remaining` of one of them is a float, not a whole number"),  # type: ignore[arg-type]
+        ([Allowance("a", 10**9999, "day", 3)], "the `limit` of one of them is not from 0 to 2**63 - 1"),
+        ([Allowance("a", 9, "day", -1)], "the `remaining` of one of them is not from 0 to 2**63 - 1"),
+        ([Allowance("a", 9, "day", 3, "all")], "the `of` of one of them is neither `agent` nor `address`"),
+        ([Allowance("a", 9, "day", 3, wait=None)], "the `wait` of one of them is a NoneType, not a number"),  # type: ignore[arg-type]
+        ([Allowance("a", 9, "day", 3, wait=float("nan"))], "the `wait` of one of them is not from 0 to 2**63 - 1"),
+        ([Allowance("a", 9, "day", 3, wait=float("inf"))], "the `wait` of one of them is not from 0 to 2**63 - 1"),
+    ],
 )
 def test_a_plugin_whose_limits_cannot_be_read_hides_no_others(given: Any, why: str) -> None:
     found, problems = allowances_of(chain(WithLimits(given), WithLimits(["b"])).plugins, Principal("alice"))
@@ -98,7 +112,12 @@ def test_a_plugin_whose_limits_cannot_be_read_hides_no_others(given: Any, why: s
 
 
 def test_the_limits_of_one_plugin_are_bounded() -> None:
-    many = chain(WithLimits(["x" * 1000] * (MAX_ALLOWANCES + 9))).plugins
+    many = chain(WithLimits([Allowance("x" * 1000, 9, "y" * 1000, 3)] * (MAX_ALLOWANCES + 9))).plugins
     found, _ = allowances_of(many, Principal("alice"))
     assert len(found) == MAX_ALLOWANCES
-    assert len(found[0].allowance.what) == 300
+    assert (found[0].allowance.what, found[0].allowance.per) == ("x" * 300, "y" * 300)
+
+
+def test_a_text_of_an_allowance_can_always_be_sent() -> None:
+    found, problems = allowances_of(chain(WithLimits(["\ud800"])).plugins, Principal("alice"))
+    assert (found[0].allowance.what, problems) == ("alice ?", [])

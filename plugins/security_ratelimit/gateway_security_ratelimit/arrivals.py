@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 MAX_KEYS: Final = 10_000
 """Maximum number of pairs of agent and tool in memory."""
@@ -17,8 +17,19 @@ _SWEEP: Final = 16
 ROUNDING: Final = 1e-6
 """Tolerance for floating-point errors, in seconds."""
 
-Key = tuple[str, str | int]
-"""Agent or address, and a tool or the number of a limit that several tools share."""
+
+class Unlisted(NamedTuple):
+    """The tools that no list shows: they share a limit, because agents choose their names.
+
+    No text stands for them, because each text can be the name of a tool.
+    """
+
+    rule: int
+    """The number of the rule that applies to them."""
+
+
+Key = tuple[str, str | int | Unlisted]
+"""Agent or address, and a tool, the number of a limit that several tools share, or the tools that no list shows."""
 
 
 class Arrivals(Protocol):

@@ -73,24 +73,25 @@ class Rate:
         self.interval = 60 / limit
         self.burst = burst or limit
         self.tolerance = self.interval * (self.burst - 1)
-        self._arrivals = arrivals
+        self.store: Final = arrivals
+        """Where it counts. Checks with one store have the same keys."""
 
     def wait(self, key: Key, now: float) -> float:
         """Seconds until a call is allowed; 0 if it is now."""
-        wait = self._arrivals.arrival(key, now) - now - self.tolerance
+        wait = self.store.arrival(key, now) - now - self.tolerance
         return wait if wait > ROUNDING else 0.0
 
     def take(self, key: Key, now: float) -> float:
         """Count a call if it is allowed. Returns what `wait` does."""
-        return self._arrivals.take(key, now, self.interval, self.tolerance)
+        return self.store.take(key, now, self.interval, self.tolerance)
 
     def used(self, who: str, now: float) -> Iterable[Key]:
         """The keys of an agent or address of which not everything is left."""
-        return self._arrivals.used(who, now)
+        return self.store.used(who, now)
 
     def remaining(self, key: Key, now: float) -> int:
         """Calls that are allowed now."""
-        used = self._arrivals.arrival(key, now) - now
+        used = self.store.arrival(key, now) - now
         return max(0, math.floor((self.tolerance - used + ROUNDING) / self.interval) + 1)
 
 
@@ -138,24 +139,25 @@ class Quota:
 
     def __init__(self, limit: int, counts: Counts) -> None:
         self.limit = self.burst = limit
-        self._counts = counts
+        self.store: Final = counts
+        """Where it counts. Checks with one store have the same keys."""
 
     def wait(self, key: Key, now: float) -> float:
         """Seconds until a call is allowed; 0 if it is now."""
-        return self._counts.left_of_day() if self._counts.used(key) >= self.limit else 0.0
+        return self.store.left_of_day() if self.store.used(key) >= self.limit else 0.0
 
     def take(self, key: Key, now: float) -> float:
         """Count a call. Returns 0."""
-        self._counts.add(key)
+        self.store.add(key)
         return 0.0
 
     def used(self, who: str, now: float) -> Iterable[Key]:
         """The keys of an agent or address of which not everything is left."""
-        return self._counts.keys(who)
+        return self.store.keys(who)
 
     def remaining(self, key: Key, now: float) -> int:
         """Calls that are allowed today."""
-        return max(0, self.limit - self._counts.used(key))
+        return max(0, self.limit - self.store.used(key))
 
 
 Check = Rate | Quota

@@ -14,21 +14,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Self
 
 from pydantic import Field, model_validator
 
 from gateway_core import Allowance, Call, Globs, Known, Note, Plugin, Principal, Reject, hookimpl, network_of
 from gateway_security_ratelimit import left
-from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals
-from gateway_security_ratelimit.left import UNLISTED
+from gateway_security_ratelimit.arrivals import Arrivals, Key, MemoryArrivals, Unlisted
 from gateway_security_ratelimit.limits import AddressLimit, Check, Counts, Limit, Override, Rate, Whose, checks
 
 MAX_NAME: Final = 128
 """Maximum characters of a name that is not in the catalog, as the agent chose it."""
 MAX_MATCHES: Final = 4096
 """Maximum number of pairs of groups and tool whose rule is remembered."""
+MAX_GROUPS: Final = 256
+"""Maximum number of sets of groups whose rules are remembered."""
+_UNLISTED: Final = Unlisted(0)
+"""The tools that no list shows, if the general limits are the only ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class RateLimit(Plugin[Settings]):
         self._address = checks(config.address, MemoryArrivals(), Counts(self._time))
         self._rules = tuple(_rules(config, general, self._arrivals, counts))
         self._matches: OrderedDict[tuple[frozenset[str], str], Rule] = OrderedDict()
+        self._rules_of = lru_cache(MAX_GROUPS)(partial(left.rules_of, self._rules))
         only = general[0] if len(general) == 1 and not self._address and len(self._rules) == 1 else None
         self._only = only if isinstance(only, Rate) else None
         """The one limit of settings that have no others."""
@@ -121,7 +125,8 @@ class RateLimit(Plugin[Settings]):
     def allowances(self, principal: Principal) -> Iterator[Allowance]:
         """What the limits leave an agent."""
         rule_of = partial(self._rule, principal.groups)
-        return left.allowances(principal, self._rules, self._address, rule_of, self._clock())
+        rules = self._rules_of(principal.groups)
+        return left.allowances(principal, rules, self._address, rule_of, self._clock())
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Take the time from a back-test: that of the recorded call, in seconds since the epoch."""
@@ -137,7 +142,7 @@ class RateLimit(Plugin[Settings]):
         if self._only is None:
             return self._judge(call)
         # The published name, so that `upstream:tool` and the plain name share a limit.
-        key = call.principal.id, UNLISTED if call.tool is None else call.tool.name
+        key = call.principal.id, _UNLISTED if call.tool is None else call.tool.name
         now = self._clock()
         wait = self._arrivals.take(key, now, self._interval, self._tolerance)
         if wait <= 0:
@@ -147,7 +152,7 @@ class RateLimit(Plugin[Settings]):
     def _judge(self, call: Call) -> Reject | None:
         principal, shown = call.principal, _shown(call)
         rule = self._rule(principal.groups, shown)
-        tool = f"{UNLISTED}{rule.number}" if call.tool is None else shown
+        tool = Unlisted(rule.number) if call.tool is None else shown
         own: Key = (principal.id, rule.number if rule.shared else tool)
         found: list[tuple[Whose, Check, Key]] = [("agent", check, own) for check in rule.checks]
         if self._address and not principal.verified:

@@ -2,6 +2,7 @@
 
 import pytest
 from gateway_security_ratelimit import limits
+from gateway_security_ratelimit.arrivals import MemoryArrivals
 from gateway_security_ratelimit.plugin import RateLimit
 from msgspec.structs import replace
 from pydantic import ValidationError
@@ -159,6 +160,95 @@ def test_tools_that_no_list_shows_are_one_line():
         assert found == [("all tools that no list shows, together", 58, 60, "minute", "agent")]
 
 
+def call_unlisted(limiter, name, principal):
+    run_hook(limiter.plugin, "before_call", replace(make_call(name, principal=principal), tool=None))
+
+
+def test_what_is_left_has_no_general_limit_after_one_for_all_tools_of_a_group():
+    limiter = Limiter(rate_limit_per_minute=60, limits=[{"groups": ["jobs"], "rate_limit_per_minute": 5}])
+    assert left_of(limiter, member("jobs")) == [("each other tool", 5, 5, "minute", "agent")]
+    assert left_of(limiter, member()) == [("each other tool", 60, 60, "minute", "agent")]
+
+
+def test_what_is_left_names_the_tools_without_a_limit_as_exceptions():
+    limiter = Limiter(
+        rate_limit_per_minute=60,
+        address={"calls_per_day": 9},
+        limits=[
+            {"tools": ["a_*", "b"], "rate_limit_per_minute": 0},
+            {"tools": ["*_x"], "rate_limit_per_minute": 5},
+            {"tools": ["s_*"], "rate_limit_per_minute": 7, "shared": True},
+        ],
+    )
+    limiter.passed(2, name="a_x", principal=member())
+    assert left_of(limiter, member()) == [
+        ("each *_x except a_*, b", 5, 5, "minute", "agent"),
+        ("s_* except a_*, b, together", 7, 7, "minute", "agent"),
+        ("each other tool except a_*, b", 60, 60, "minute", "agent"),
+    ]
+    assert left_of(limiter, claimed("any"))[-1] == ("each other tool", 9, 9, "day", "address")
+
+
+def test_what_is_left_omits_limits_of_tools_that_an_earlier_one_takes():
+    limiter = Limiter(
+        rate_limit_per_minute=60,
+        limits=[
+            {"groups": ["staff"], "tools": ["git*"], "rate_limit_per_minute": 5},
+            {"groups": ["jobs"], "tools": ["git_pull", "git_?"], "rate_limit_per_minute": 7},
+            {"groups": ["jobs"], "tools": ["*"], "rate_limit_per_minute": 9},
+        ],
+    )
+    assert [line[:2] for line in left_of(limiter, member("staff", "jobs"))] == [("each git*", 5), ("each *", 9)]
+    assert [line[:2] for line in left_of(limiter, member("jobs"))] == [("each git_pull, git_?", 7), ("each *", 9)]
+
+
+@pytest.mark.parametrize("limits", [[], [{"tools": ["x"], "rate_limit_per_minute": 1}]])
+@pytest.mark.parametrize("name", [" evil", " 0", " ", ""])
+def test_a_tool_may_have_any_name(name, limits):
+    limiter = Limiter(rate_limit_per_minute=60, limits=limits)
+    limiter.passed(2, name=name, principal=member())
+    call_unlisted(limiter, "no", member())
+    assert [line[:2] for line in left_of(limiter, member())][:2] == [
+        (name, 58),
+        ("all tools that no list shows, together", 59),
+    ]
+
+
+def test_tools_that_no_list_shows_are_one_line_for_each_limit():
+    limiter = Limiter(
+        rate_limit_per_minute=60,
+        address={"rate_limit_per_minute": 90},
+        limits=[
+            {"groups": ["staff"], "tools": ["x*"], "rate_limit_per_minute": 8},
+            {"tools": ["x*"], "rate_limit_per_minute": 9},
+        ],
+    )
+    for name in ("x1", "x2", "no"):
+        call_unlisted(limiter, name, claimed("any"))
+    assert [(what, left, of) for what, left, _, _, of in left_of(limiter, claimed("any"))[:4]] == [
+        ("x* that no list shows, together", 7, "agent"),
+        ("all tools that no list shows, together", 59, "agent"),
+        ("x* that no list shows, together", 88, "address"),
+        ("all tools that no list shows, together", 89, "address"),
+    ]
+    call_unlisted(limiter, "x1", member())
+    assert [line[0] for line in left_of(limiter, member("staff"))] == ["each x*", "each other tool"], "a new group"
+
+
+def test_what_is_left_reads_each_store_once(monkeypatch):
+    read = []
+    for store, method in ((MemoryArrivals, "used"), (limits.Counts, "keys")):
+        real = getattr(store, method)
+        monkeypatch.setattr(store, method, lambda self, *given, real=real: read.append(self) or real(self, *given))
+    limiter = Limiter(
+        calls_per_day=9,
+        address={"rate_limit_per_minute": 5, "calls_per_day": 9},
+        limits=[{"tools": [f"t{number}_*"], "rate_limit_per_minute": 2} for number in range(50)],
+    )
+    assert len(left_of(limiter, claimed("any"))) == 104
+    assert len({id(one) for one in read}) == len(read) == 4
+
+
 def test_zero_in_a_limit_switches_the_general_one_off():
     limiter = Limiter(
         rate_limit_per_minute=1,
@@ -231,7 +321,7 @@ def test_counts_are_bounded_and_those_with_many_calls_are_kept(monkeypatch):
     for number in range(50):
         limiter.call(principal=f"agent{number}")
     assert limiter.call(principal="busy") is not None
-    assert len(limiter.plugin._rules[0].checks[0]._counts._counts) == 5
+    assert len(limiter.plugin._rules[0].checks[0].store._counts) == 5
 
 
 # -- addresses -------------------------------------------------------------------------------------------------------
