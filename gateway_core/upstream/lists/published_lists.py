@@ -58,9 +58,11 @@ class PublishedLists:
         """Whether nothing was fetched since the start, so that the server may be another version by now."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
+        self._refused = self.fetched is not None and _is_refused(self.fetched)
+        """Whether the server does not serve the gateway itself, so that its lists are unknown."""
         self._compared: dict[Kind, tuple[Item, ...]] = {}
         """Each list as it was last known to be complete, also if the server has another version by now."""
-        if self.fetched is not None and self.info is not None:
+        if self.fetched is not None and self.info is not None and not self._refused:
             self._compared = self._complete(self.fetched, self.info)
         self.changes = 0
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
@@ -118,6 +120,7 @@ class PublishedLists:
             self.changes += 1
             self._publish(FetchedLists(dict.fromkeys(LIST_METHODS, ()), _ALL_PRIVATE))
         self.behind = False
+        self._refused = True
 
     def changed(self) -> None:
         """Record an event after which private lists may differ."""
@@ -157,7 +160,7 @@ class PublishedLists:
             gathering.cancel(tasks)
             self.behind = True
             raise
-        self.behind = False
+        self.behind = self._refused = False
         self._forget_another(info)
         self.info = info
         if self.fetched is not None and self.fetched.items.keys() - kinds:
@@ -224,7 +227,7 @@ class PublishedLists:
 
     def _compare(self) -> None:
         """Report lists that may differ from those that were fetched before."""
-        if self.fetched is None or self.info is None or not self._keeps:
+        if self.fetched is None or self.info is None or self._refused or not self._keeps:
             return
         complete, known = self._complete(self.fetched, self.info), self._compared
         differing = [kind for kind, found in complete.items() if kind in known and found is not known[kind]]
@@ -235,12 +238,7 @@ class PublishedLists:
 
     @staticmethod
     def _complete(lists: FetchedLists, info: ServerInfo) -> dict[Kind, tuple[Item, ...]]:
-        """The lists whose last fetch did not fail, and those that the server does not announce, which are empty.
-
-        None if the server does not serve the gateway itself: what it has is not known then.
-        """
-        if _is_refused(lists):
-            return {}
+        """The lists whose last fetch did not fail, and those that the server does not announce, which are empty."""
         known = (lists.items.keys() - lists.failures.keys()) | (LIST_METHODS.keys() - gathering.announced(info))
         return {kind: lists.of(kind) for kind in known}
 
