@@ -93,7 +93,7 @@ class Gateway(Reloadable):
         """
         proxy = config.proxy
         file = str(config.path) if config.path is not None else "configuration"
-        chain = Chain(plugins.load(proxy.plugins, file, certificates=proxy.asks_certificates))
+        chain = Chain(plugins.load_plugins(proxy, file))
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
         held = held or held_secrets(proxy)

@@ -141,7 +141,7 @@ class UpstreamChanged(msgspec.Struct, frozen=True):
     """Its name."""
     state: UpstreamState
     before: UpstreamState
-    """The state that plugins were told last; `connecting` for a new upstream."""
+    """The state that plugins got last; `connecting` for a new upstream."""
     reason: str = ""
     """Why calls do not reach it, in words that agents may see; empty for a state that needs no reason."""
     at: float = 0.0

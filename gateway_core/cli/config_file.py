@@ -53,7 +53,7 @@ def change(config: Path | None, key: str, value: str | None, *, as_json: bool) -
     after = before.restored(before.with_text(changed(before.text, [KeyChange(key, wanted)], str(path))))
     try:
         proxy = loads(after.text, path).proxy
-        loader.load(proxy.plugins, str(path), certificates=proxy.asks_certificates)
+        loader.load_plugins(proxy, str(path))
     except ConfigError as error:
         raise ConfigError(with_plugins(error, path, after.text)) from None
     try:

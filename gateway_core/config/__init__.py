@@ -7,7 +7,7 @@ values (`models.py`, `fields.py`) and relations between keys (`rules.py`), and r
 
 from gateway_core.config.auth import AuthConfig
 from gateway_core.config.expand import DEFAULT_PLUGINS
-from gateway_core.config.exposure import exposure, is_local, passes_credentials_on, unprotected
+from gateway_core.config.exposure import exposure, forwarded_headers, is_local, passes_credentials_on, unprotected
 from gateway_core.config.loader import (
     RELATIVE_PATH,
     load,
@@ -46,6 +46,7 @@ __all__ = [
     "UpstreamConfig",
     "default_file",
     "exposure",
+    "forwarded_headers",
     "is_local",
     "load",
     "loads",

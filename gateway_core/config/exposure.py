@@ -51,6 +51,12 @@ def passes_credentials_on(proxy: ProxyConfig, credentials: Collection[str]) -> s
     return None
 
 
+def forwarded_headers(proxy: ProxyConfig) -> frozenset[str]:
+    """The headers of requests, in lower case, whose values `forward` passes to upstreams."""
+    sources = (source for upstream in proxy.upstreams for source in upstream.forward_sources.values())
+    return frozenset(source.name for source in sources if source.kind == "header")
+
+
 def exposure(proxy: ProxyConfig, *, authenticates: bool) -> list[str]:
     """What `check`, `start` and the log warn about."""
     found: list[str] = []

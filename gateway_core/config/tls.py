@@ -47,15 +47,7 @@ class TlsFiles(Section):
     @property
     def state(self) -> tuple[object, ...]:
         """A value that differs when a file has changed."""
-        found: list[object] = []
-        for _, path in self.files:
-            try:
-                status = os.stat(path)
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
-        return tuple(found)
+        return tuple(_state_of(path) for _, path in self.files)
 
     @property
     def exposed_key(self) -> tuple[str, str] | None:
@@ -167,14 +159,17 @@ def _no_passphrase() -> str:
 class RenewedContext:
     """A TLS context that is made again when its files change, as renewed certificates do.
 
+    The system's certificates count as files of a context that trusts them.
+
     While the changed files cannot be used, for example because only one of two is replaced yet, the last context stays.
     Reading the certificates of the system takes tens of milliseconds, so an event loop calls `current` in a thread
     unless there is a context for `unchanged` files. Threads may call `current` at the same time.
     """
 
-    def __init__(self, tls: TlsFiles, make: Callable[[], ssl.SSLContext]) -> None:
-        """`make`: reads the files; may raise `TlsFileError`."""
+    def __init__(self, tls: TlsFiles, make: Callable[[], ssl.SSLContext], *, with_system: bool = False) -> None:
+        """`make`: reads the files; may raise `TlsFileError`. `with_system`: it also reads the system's certificates."""
         self._tls = tls
+        self._with_system = with_system
         self._make = make
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
@@ -187,12 +182,12 @@ class RenewedContext:
     @property
     def unchanged(self) -> ssl.SSLContext | None:
         """The context, if its files have not changed since it was made."""
-        return self._context if self._tls.state == self._state else None
+        return self._context if self._current_state() == self._state else None
 
     def current(self) -> ssl.SSLContext:
         """The context, made of the files as they are now if they can be used. Raises `TlsFileError` without one."""
         with self._lock:
-            state = self._tls.state
+            state = self._current_state()
             if state != self._state:
                 try:
                     self._context, self.problem = self._make(), None
@@ -209,6 +204,26 @@ class RenewedContext:
 
         Renewal replaces a certificate and its key one after the other.
         """
-        state = self._tls.state
+        state = self._current_state()
         before, self._seen = self._seen, state
         return state != self._state and state == before
+
+    def _current_state(self) -> tuple[object, ...]:
+        return (*self._tls.state, *_system_state()) if self._with_system else self._tls.state
+
+
+def _state_of(path: str) -> object:
+    """A value that differs when the file or folder has changed."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
+def _system_state() -> tuple[object, ...]:
+    """A value that differs when the certificates that the system trusts have changed."""
+    import ssl  # noqa: PLC0415
+
+    paths = ssl.get_default_verify_paths()
+    return tuple(None if path is None else _state_of(path) for path in (paths.cafile, paths.capath))

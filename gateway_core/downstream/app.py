@@ -74,8 +74,8 @@ class App:
     ) -> None:
         """`ready`: whether `/readyz` answers 200. `sse`: the older transport, if the configuration enables it.
 
-        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that anybody
-        may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
+        `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that every
+        client may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
         """
         self._ready = ready
         self._budget = budget
@@ -132,7 +132,7 @@ class App:
         if known is not None and time.monotonic() < head.route.until:
             return known
         found, profile = self._place(head)
-        origin, methods = head.fields.get("origin"), self._methods.get(found, ())
+        origin, methods = head.fields.get("origin"), self._methods_of(found)
         path = found.rstrip("/") or "/" if methods else found
         # Probes of load balancers and of Kubernetes send the address of the container as Host.
         refused = self._guard.judge(head.fields["host"], origin, any_host=path in _ALWAYS_SERVED)
@@ -157,6 +157,12 @@ class App:
     def _place(self, head: RequestHead) -> tuple[str, str | None]:
         """The path of the endpoint, and the profile that the address names."""
         return split_address(head.path) if self._profiles else (head.path, None)
+
+    def _methods_of(self, path: str) -> Sequence[str]:
+        """The methods that a path serves besides OPTIONS; none for an unknown path."""
+        if path.startswith(MESSAGE_PATH) and not self._offers_sse and not self._sse.is_in_use:
+            return ()  # the last open stream has ended
+        return self._methods.get(path, ())
 
     def _public(self, client: Client, head: RequestHead, path: str, methods: Sequence[str]) -> Handler | None:
         """The handler of a request that needs no credentials; None for any other. Raises `HttpError`."""
@@ -256,7 +262,7 @@ class App:
         return self._modern.post(post)
 
     def _options(self, client: Client, head: RequestHead, body: bytes) -> Response:
-        methods = self._methods.get(self._place(head)[0], ())
+        methods = self._methods_of(self._place(head)[0])
         if cors.is_preflight(head):
             return cors.preflight(head, methods, self._credential_headers)
         return Response(status=204, headers={"Allow": ", ".join((*methods, "OPTIONS"))})

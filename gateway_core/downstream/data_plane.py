@@ -146,7 +146,7 @@ class DataPlane:
             self._sessions.end_all,
             self._move,
             lambda: self.http.drain(1.0),
-            lambda: self._sessions.wait_closed(1.0),
+            lambda: self._sessions.close(1.0),
             lambda: cancel_all(self._housekeeping),
         )
 

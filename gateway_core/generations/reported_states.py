@@ -1,4 +1,4 @@
-"""What the plugins that observe were told about the states of upstreams."""
+"""Reports the states of upstreams to the plugins that observe."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ReportedStates:
     def __init__(self, current: Callable[[], Generation]) -> None:
         """`current`: the configuration in force."""
         self._current = current
-        self._told: dict[str, UpstreamState] = {}
-        """Name of an upstream -> the state that plugins were told last."""
+        self._reported: dict[str, UpstreamState] = {}
+        """Name of an upstream -> the state that plugins got last."""
 
     def changed(self, view: UpstreamView) -> None:
         """An upstream has entered another state."""
@@ -37,15 +37,15 @@ class ReportedStates:
     def switched(self) -> None:
         """Another configuration is in force."""
         current = self._current()
-        for name in self._told.keys() - {it.name for it in current.upstreams}:
+        for name in self._reported.keys() - {it.name for it in current.upstreams}:
             self._report(current, name, UpstreamState.STOPPED, "")
-            del self._told[name]
+            del self._reported[name]
         for upstream in current.upstreams:
             self._report(current, upstream.name, upstream.view.state, upstream.status.reason)
 
     def _report(self, current: Generation, name: str, state: UpstreamState, reason: str) -> None:
-        before = self._told.get(name, UpstreamState.CONNECTING)
-        self._told[name] = state
+        before = self._reported.get(name, UpstreamState.CONNECTING)
+        self._reported[name] = state
         if state is not before:
             why = "" if state in _NEED_NO_REASON else reason[:MAX_REASON]
             current.chain.observers.upstream_changed(

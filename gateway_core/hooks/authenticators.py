@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ MAX_CLAIMS: Final = 64 * 1024
 """Maximum bytes of the claims, as JSON."""
 _FIELD_NAME: Final = re.compile(rf"(?!.*[A-Z]){TOKEN}")
 _FIELD_VALUE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-SECRETS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
+SECRETS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "mcp-session-id"})
 """Headers with credentials, whether an authenticator looks at them or not."""
 _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
@@ -180,10 +180,13 @@ def declared_by(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> De
     return found
 
 
-def call_headers(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> dict[str, tuple[str, ...]]:
+def call_headers(
+    plugins: Sequence[LoadedPlugin], refuse: Refuse = refused, forwarded: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
     """Plugin -> the headers that it sees in `Call.headers`, for plugins that name some.
 
-    `refuse` gets those that name a header with credentials: one of `SECRETS`, or one that an authenticator looks at.
+    `refuse` gets those that name a header with credentials: one of `SECRETS`, one that an authenticator looks at, or
+    one of `forwarded`, which upstreams get.
     """
     secret = SECRETS.union(declared_by(plugins, lambda plugin, what: None).headers)
     found = {}
@@ -192,6 +195,8 @@ def call_headers(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> d
         names = _texts(plugin, "call_headers", (), _FIELD_NAME, wanted="names of headers in lower case", wrong=wrong)
         for name in secret.intersection(names):
             wrong(f"its call_headers cannot have {name}, which proves who calls; call.principal says who that is")
+        for name in sorted(set(forwarded).difference(secret).intersection(names)):
+            wrong(f"its call_headers cannot have {name}, which forward of an upstream passes on as a secret; remove it")
         if names:
             found[plugin.name] = names
     return found

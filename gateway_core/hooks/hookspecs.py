@@ -109,7 +109,7 @@ def authenticate(credentials: Credentials) -> Principal | Reject | Awaitable[Pri
     A plugin that fails refuses the request: its `on_error` cannot be "ignore". Optional attributes of the plugin:
     `credential_headers`, names of headers (default: `("authorization",)`); `challenges`, values of `WWW-Authenticate`
     in a refusal (RFC 9110, 11.6.1); `remember`, seconds for which a verdict holds (default and maximum: 300);
-    `well_known`, JSON documents that anybody may read, by their path below `/.well-known/` (RFC 8615).
+    `well_known`, JSON documents that every client may read, by their path below `/.well-known/` (RFC 8615).
     """
 
 

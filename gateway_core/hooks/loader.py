@@ -14,13 +14,13 @@ import contextlib
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, requires
 from typing import Any, Final
 
 from gateway_core.api import PluginConfig
-from gateway_core.config import PluginEntry
+from gateway_core.config import PluginEntry, ProxyConfig, forwarded_headers
 from gateway_core.errors import FileProblem, PluginError
 from gateway_core.hooks.authenticators import call_headers, declared_by
 from gateway_core.hooks.checks.classes import (
@@ -35,7 +35,7 @@ from gateway_core.hooks.implementations import HOOKS, LoadedPlugin, implementati
 from gateway_core.hooks.pages import pages_of
 from gateway_core.hooks.settings import EntryReport, validated
 
-__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load"]
+__all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", "load_plugins"]
 
 GROUP: Final = "gateway_core"
 
@@ -55,18 +55,26 @@ def installed() -> list[InstalledPlugin]:
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
+def load_plugins(proxy: ProxyConfig, source: str, *, running: Sequence[LoadedPlugin] = ()) -> tuple[LoadedPlugin, ...]:
+    """The enabled plugins of a configuration; see `load`."""
+    forwarded = forwarded_headers(proxy)
+    return load(proxy.plugins, source, running=running, certificates=proxy.asks_certificates, forwarded=forwarded)
+
+
 def load(
     entries: Sequence[PluginEntry],
     source: str = "<file>",
     *,
     running: Sequence[LoadedPlugin] = (),
     certificates: bool = False,
+    forwarded: Collection[str] = (),
 ) -> tuple[LoadedPlugin, ...]:
     """Find, validate and construct the enabled plugins of `entries`, in order.
 
     `source`: the path of the configuration file, for messages; relative paths in settings start at its folder.
     `running`: plugins that were loaded before. One with equal settings is used again, with what it has in memory.
-    `certificates`: whether agents may present client certificates.
+    `certificates`: whether agents may present client certificates. `forwarded`: headers that upstreams get, in lower
+    case, which plugins therefore do not see.
     Raises `PluginError` with all problems.
     """
     known = {plugin.name: plugin for plugin in running}
@@ -96,7 +104,7 @@ def load(
     plugins = tuple(found.values())
     pages_of(plugins, lambda plugin, why: reports[plugin.name](why))
     declared_by(plugins, lambda plugin, why: reports[plugin.name](why))
-    call_headers(plugins, lambda plugin, why: reports[plugin.name](why))
+    call_headers(plugins, lambda plugin, why: reports[plugin.name](why), forwarded)
     if problems:
         raise PluginError("\n".join(problems), problems)
     return plugins

@@ -35,7 +35,7 @@ NO_TASK: Final = Own()
 MAX_RULE: Final = 200
 """Maximum characters of the name of a rule."""
 MAX_WAITING: Final = 100
-"""Maximum changes of upstreams that wait until the plugins were told the earlier ones."""
+"""Maximum changes of upstreams that wait until the plugins have seen the earlier ones."""
 
 
 class ChainProgress(msgspec.Struct, eq=False):
@@ -80,7 +80,7 @@ class Observers:
         """Tells the plugins about `_changes`."""
         self._begun = False
         self.telling = 0
-        """Number of events that the plugins are told right now."""
+        """Number of events that the plugins get right now."""
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
@@ -90,7 +90,7 @@ class Observers:
         self._begun = True
 
     async def finish(self) -> None:
-        """Tell no further changes of upstreams, and wait for those that the plugins are told, at most 5 s."""
+        """Tell no further changes of upstreams. Wait at most 5 s for those that the plugins get right now."""
         self._begun = False
         teller = self._teller
         if teller is None:
@@ -104,7 +104,7 @@ class Observers:
     async def call_ended(self, ended: CallEnded) -> None:
         """Tell all of them, and wait for those that want the agent to wait.
 
-        Raises only `CancelledError`, and only after the last of them was told.
+        Raises only `CancelledError`, and only after the last of them got the event.
         """
         cancelled: BaseException | None = None
         self.telling += 1
@@ -149,14 +149,14 @@ class Observers:
     def _begin_telling(self) -> None:
         self.telling += 1
         self._teller = asyncio.get_running_loop().create_task(self._tell_changes(), name="tell plugins of upstreams")
-        self._teller.add_done_callback(self._told)
+        self._teller.add_done_callback(self._end_telling)
 
     async def _tell_changes(self) -> None:
         while self._changes:
             changed = self._changes.popleft()
             await self._tell(changed, f"the upstream {changed.upstream}")
 
-    def _told(self, teller: asyncio.Task[None]) -> None:
+    def _end_telling(self, teller: asyncio.Task[None]) -> None:
         self._teller = None
         self.telling -= 1
         if self._changes:  # added after the task had ended

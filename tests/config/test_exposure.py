@@ -15,6 +15,7 @@ from gateway_core.config import (
     TrustedProxiesConfig,
     UpstreamConfig,
     exposure,
+    forwarded_headers,
     is_local,
     passes_credentials_on,
     unprotected,
@@ -58,6 +59,12 @@ def test_a_credential_for_the_gateway_reaches_no_upstream() -> None:
     reason = passes_credentials_on(proxy, ("authorization", "x-api-key"))
     assert reason is not None
     assert reason.startswith('upstream "t": forward.X-Key names the header x-api-key, which proves to the gateway')
+
+
+def test_the_headers_that_upstreams_get_are_known_in_lower_case() -> None:
+    one = UpstreamConfig(name="t", transport="http", url="http://t/mcp", forward={"X-Key": "header:X-Tracker-Key?"})
+    other = UpstreamConfig(name="u", transport="http", url="http://u/mcp", forward={"X-User": "principal.claims.email"})
+    assert forwarded_headers(ProxyConfig(upstreams=(one, other))) == {"x-tracker-key"}
 
 
 OTHERS = ["0.0.0.0", "::", "192.168.1.5", "2001:db8::1", "gateway.example.com"]

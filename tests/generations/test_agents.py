@@ -288,3 +288,31 @@ async def test_open_streams_outlive_a_reload_that_disables_http_sse(stand: Stand
         for address in (url, url.replace("/sse", "/messages?session_id=1")):
             async with http.post(address, json={}) as answer:
                 assert answer.status == 404
+
+
+async def test_the_address_for_messages_goes_with_the_last_stream_after_a_reload_has_disabled_http_sse(
+    stand: Stand,
+) -> None:
+    async def statuses(http: aiohttp.ClientSession) -> list[int]:
+        found = []
+        for method, path in (
+            ("POST", "/messages"),
+            ("POST", "/messages/"),
+            ("GET", "/messages"),
+            ("OPTIONS", "/messages"),
+        ):
+            async with http.request(method, stand.gateway.address + path, json={}) as answer:
+                found.append(answer.status)
+        return found
+
+    await stand.start(served("one"), transport="sse")
+    url = f"{stand.gateway.address}/sse"
+    async with aiohttp.ClientSession() as http:
+        async with Client(sse_client(url), mode="legacy", read_timeout_seconds=60) as client:
+            await stand.reload(served("one"), transport="http")
+            assert await statuses(http) == [400, 400, 405, 204]
+            await text(client, "one_pid")
+        async with asyncio.timeout(30):
+            while len(stand.gateway.sessions):
+                await asyncio.sleep(0.01)
+        assert await statuses(http) == [404, 404, 404, 404]

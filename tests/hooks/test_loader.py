@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gateway_core import PluginConfig
-from gateway_core.config import PluginEntry
+from gateway_core.config import PluginEntry, ProxyConfig, UpstreamConfig
 from gateway_core.errors import PluginError
-from gateway_core.hooks.loader import installed, load
+from gateway_core.hooks.loader import installed, load, load_plugins
 from gateway_core.mcp.names import CALLS
 
 _numbers = itertools.count()
@@ -611,6 +611,19 @@ def test_headers_with_credentials_that_a_plugin_wants_to_see_in_calls_are_report
         for name in ("cookie", "x-key")
     ]
     assert all("toml:2: " in line for line in found)
+
+
+def test_a_header_that_an_upstream_gets_is_not_shown_to_plugins_and_reported_at_the_line_of_the_plugin(install):
+    install("curious", f"class Plugin:\n    call_headers = ('x-tenant', 'x-tracker-key')\n{HOOK}")
+    upstream = UpstreamConfig(name="t", transport="http", url="http://t/mcp", forward={"X-Key": "header:X-Tracker-Key"})
+    proxy = ProxyConfig(upstreams=(upstream,), plugins=(entry("curious", 2),))
+    with pytest.raises(PluginError) as refused:
+        load_plugins(proxy, "mcp-proxy.toml")
+    assert str(refused.value) == (
+        "mcp-proxy.toml:2: mcp.proxy.plugins[0] (curious): its call_headers cannot have x-tracker-key, which forward "
+        "of an upstream passes on as a secret; remove it"
+    )
+    assert len(load_plugins(ProxyConfig(plugins=proxy.plugins), "mcp-proxy.toml")) == 1
 
 
 def test_what_an_instance_cannot_change_is_reported(install):

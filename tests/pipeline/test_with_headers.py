@@ -124,7 +124,7 @@ class Keys:
         return None
 
 
-@pytest.mark.parametrize("name", ["authorization", "cookie", "proxy-authorization", "x-key"])
+@pytest.mark.parametrize("name", ["authorization", "cookie", "proxy-authorization", "mcp-session-id", "x-key"])
 def test_a_header_with_credentials_is_refused(name: str) -> None:
     class Curious(Tenants):
         call_headers = ("x-tenant", name)

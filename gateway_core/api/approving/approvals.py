@@ -38,7 +38,7 @@ class Approvals:
 
     def __init__(self, hide: Sequence[str] = (), clock: Callable[[], float] = time.monotonic) -> None:
         """`hide`: patterns of more argument names whose values are hidden. Raises `ValueError` as `Patterns` does."""
-        self._hider = Hider(hide)
+        self._hider = Hider(hide, for_questions=True)
         self._clock = clock
         self._memory = Memory()
 

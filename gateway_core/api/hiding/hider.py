@@ -5,6 +5,9 @@ In JSON, the whole value of a key that names a secret is hidden, and so is `valu
 `=` or `:` is hidden, up to the closing quote or the next space. Strings in the shape of a secret are hidden
 everywhere. If the end of a secret is unclear, the longer part is hidden.
 
+A question to a person must show what the agent wants to do, and agents choose the names in texts. Hiders for questions
+therefore hide at most one word after such a name, and show the rest of the text.
+
 Names and shapes are the built-in ones (`names`, `shapes`) and given patterns, which match keys. RE2 does not backtrack:
 the time is linear in the text for all patterns.
 """
@@ -18,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from gateway_core.api.hiding import names
-from gateway_core.api.hiding.shapes import SHAPES, shown
+from gateway_core.api.hiding.shapes import SHAPES, WORD_SHAPES, shown
 from gateway_core.concealing import MARKER
 from gateway_core.patterns import Patterns, compiled
 
@@ -40,7 +43,7 @@ _WORD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_
 _KEY_RIM: Final = b"=:> \t\r\n\v\f\"'\\"
 """Characters between a key and its value."""
 
-_SEPARATOR: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)\s*"""
+_ASSIGNS: Final = r"""\\*["']?\s*(?:=>|:=|==?|:)"""
 _QUOTED: Final = (
     r"""\\+"[^"]*(?:"|$)"""  # \"escaped quotes\", of JSON in a string
     r"""|"(?:[^"\\]|\\.)*\\?(?:"|$)"""
@@ -51,6 +54,12 @@ _VALUE: Final = rf"""(?:(?:bearer|basic|digest|token)\s+)?(?:{_QUOTED}|[^\s&;"'<
 _ARGUMENT: Final = rf"""(?:{_QUOTED}|[^\s&;"'<>\-][^\s&;"'<>]*)"""
 _LINE: Final = rf"""(?:{_QUOTED}|[^\r\n"'<>]+)"""
 
+_CHAR: Final = r"""[^\s&;|"'<>()`\\]"""
+"""A character of a word: neither white space nor one that ends a command or a quoted text."""
+_WORD_VALUE: Final = rf"""(?:(?:bearer|basic|digest|token)[ \t]+)?\\*["']?{_CHAR}+"""
+_WORD_ARGUMENT: Final = rf"""\\*["']?(?:[^\s&;|"'<>()`\\\-]{_CHAR}*)"""
+_ONE_WORD: Final = re.compile(rf"{_CHAR}*")
+
 
 class Hider:
     """Hides the values of keys that have a usual name of a secret or match a pattern, and the shapes of secrets.
@@ -59,23 +68,31 @@ class Hider:
     threads.
     """
 
-    def __init__(self, patterns: Sequence[str] = (), *, builtin: bool = True, handles: bool = False) -> None:
+    def __init__(
+        self,
+        patterns: Sequence[str] = (),
+        *,
+        builtin: bool = True,
+        handles: bool = False,
+        for_questions: bool = False,
+    ) -> None:
         """`builtin`: whether the built-in names and shapes count, besides `patterns`.
 
-        `handles`: also hide values that agents return to continue (task ids, request states). Raises `ValueError` as
-        `Patterns` does.
+        `handles`: also hide values that agents return to continue (task ids, request states). `for_questions`: hide at
+        most one word where an agent chooses the name: in texts, after options, in `{"name": …, "value": …}`. Raises
+        `ValueError` as `Patterns` does.
         """
+        self._for_questions = for_questions
         self._patterns = Patterns(patterns)
         self._handles = _HANDLES if handles and not builtin else Patterns()
         keys = (*self._patterns, *self._handles)
         bare = [_bare(pattern) for pattern in keys]
         inside = "|".join(_inside(*parts) for parts in bare)
-        self._builtin = _BuiltIn(handles=handles) if builtin else None
+        self._builtin = _BuiltIn(handles=handles, for_questions=for_questions) if builtin else None
         self._known = lru_cache(maxsize=1024)(self._looked_at)
         # On bytes, because RE2's wrapper recounts the characters of a `str` for each match.
-        self._text = (
-            compiled(f"(?is)((?:{inside}){_SEPARATOR}){_VALUE}".encode(), max_memory=MAX_MEMORY) if keys else None
-        )
+        value = rf"[ \t]*){_WORD_VALUE}" if for_questions else rf"\s*){_VALUE}"
+        self._text = compiled(f"(?is)((?:{inside}){_ASSIGNS}{value}".encode(), max_memory=MAX_MEMORY) if keys else None
         anywhere = [f"(?i:{body})" for body, _, _ in bare] + ([self._builtin.anywhere] if self._builtin else [])
         can_clear = anywhere and not any(_LOOKS_AROUND.search(body) for body, _, _ in bare)
         self._anywhere = compiled("|".join(anywhere).encode(), max_memory=MAX_MEMORY) if can_clear else None
@@ -119,13 +136,17 @@ class Hider:
         if text.lstrip()[:1] in {"{", "["} and (":" in text or '"' in text):
             try:
                 decoded = json.loads(text, object_pairs_hook=_once)
-                hidden = MARKER if level >= MAX_LEVELS else self.value(decoded, level + 1)
+                hidden = self.value(decoded, level + 1) if level < MAX_LEVELS else None
             except ValueError:
                 pass  # not JSON, or JSON with duplicate members
             except RecursionError:
-                return MARKER
+                if not self._for_questions:
+                    return MARKER
             else:
-                return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
+                if level < MAX_LEVELS:
+                    return text if hidden is decoded else json.dumps(hidden, ensure_ascii=False)
+                if not self._for_questions:
+                    return MARKER
         data = clean = text.encode(errors="replace")
         if self._text is not None:
             clean = self._without_own(clean)
@@ -148,13 +169,17 @@ class Hider:
         same = True
         for key, value in members.items():
             is_secret, shown_key = self._key(key, level)
-            hides = value is not None and (is_secret or (labelled and key == "value"))
+            hides = value is not None and (is_secret or (labelled and key == "value" and self._may_hide(value)))
             shown = MARKER if hides else self.value(value, level)
             while shown_key in hidden:  # no member may replace another
                 shown_key = f"{shown_key} {len(hidden)}"
             hidden[shown_key] = shown
             same = same and shown is value and shown_key == key
         return members if same else hidden
+
+    def _may_hide(self, value: Any) -> bool:
+        """Whether a whole value may be hidden whose name an agent may have chosen."""
+        return not self._for_questions or _is_word(value)
 
     def _key(self, key: str, level: int) -> tuple[bool, str]:
         """Whether the value of this key is a secret, and the key with its own secrets hidden."""
@@ -168,18 +193,25 @@ class Hider:
 class _BuiltIn:
     """Finds the built-in names and shapes in one pass."""
 
-    def __init__(self, *, handles: bool) -> None:
+    def __init__(self, *, handles: bool, for_questions: bool) -> None:
         stems = f"{names.STEMS}|{names.HANDLES}" if handles else names.STEMS
         self._handles = handles
+        self._for_questions = for_questions
+        space, value, argument, shapes = (
+            (r"[ \t]*", _WORD_VALUE, _WORD_ARGUMENT, WORD_SHAPES)
+            if for_questions
+            else (r"\s*", _VALUE, _ARGUMENT, SHAPES)
+        )
         self.anywhere: Final = f"(?i:{stems})|{names.WORDS}(?:[^a-z]|$)|(?s:{SHAPES})"
         """Matches every JSON without escapes that contains a secret."""
         self._found = compiled(
-            rf"(?:(?i:{stems})[\w.\-]*|{names.WORDS}){_SEPARATOR}(?i:{_VALUE})"
-            rf"|--(?:\w[\w\-]*)?(?i:{stems})[\w\-]*[ \t]+{_ARGUMENT}|(?s:{SHAPES})".encode()
+            rf"(?:(?i:{stems})[\w.\-]*|{names.WORDS}){_ASSIGNS}{space}(?i:{value})"
+            rf"|--(?:\w[\w\-]*)?(?i:{stems})[\w\-]*[ \t]+{argument}|(?s:{shapes})".encode()
         )
         # Possessive quantifiers, to avoid backtracking.
         self._key = re.compile(
-            rf"(?:(?i:{stems})[\w.\-]*+|{names.WORDS})\\*+[\"']?\s*+(?:=>|:=|==?|:)\s*+|--\w[\w\-]*+[ \t]++".encode()
+            rf"(?:(?i:{stems})[\w.\-]*+|{names.WORDS})\\*+[\"']?\s*+(?:=>|:=|==?|:){space}+"
+            r"|--\w[\w\-]*+[ \t]++".encode()
         )
         self._known = lru_cache(maxsize=1024)(self._looked_at)
         self._seen = lru_cache(maxsize=1024)(self._look)
@@ -214,8 +246,10 @@ class _BuiltIn:
                     if spared <= len(data):
                         at = value - 1
                         break
-                    # Limits how often the text after a name without a secret is searched again: hide the rest.
-                    end = len(data)
+                    # Limits how often the text after a name without a secret is searched again.
+                    if self._for_questions:
+                        continue  # the next match begins after this value
+                    end = len(data)  # hide the rest
                 pieces += (data[kept:value], _MARKER)
                 kept = end
                 if in_line:
@@ -225,7 +259,8 @@ class _BuiltIn:
 
     def _look(self, name: bytes) -> tuple[bool, bool]:
         """Whether the value of this name is a secret, and whether it extends to the end of the line."""
-        return self._looked_at(name.decode(errors="replace")), names.LINES.search(name) is not None
+        in_line = not self._for_questions and names.LINES.search(name) is not None
+        return self._looked_at(name.decode(errors="replace")), in_line
 
     @staticmethod
     def _whole(data: bytes, start: int, end: int) -> bytes:
@@ -240,7 +275,8 @@ class _BuiltIn:
         for number, item in enumerate(given[:-1], start=1):
             if isinstance(item, str) and item.startswith("--") and "=" not in item and self.names(item):
                 following = given[number]
-                if isinstance(following, str) and not following.startswith("-"):
+                hides = isinstance(following, str) and not following.startswith("-")
+                if hides and (not self._for_questions or _is_word(following)):
                     items[number] = MARKER
 
 
@@ -250,6 +286,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("a member is given twice")
     return members
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a value of JSON is a single word, a number, or true or false."""
+    return _ONE_WORD.fullmatch(value) is not None if isinstance(value, str) else not isinstance(value, list | dict)
 
 
 def _bare(pattern: str) -> tuple[str, bool, bool]:

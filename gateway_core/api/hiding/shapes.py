@@ -15,8 +15,10 @@ _OF_WORDS: Final = (
 )
 """Prefixes of tokens that may also contain `-` and `_`, and parts after `.`."""
 _PEM: Final = r"[A-Z0-9 ]*PRIVATE KEY[A-Z ]*----"
+_LINE_END: Final = r"(?:\r?\n|(?:\\r)?\\n)"
 _USER: Final = r"""[^\s/:@"'<>?#]"""
-SHAPES: Final = "|".join(
+_WORD_USER: Final = r"""[^\s/:@"'<>?#;&|()`]"""
+_OTHER_SHAPES: Final = "|".join(
     (
         rf"\b(?:{_OF_LETTERS})[A-Za-z0-9]{{16,}}",
         rf"\b(?:{_OF_WORDS})[\w\-]{{16,}}(?:\.[\w\-]+)*",
@@ -24,9 +26,6 @@ SHAPES: Final = "|".join(
         r"\bsk-(?:[A-Za-z0-9]{16,}|[A-Za-z_\-]{0,40}[0-9][\w\-]{7,})",
         r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}",
         r"\beyJ[\w\-]{8,}(?:\.[\w\-]{4,}){1,4}",
-        rf"----[ -]?BEGIN {_PEM}.*?(?:----[ -]?END {_PEM}-?|\z)",
-        rf"""[A-Za-z0-9]://{_USER}*:[^\s/"'<>]+@""",
-        rf"[ps]://{_USER}{{20,}}@",
         r"\b(?i:bearer)\s+(?:[A-Za-z._~+/\-]{0,40}[0-9][\w.~+/\-]{6,}|[\w.~+/\-]{24,})",
         r"\b(?i:basic|negotiate)\s+(?:[A-Za-z+/]{2,40}[0-9][A-Za-z0-9+/]{6,}|[A-Za-z0-9+/]{24,})",
         r"[?&](?:sig|signature|code)=[\w%\-]{16,}",
@@ -35,7 +34,17 @@ SHAPES: Final = "|".join(
         r"\b(?:SK|dapi)[0-9a-f]{32}\b",
     )
 )
-"""An RE2 regular expression."""
+SHAPES: Final = (
+    rf"""{_OTHER_SHAPES}|[A-Za-z0-9]://{_USER}*:[^\s/"'<>]+@|[ps]://{_USER}{{20,}}@"""
+    rf"|----[ -]?BEGIN {_PEM}.*?(?:----[ -]?END {_PEM}-?|\z)"
+)
+"""An RE2 regular expression; a private key without an end is hidden up to the end of the text."""
+WORD_SHAPES: Final = (
+    rf"""{_OTHER_SHAPES}|[A-Za-z0-9]://{_WORD_USER}*:[^\s/"'<>;&|()`]+@|[ps]://{_WORD_USER}{{20,}}@"""
+    rf"|----[ -]?BEGIN {_PEM}-?{_LINE_END}?(?:[A-Za-z0-9+/=]{{40,}}{_LINE_END})*[A-Za-z0-9+/=]*"
+    rf"(?:{_LINE_END}?----[ -]?END {_PEM}-?)?"
+)
+"""The same shapes, without room for a command: no characters that end one, and of a private key only base64."""
 
 
 def shown(found: bytes) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ def load_with_plugins(path: Path) -> tuple[Config, tuple[loader.LoadedPlugin, ..
         config = load(path)
     except ConfigError as error:
         raise ConfigError(with_plugins(error, path)) from None
-    return config, loader.load(config.proxy.plugins, str(path), certificates=config.proxy.asks_certificates)
+    return config, loader.load_plugins(config.proxy, str(path))
 
 
 def with_plugins(error: ConfigError, path: Path, text: str | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """What is known about credentials, by digest, within bounds.
 
-Proofs are kept apart from refusals: anybody can have credentials refused, from any number of addresses, and must not
-make the gateway forget agents. Among proofs, the principal with most gives way.
+Proofs are kept apart from refusals: every client can have credentials refused, from any number of addresses, and must
+not make the gateway forget agents. Among proofs, the principal with most gives way.
 """
 
 from __future__ import annotations

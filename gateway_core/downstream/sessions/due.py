@@ -17,7 +17,7 @@ class Due(Generic[K]):
         self._seconds: dict[int, dict[K, float]] = {}
         """The keys that are due in one second, with their times."""
         self._order: list[int] = []
-        """The keys of `_seconds`, as a heap."""
+        """A heap of the keys of `_seconds`. Others in it are dropped when they outnumber these."""
         self._second_of: dict[K, int] = {}
 
     def __len__(self) -> int:
@@ -33,21 +33,28 @@ class Due(Generic[K]):
         if keys is None:
             keys = self._seconds[second] = {}
             heapq.heappush(self._order, second)
+            if len(self._order) > 2 * len(self._seconds):
+                self._order = list(self._seconds)
+                heapq.heapify(self._order)
         keys[key] = when
         self._second_of[key] = second
 
     def remove(self, key: K) -> None:
         """Remove a key; no effect if it is unknown."""
         second = self._second_of.pop(key, None)
-        if second is not None:
-            del self._seconds[second][key]
+        if second is None:
+            return
+        keys = self._seconds[second]
+        del keys[key]
+        if not keys:
+            del self._seconds[second]
 
     def take(self, now: float) -> list[K]:
         """Remove and return the keys that are due at `now`."""
         found: list[K] = []
         while self._order and self._order[0] <= now:
             second = heapq.heappop(self._order)
-            keys = self._seconds.pop(second)
+            keys = self._seconds.pop(second, {})
             later = {key: when for key, when in keys.items() if when > now}
             for key in keys.keys() - later.keys() if later else keys:
                 del self._second_of[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from gateway_core.limits.budget import MemoryBudget
 from gateway_core.limits.slices import Slices, sliced
 from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
+from gateway_core.supervised import failed
 from gateway_core.upstream.upstream import Upstream
 
 SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -283,8 +284,16 @@ class Sessions:
 
     def end_all(self) -> None:
         """End all sessions of this process."""
-        for session in self:
-            self.end(session)
+        self._each("ending a session", self, self.end)
+
+    def _each(self, during: str, sessions: Iterable[LiveSession], step: Callable[[LiveSession], None]) -> None:
+        """Run a step for each session. A bug in one is logged once a minute and does not keep the others open."""
+        for session in sessions:
+            try:
+                step(session)
+            except Exception as error:  # noqa: BLE001
+                if self._spoken.due(during):
+                    failed(during, error)
 
     def end_idle(self) -> None:
         """End the idlest tenth of the sessions without a call, at least one, because memory is short."""
@@ -296,27 +305,24 @@ class Sessions:
             logger.warning(
                 "ending {}: memory is short (limits.memory); logged once a minute", count(len(ended), "idle session")
             )
-        for session in ended:
-            self.end(session)
+        self._each("ending an idle session", ended, self.end)
 
     def end_expired(self) -> Slices[None]:
         """End the sessions that were unused for too long or are no longer in the store.
 
         A session whose credentials have ended watches nothing until its agent proves itself again.
         """
-        for records in self._store.expire(session.record for session in self._live.values()):
-            for record in records:
-                if (expired := self._live.get((record.caller.key, record.id))) is not None:
-                    logger.debug("session of {} ended: unused for too long", record.owner)
-                    self.end(expired)
+        for records in self._store.expire(lambda: [session.record for session in self]):
+            self._each("ending an unused session", self._served((it.caller.key, it.id) for it in records), self.end)
             yield
         now = time.time()
         for keys in sliced(self._credentials.take(now)):
-            for key in keys:
-                if (session := self._live.get(key)) is not None:
-                    session.suspend_if_ended(now)
+            self._each("suspending a session", self._served(keys), lambda session: session.suspend_if_ended(now))
             yield
         self._kept.expire()
+
+    def _served(self, keys: Iterable[tuple[str, str]]) -> list[LiveSession]:
+        return [self._live[key] for key in keys if key in self._live]
 
     async def _close_upstream(self, session_id: str) -> None:
         """Call `SessionEvents.ended`."""
@@ -325,12 +331,13 @@ class Sessions:
             await waiting
 
     async def wait_closed(self, seconds: float) -> None:
-        """Wait until `SessionEvents.ended` has finished for all ended sessions, `seconds` at most.
-
-        Ends the watching of resources: all sessions have ended.
-        """
-        self._watching.cancel()
+        """Wait until `SessionEvents.ended` has finished for all ended sessions, `seconds` at most."""
         await self._ending.wait(seconds)
+
+    async def close(self, seconds: float) -> None:
+        """Stop watching resources, because all sessions have ended, and wait as `wait_closed`."""
+        self._watching.cancel()
+        await self.wait_closed(seconds)
 
     def __len__(self) -> int:
         return len(self._live)

@@ -59,12 +59,12 @@ class SessionStore(Protocol):
     def delete(self, record: SessionRecord) -> None:
         """Remove a session; no effect if it is unknown."""
 
-    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
+    def expire(self, served: Callable[[], Iterable[SessionRecord]]) -> Iterator[list[SessionRecord]]:
         """Remove the sessions that have been unused for too long.
 
-        `served`: all sessions that this process serves, as they are now; for stores that other processes share. Yields
-        those of them that the store no longer has, because they expired or another process deleted them. The event
-        loop may serve others after each list.
+        `served` returns all sessions that this process serves, as they are at the call; for stores that other processes
+        share. Yields those of them that the store no longer has, because they expired or another process deleted them.
+        The event loop may serve others after each list.
         """
 
 
@@ -174,7 +174,7 @@ class InMemorySessions:
             self._sessions[record.caller.key, record.id] = record
             self._networks[record.caller.network].put(record)
 
-    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
+    def expire(self, served: Callable[[], Iterable[SessionRecord]]) -> Iterator[list[SessionRecord]]:
         now = self.clock()
         for keys in sliced(self._expiry.take(now)):
             yield [session for key in keys if (session := self._expired(key, now)) is not None]

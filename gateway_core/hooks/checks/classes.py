@@ -135,7 +135,8 @@ def _signature_problems(plugin: type, name: str) -> Iterator[str]:
 
 def _attribute_problems(plugin: type) -> Iterator[str]:
     """Attributes whose names are nearly those of optional ones, and flags that are neither True nor False."""
-    own = {name: value for one in plugin.__mro__ if one not in (object, Plugin) for name, value in vars(one).items()}
+    classes = [one for one in reversed(plugin.__mro__) if one not in (object, Plugin)]  # a subclass replaces its bases
+    own = {name: value for one in classes for name, value in vars(one).items()}
     for name, value in own.items():
         if name.startswith("_") or name in HOOKS or name in ATTRIBUTES | METHODS or inspect.isclass(value):
             continue

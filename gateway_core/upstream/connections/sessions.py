@@ -24,7 +24,7 @@ from gateway_core.upstream.connections.await_shared import await_shared
 from gateway_core.upstream.connections.coalescer import Coalescer
 from gateway_core.upstream.connections.limiter import ConcurrencyLimiter
 from gateway_core.upstream.ejection import Backoff
-from gateway_core.upstream.messages.sends import SEND_TIMEOUT
+from gateway_core.upstream.messages.sends import SEND_TIMEOUT, UNDELIVERED
 from gateway_core.upstream.status import SYSTEM_CLOCK, Clock
 
 POOL_SIZE: Final = 8
@@ -107,7 +107,7 @@ class SessionConnections:
         self._pooled: list[Lease] = []
         self._idle: list[Lease] = []
         self._limiter = ConcurrencyLimiter(POOL_SIZE, POOL_QUEUE, f"all {POOL_SIZE} isolated connections are in use")
-        self._closing = Background("closing a connection to an upstream")
+        self._closing = Background("closing a connection to an upstream", expected=(*UNDELIVERED, OSError))
         self._notifying: Coalescer[tuple[str, str]] = Coalescer(self._notify, "notifying an upstream")
         """Keyed by session and method."""
 

@@ -58,6 +58,8 @@ class PublishedLists:
         """Whether nothing was fetched since the start, so that the server may be another version by now."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
+        self._refused = False
+        """Whether the server does not serve the gateway itself, so that its lists are unknown."""
         self._compared: dict[Kind, tuple[Item, ...]] = {}
         """Each list as it was last known to be complete, also if the server has another version by now."""
         if self.fetched is not None and self.info is not None:
@@ -118,6 +120,7 @@ class PublishedLists:
             self.changes += 1
             self._publish(FetchedLists(dict.fromkeys(LIST_METHODS, ()), _ALL_PRIVATE))
         self.behind = False
+        self._refused = True
 
     def changed(self) -> None:
         """Record an event after which private lists may differ."""
@@ -157,7 +160,7 @@ class PublishedLists:
             gathering.cancel(tasks)
             self.behind = True
             raise
-        self.behind = False
+        self.behind = self._refused = False
         self._forget_another(info)
         self.info = info
         if self.fetched is not None and self.fetched.items.keys() - kinds:
@@ -224,7 +227,7 @@ class PublishedLists:
 
     def _compare(self) -> None:
         """Report lists that may differ from those that were fetched before."""
-        if self.fetched is None or self.info is None or not self._keeps:
+        if self.fetched is None or self.info is None or self._refused or not self._keeps:
             return
         complete, known = self._complete(self.fetched, self.info), self._compared
         differing = [kind for kind, found in complete.items() if kind in known and found is not known[kind]]

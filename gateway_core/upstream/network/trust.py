@@ -39,7 +39,7 @@ _OTHERS: Final = {
 
 
 _PLAIN: Final = TlsConfig()
-_SYSTEM: Final = RenewedContext(_PLAIN, lambda: context_of(_PLAIN))
+_SYSTEM: Final = RenewedContext(_PLAIN, lambda: context_of(_PLAIN), with_system=True)
 """The context of all upstreams that add nothing to what the system trusts."""
 
 
@@ -49,10 +49,11 @@ class Trust:
     def __init__(self, tls: TlsConfig | None) -> None:
         own = tls or _PLAIN
         others = TlsConfig(ca=own.ca)
-        self._own = _SYSTEM if own == _PLAIN else RenewedContext(own, lambda: context_of(own))
-        self._others = (
-            _SYSTEM if others == _PLAIN else RenewedContext(others, lambda: context_of(others, with_system=True))
-        )
+        self._own, self._others = _SYSTEM, _SYSTEM
+        if own != _PLAIN:
+            self._own = RenewedContext(own, lambda: context_of(own), with_system=own.ca is None)
+        if others != _PLAIN:
+            self._others = RenewedContext(others, lambda: context_of(others, with_system=True), with_system=True)
 
     async def context(self) -> ssl.SSLContext:
         """The context for a new connection to the upstream. Raises `Permanent` if a file cannot be used."""

@@ -23,7 +23,7 @@ def shown(
     reason, remembered = more.pop("reason", ""), more.pop("remembered", "")
     made = replace(make_call(name, **more), raw_arguments=json.dumps(arguments or {}).encode())
     effect = None if made.tool is None else tier_of(made.tool.annotations)
-    hider = Hider(patterns)
+    hider = Hider(patterns, for_questions=True)
     return question(made, effect, reason=reason, remembered=remembered, hider=hider, max_shown=max_shown)
 
 
@@ -109,6 +109,65 @@ def test_secrets_are_hidden(arguments: Any) -> None:
 )
 def test_what_is_no_secret_is_shown(arguments: Any) -> None:
     assert MARKER not in shown(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"cmd": "ls # cookie: a; rm -rf /"},
+        {"cmd": "ls # authorization: Basic x; rm -rf /"},
+        {"cmd": "ls # passphrase: a rm -rf /"},
+        {"cmd": "ls # mnemonic= rm -rf /\nrm -rf /"},
+        {"cmd": "ls # token:\nrm -rf /"},
+        {"cmd": "ls # token:[; rm -rf /"},
+        {"cmd": "ls # token={; rm -rf /"},
+        {"cmd": "ls # token='; rm -rf /"},
+        {"cmd": 'ls # token="; rm -rf /'},
+        {"cmd": "token='; rm -rf /'"},
+        {"cmd": "ls # token=a|rm -rf /"},
+        {"cmd": "ls # token=`rm -rf /`"},
+        {"cmd": "ls # token=$(rm -rf /)"},
+        {"cmd": "ls --token '; rm -rf /'"},
+        {"cmd": "ls # internal_a: [; rm -rf /"},
+        {"cmd": f"{'max_tokens=' * 1000}; rm -rf /"},
+        {"cmd": "ls # -----BEGIN PRIVATE KEY-----; rm -rf /"},
+        {"cmd": "ls # -----BEGIN PRIVATE KEY-----\nrm -rf /\n-----END PRIVATE KEY-----"},
+        {"cmd": f"{'[' * 50_000}: ; rm -rf /{' ' * 20}"},
+        {"cmd": '[[[[[["token: 1; rm -rf /"]]]]]]'},
+        {"name": "token", "value": "; rm -rf /"},
+        {"name": "token", "value": ["; rm -rf /"]},
+        {"key": "password", "value": {"cmd": "; rm -rf /"}},
+        {"args": ["--password", "x; rm -rf /"]},
+    ],
+)
+def test_an_agent_cannot_hide_a_command_behind_the_name_of_a_secret(arguments: Any) -> None:
+    assert "-rf /" in shown(arguments, patterns=("^internal_",))
+
+
+@pytest.mark.parametrize("url", ["a://:;rm$IFS-rf$IFS~;@", "https://aaaaaaaaaaaaaaaaaaaa;rm$IFS-rf$IFS~;@h"])
+def test_an_agent_cannot_hide_a_command_in_a_url(url: str) -> None:
+    assert url in shown({"cmd": f"echo {url}"})
+
+
+def test_json_in_json_in_a_text_hides_no_command() -> None:
+    text = "; rm -rf /"
+    for _ in range(6):
+        text = json.dumps([text])
+    assert "; rm -rf /" in shown({"cmd": text})
+
+
+def test_a_private_key_in_a_text_is_hidden_and_what_follows_is_shown() -> None:
+    lines = "\n".join(["hunter22" * 8] * 3)
+    key = f"-----BEGIN PRIVATE KEY-----\n{lines}\nhunter22==\n-----END PRIVATE KEY-----"
+    for written in (key, key.replace("\n", "\\n")):
+        text = shown({"text": f"see {written}; rm -rf /"})
+        assert f'"see {MARKER}; rm -rf /"' in text
+
+
+def test_approvals_show_what_an_agent_calls_a_secret() -> None:
+    verdict = Approvals().verdict(make_call("run", {"cmd": "ls # cookie: a; rm -rf /"}))
+    assert isinstance(verdict, Ask)
+    assert f'cmd: "ls # cookie: {MARKER}; rm -rf /"' in verdict.message
 
 
 def test_long_arguments_are_cut_in_the_middle_and_the_question_says_so() -> None:

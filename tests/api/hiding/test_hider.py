@@ -298,6 +298,21 @@ def test_what_surrounds_a_secret_stays_readable(text, shown):
     assert Hider().text(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"Cookie: a={_LETTERS}; rm -rf /", "Cookie: [REDACTED]; rm -rf /"),
+        (f"passphrase: {_LETTERS} rm -rf /", "passphrase: [REDACTED] rm -rf /"),
+        (f'Authorization: Bearer "{_LETTERS}" | sh', 'Authorization: [REDACTED]" | sh'),
+        (f"--token '{_LETTERS}' && rm -rf /", "--token [REDACTED]' && rm -rf /"),
+        (f"token=[{_LETTERS}] x", "token=[REDACTED] x"),
+        (f"max_tokens='; token={_LETTERS}; rm -rf /", "max_tokens='; token=[REDACTED]; rm -rf /"),
+    ],
+)
+def test_for_questions_one_word_is_hidden_after_a_name(text, shown):
+    assert Hider(for_questions=True).text(text) == shown
+
+
 def test_a_null_stays_readable_whatever_its_name():
     assert (
         cleaned({"password": None, "name": "token", "value": None}) == '{"password":null,"name":"token","value":null}'
@@ -356,6 +371,13 @@ def test_what_is_cleared_at_a_glance_holds_nothing_that_the_builtin_set_hides(va
         assert hider.value(value) is value
 
 
+@given(st.dictionaries(_TEXTS, st.one_of(_TEXTS, st.lists(_TEXTS))))
+def test_what_is_cleared_at_a_glance_holds_nothing_that_questions_hide(value):
+    hider = Hider(["own"], for_questions=True)
+    if hider.clears(json.dumps(value, ensure_ascii=False).encode()):
+        assert hider.value(value) is value
+
+
 @given(_TEXTS)
 def test_hiding_twice_changes_nothing_more_than_once(text):
     hider = Hider()
@@ -367,8 +389,9 @@ def test_hiding_twice_changes_nothing_more_than_once(text):
     "part",
     ["max_tokens=[", "max_tokens='", "token=[", "://a:", "token", "-----BEGIN PRIVATE KEY-----", "--token ", "eyJ"],
 )
-def test_the_time_is_linear_in_the_text(part):
-    hider = Hider()
+@pytest.mark.parametrize("for_questions", [False, True])
+def test_the_time_is_linear_in_the_text(part, for_questions):
+    hider = Hider(for_questions=for_questions)
 
     def seconds(size):
         text = part * (size // len(part))

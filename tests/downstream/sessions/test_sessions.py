@@ -1,8 +1,9 @@
 """The sessions of a process, over stores that other processes share."""
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.sessions import sessions
+from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.record import SessionRecord
 from gateway_core.downstream.sessions.store import InMemorySessions
 from gateway_core.limits.slices import SLICE, finish
@@ -59,11 +61,12 @@ class RemoteSessions:
     def delete(self, record: SessionRecord) -> None:
         self._stored.delete(sent(record) or record)
 
-    def expire(self, served: Iterable[SessionRecord]) -> Iterator[list[SessionRecord]]:
-        records = [sent(record) or record for record in served]
+    def expire(self, served: Callable[[], Iterable[SessionRecord]]) -> Iterator[list[SessionRecord]]:
+        yield []  # the loop runs, as if the store was asked first
+        records = [sent(record) or record for record in served()]
         for record in records:
             self._stored.save(record)
-        list(self._stored.expire(()))
+        list(self._stored.expire(list))
         yield [record for record in records if self._stored.get(record.caller.key, record.id) is None]
 
 
@@ -166,6 +169,91 @@ async def test_many_sessions_that_expire_together_end_in_slices(start: Any) -> N
     assert len(all_sessions) == 20
     finish(work)
     assert len(all_sessions) == len(store) == 0
+
+
+async def test_sessions_of_a_shared_store_expire_although_others_begin_meanwhile(start: Any) -> None:
+    store = RemoteSessions()
+    world = await start(store=store)
+    all_sessions = world.downstream.sessions
+    old = all_sessions.open(caller_at("10.0.0.1"), "a@10.0.0.1")
+    work = all_sessions.end_expired()
+    next(work)
+    new = all_sessions.open(caller_at("10.0.0.2"), "b@10.0.0.2")
+    store.delete(old.record)
+    next(work)
+    assert list(all_sessions) == [new]
+    finish(work)
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, broken: LiveSession, step: str) -> None:
+    """Let one step of one session fail."""
+    work = getattr(LiveSession, step)
+
+    def run(session: LiveSession, *args: Any) -> None:
+        work(session, *args)
+        if session is broken:
+            raise ValueError("secret")
+
+    monkeypatch.setattr(LiveSession, step, run)
+
+
+async def test_a_session_that_fails_to_end_keeps_no_other_open(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = InMemorySessions(2000, 2000, 60.0)
+    world = await start(store=store)
+    all_sessions = world.downstream.sessions
+    opened = [all_sessions.open(caller_at("10.0.0.1"), "a@10.0.0.1") for _ in range(SLICE + 20)]
+    breaking(monkeypatch, opened[3], "end")
+    store.clock = lambda: time.monotonic() + 61.0
+    finish(all_sessions.end_expired())
+    assert len(all_sessions) == len(store) == 0
+
+
+@pytest.mark.parametrize("way", ["end_all", "end_idle"])
+async def test_sessions_that_end_together_end_although_one_fails(
+    start: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    world = await start(store=InMemorySessions(100, 100, 60.0))
+    all_sessions = world.downstream.sessions
+    opened = [all_sessions.open(caller_at("10.0.0.1"), "a@10.0.0.1") for _ in range(20)]
+    breaking(monkeypatch, opened[0], "end")
+    getattr(all_sessions, way)()
+    assert len(all_sessions) == {"end_all": 0, "end_idle": 18}[way]
+
+
+async def test_all_sessions_without_credentials_are_suspended_although_one_fails(
+    start: Any, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys()
+    keys.expires = time.time() + 600
+    world = await start(authenticators=[keys])
+    for number in range(3):
+        session = await world.initialize(**bearer("alice"))
+        subscribe = {"jsonrpc": "2.0", "id": 4, "method": "resources/subscribe", "params": {"uri": f"test://{number}"}}
+        assert "result" in (await world.post(subscribe, session)).json
+    breaking(monkeypatch, next(iter(world.downstream.sessions)), "suspend_if_ended")
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(time=lambda: keys.expires))
+    async with patience():
+        while watching.added:
+            await asyncio.sleep(0.02)
+    assert all(session.suspended for session in world.downstream.sessions)
+
+
+async def test_the_end_of_an_agent_on_stdio_does_not_end_what_others_watch_again(
+    start: Any, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SUBSCRIBE_AGAIN", (0.3,))
+    store = RemoteSessions()
+    here, there = await start(store=store), await start(store=store)
+    session = await here.initialize()
+    subscribe = {"jsonrpc": "2.0", "id": 4, "method": "resources/subscribe", "params": {"uri": "test://a"}}
+    assert "result" in (await here.post(subscribe, session)).json
+    assert (await there.post(PING, session)).status == 200
+    with open(os.devnull, "r+b") as nothing:
+        async with patience():
+            await there.downstream.stdio_server(nothing.fileno(), nothing.fileno()).run()
+    async with patience():
+        while watching.added != ["test://a", "test://a"]:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_session_of_another_process_gives_way(start: Any) -> None:

@@ -64,6 +64,12 @@ def test_what_a_plugin_may_have_is_none(members: Mapping[str, Any]) -> None:
     assert class_problems(made(type("Typed", (Passes, Plugin), {}), **members)) == []
 
 
+def test_the_attribute_of_a_subclass_counts_and_not_that_of_its_base() -> None:
+    (found,) = class_problems(made(made(measures_hooks=True), measures_hooks="yes"))
+    assert "its measures_hooks must be True or False, not a str" in found
+    assert class_problems(made(made(measures_hooks="yes"), measures_hooks=True)) == []
+
+
 def instance(**attributes: Any) -> Any:
     plugin = Passes()
     vars(plugin).update(attributes)

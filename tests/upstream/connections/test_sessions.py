@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from gateway_core.api import Era, Principal
 from gateway_core.errors import Busy, NotSent
@@ -142,6 +143,27 @@ async def test_an_unused_connection_is_closed_when_its_session_ends() -> None:
     own.retire("unknown")
     await own.closed()
     assert maker.made[0].closed
+
+
+@pytest.mark.parametrize(
+    ("failure", "lines"),
+    [(NotSent("gone"), 0), (TimeoutError(), 0), (ConnectionResetError(), 0), (ValueError("secret"), 1)],
+)
+async def test_only_a_bug_in_the_close_of_a_connection_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, lines: int
+) -> None:
+    async def close(connection: Plain) -> None:
+        raise failure
+
+    monkeypatch.setattr(Plain, "close", close)
+    logged: list[str] = []
+    sink = logger.add(lambda line: logged.append(line.record["message"]), level="ERROR")
+    own = SessionConnections(Maker())
+    own.discard(Plain())
+    await own.closed()
+    logger.remove(sink)
+    assert len(logged) == lines
+    assert not any("secret" in line for line in logged)
 
 
 async def test_what_is_told_again_and_again_to_a_slow_server_is_told_twice() -> None:

@@ -146,3 +146,32 @@ async def test_a_server_that_serves_only_principals_removes_nothing() -> None:
     await server.fetch()
     changed = [found for one in server.reported for found in one.values() if found[0] != found[1]]
     assert changed == []
+
+
+async def test_a_server_that_serves_only_principals_in_another_configuration_removes_nothing() -> None:
+    server = Server()
+    await server.fetch()
+    server.published.keep(False)
+    server.published.per_principal()
+    server.published.keep(True)
+    assert server.reported == []
+    server.lists["tools"] = ["read", "write"]
+    await server.fetch()
+    changed = {kind: found for one in server.reported for kind, found in one.items() if found[0] != found[1]}
+    assert changed == {"tool": (["read"], ["read", "write"])}
+
+
+async def test_a_slow_list_of_a_server_that_serves_only_principals_by_now_removes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gathering, "SIDE_PATIENCE", 0.05)
+    server = Server()
+    await server.fetch()
+    server.lists["prompts"] = "slow"
+    await server.fetch()
+    server.published.per_principal()
+    server.slow.set()
+    async with asyncio.timeout(20):
+        while server.published._late:
+            await asyncio.sleep(0.01)
+    assert server.reported == []

@@ -275,6 +275,34 @@ async def test_renewed_files_are_read_again(scripted: Any, connect: Any, authori
     assert (await link.connection.request(*CALL)).error is None
 
 
+@pytest.mark.parametrize("own", [False, True])
+async def test_renewed_certificates_of_the_system_are_read_again(
+    scripted: Any,
+    connect: Any,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+) -> None:
+    """`own`: the upstream has a context of its own, for a client certificate."""
+    path, renewed, mine = tmp_path / "system.pem", tmp_path / "new.pem", tmp_path / "mine.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    authority.issue_cert("gateway.example").private_key_and_cert_chain_pem.write_to_path(str(mine))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    server = await scripted(answer, tls=server_context(authority.issue_cert("localhost")))
+    tls = {"cert": str(mine)} if own else {}
+    link = await connect(f"https://localhost:{server.port}/mcp", tls=tls, opened=False)
+    with pytest.raises(Permanent, match="authority is unknown"):
+        await link.connection.open(None)
+    others = trust.Trust(TlsConfig(ca=str(path)))
+    before = await others.context_for_others()
+    authority.cert_pem.write_to_path(str(renewed))
+    os.replace(renewed, path)
+    await link.connection.open(None)
+    assert (await link.connection.request(*CALL)).error is None
+    assert await others.context_for_others() is not before
+
+
 async def test_a_file_that_is_gone_is_named(connect: Any, tmp_path: Path) -> None:
     link = await connect("https://localhost:1/mcp", tls={"ca": str(tmp_path / "none.pem")}, opened=False)
     with pytest.raises(Permanent, match=r"tls\.ca: cannot be read: No such file"):
