@@ -106,8 +106,8 @@ async def test_all_pages_are_read(stand: Stand) -> None:
     [
         ("/admin/tools?agent=nobody", 404, "no agent 'nobody' is here"),
         ("/admin/tool?name=echo&agent=nobody", 404, "no agent 'nobody' is here"),
-        ("/admin/tools?agent=nobody&profile=p", 422, "give either the agent or a profile"),
-        ("/admin/tool?name=echo&agent=nobody&profile=p", 422, "give either the agent or a profile"),
+        ("/admin/tools?agent=nobody&profile=p", 409, "give either the agent or a profile"),
+        ("/admin/tool?name=echo&agent=nobody&profile=p", 409, "give either the agent or a profile"),
     ],
 )
 async def test_an_agent_that_is_not_known_is_an_error(stand: Stand, path: str, status: int, words: str) -> None:
