@@ -102,5 +102,9 @@ def _check(pattern: str) -> None:
         matches_all = compiled(pattern).search("") is not None
     except ValueError as error:
         raise ValueError(f"the pattern {pattern!r} is not valid RE2: {error}") from None
+    try:
+        compiled(f"(?:{pattern})", ignore_case=True)
+    except ValueError as error:  # such as \Q without \E, which also quotes what follows the pattern
+        raise ValueError(f"the pattern {pattern!r} cannot be part of a list: {error}") from None
     if matches_all:
         raise ValueError(f"the pattern {pattern!r} matches everything; name a part of what is to match")

@@ -32,6 +32,14 @@ def test_a_pattern_that_is_invalid_too_long_or_matches_everything_is_refused(pat
         Patterns(["x", pattern])
 
 
+def test_a_pattern_that_would_change_the_others_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"the pattern '\\\\Qabc' cannot be part of a list: missing \)"):
+        Patterns([r"\Qabc"])
+    with pytest.raises(ValueError, match=r"the pattern '\\\\Qabc' cannot be part of a list"):
+        Patterns([r"\Qabc", r"x\E"])
+    assert Patterns([r"\Qa.c\E", "x"]).matches("A.C")
+
+
 def test_too_many_patterns_and_too_complex_ones_are_refused() -> None:
     Patterns(["x"] * MAX_PATTERNS)
     with pytest.raises(ValueError, match="too many"):

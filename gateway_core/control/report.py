@@ -236,6 +236,7 @@ def tool(catalog: Catalog, name: str, profile: str = "", principal: str | None =
         "original_name": None if target is None else target.original,
         "upstreams": [] if target is None else [upstream.name for upstream in target.upstreams],
         "definition": None if known is None else dict(known.definition),
+        "notes": [],
     }
 
 

@@ -225,6 +225,7 @@ class ToolDefinition(TypedDict):
     original_name: str | None
     upstreams: list[str]
     definition: dict[str, Any] | None
+    notes: Annotated[list[str], Meta(description="For an agent: why its list of tools is incomplete or may differ")]
 
 
 class LimitLeft(TypedDict):

@@ -105,7 +105,8 @@ class KnownAgents:
         """One tool as an agent sees it; without a definition if it does not see the tool. Raises as `tools`."""
         known, current = self.find(agent), self._reloads.current
         found = report.tool(current.catalog, name, known.principal.profile, known.viewer)
-        seen, _ = await seen_lists(current.chain, current.catalog, known)
+        seen, notes = await seen_lists(current.chain, current.catalog, known, ["tools/list"])
+        found["notes"] = notes
         definition = seen["tools/list"].get(name)
         if definition is None:
             return {**found, "published_name": None, "original_name": None, "upstreams": [], "definition": None}

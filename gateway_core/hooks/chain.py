@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -104,8 +105,8 @@ class Chain:
         self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
         self._failures = FailureLog()
-        self._checking = 0
-        """Health checks in progress."""
+        self._holds = 0
+        """See `held`."""
         self.followed: Final = self._followed()
         """The same hooks, which record their runs in `timelines`."""
 
@@ -161,8 +162,17 @@ class Chain:
 
     @property
     def asked(self) -> bool:
-        """Whether a plugin judges credentials or the health of an upstream, or observes, right now."""
-        return bool(self._checking or self.authenticators.judging or self.observers.telling)
+        """Whether a plugin judges credentials, or observes, or something holds the chain, right now."""
+        return bool(self._holds or self.authenticators.judging or self.observers.telling)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the plugins entered while their hooks run outside of an agent's call, also if a reload replaces them."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
 
     @property
     def has_health_check(self) -> bool:
@@ -301,11 +311,8 @@ class Chain:
 
         If a plugin fails, the upstream is unhealthy under `on_error = "reject"`; under "ignore" the next plugin runs.
         """
-        self._checking += 1
-        try:
+        with self.held():
             return await self._check_health(upstream)
-        finally:
-            self._checking -= 1
 
     async def _check_health(self, upstream: UpstreamView) -> Health | None:
         own = Own()

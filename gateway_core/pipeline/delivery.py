@@ -47,7 +47,8 @@ _OK: Final = Outcome.OK
 _ERROR: Final = Outcome.ERROR
 _REFUSED: Final = Outcome.REFUSED
 _SERVER: Final = jsonrpc.encode(IMPLEMENTATION)
-_CANCELLED: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
+CANCELLED_CALL: Final = CallResult.failed(RpcError.of_gateway(CANCELLED, "cancelled"), Outcome.CANCELLED)
+"""The result of a call that was cancelled."""
 
 
 class PipelineParts:
@@ -134,7 +135,7 @@ class Delivery(msgspec.Struct, eq=False):
         """Serve any call completely: deliver it, run `after_call`, translate, log. Raises only `CancelledError`."""
         running, chain = self._running, self.chain
         assert running is not None, "set before the first step"
-        result = _CANCELLED
+        result = CANCELLED_CALL
         try:
             try:
                 result = await self._serve()
@@ -156,8 +157,8 @@ class Delivery(msgspec.Struct, eq=False):
             if not self.exchange.sent:
                 self._give_back()
             if self._chain is not None:
-                await chain.run_after(self._chain, _CANCELLED)
-            result = _CANCELLED
+                await chain.run_after(self._chain, CANCELLED_CALL)
+            result = CANCELLED_CALL
             raise
         except Exception as error:  # noqa: BLE001 - a bug must end only its own call
             running.close_deadline()
@@ -313,7 +314,7 @@ class ObservedDelivery(Delivery, eq=False):
         try:
             result = await super()._run()
         except asyncio.CancelledError:
-            await self._tell(_CANCELLED)
+            await self._tell(CANCELLED_CALL)
             raise
         await self._tell(result)
         return result

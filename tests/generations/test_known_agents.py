@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Self
 from urllib.parse import quote
 
 import pytest
 
+from gateway_core import CallResult, hookimpl
+from gateway_core.generations.reloads import RETIRE_INTERVAL
+from gateway_core.hooks import loader
+from gateway_core.testing import configured
 from tests.activity.conftest import Stand, stand
 
 __all__ = ["stand"]
@@ -56,3 +61,57 @@ async def test_an_agent_with_a_session_is_known_before_its_first_call(stand: Sta
         (session,) = (await stand.ask("/admin/sessions"))["sessions"]
         found = await limits_of(stand, session["agent"])
     assert [(one["what"], one["remaining"]) for one in found["limits"]] == [("each other tool", 7)]
+
+
+class Waits:
+    """Waits before each list that operators look at; notes whether its hooks run between its enter and its exit."""
+
+    methods = frozenset({"tools/list"})
+
+    def __init__(self) -> None:
+        self.entered = False
+        self.after: list[bool] = []
+        self.began, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self.entered = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.entered = False
+
+    @hookimpl
+    async def before_call(self, call: Any) -> None:
+        if call.exchange_id == "control-plane":
+            self.began.set()
+            await self.goes_on.wait()
+
+    @hookimpl
+    def after_call(self, call: Any, result: CallResult) -> None:
+        if call.exchange_id == "control-plane":
+            self.after.append(self.entered)
+
+
+async def test_a_reload_leaves_no_plugin_that_operators_look_through(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits()
+    monkeypatch.setattr(loader, "load", lambda *_, **__: [configured(waits, name="waits")])
+    await stand.start()
+    await stand.ask("/admin/calls/recent")
+    async with stand.client() as client:
+        await client.call_tool("echo", {"text": "x"})
+    path = f"/admin/tool?name=echo&agent={quote(await agent_of(stand), safe='')}"
+    looking = asyncio.create_task(stand.ask(path))
+    async with asyncio.timeout(60):
+        await waits.began.wait()
+        monkeypatch.setattr(loader, "load", lambda *_, **__: [])
+        stand.write(limits={"page_size": 7})
+        assert (await stand.gateway.reload()).generation == 2
+        await asyncio.sleep(5 * RETIRE_INTERVAL)
+        assert waits.entered
+        waits.goes_on.set()
+        assert (await looking)["definition"] is not None
+        while waits.entered:
+            await asyncio.sleep(0.01)
+    assert waits.after == [True]

@@ -61,7 +61,12 @@ class Record:
 
     def __init__(self, changes: Iterable[DefinitionChange] = (), left_out: int = 0) -> None:
         self._sizes: dict[int, int] = {}
+        self._size = 0
         self._changes: dict[int, DefinitionChange] = {}
+        self._ids: dict[tuple[str, Kind, str], list[int]] = {}
+        """The changes of each definition, oldest first."""
+        self._numbers: Counter[str] = Counter()
+        """Upstream -> number of changes."""
         self.left_out = left_out
         """Number of changes that were dropped before an operator had seen them, since all were seen last."""
         for change in changes:
@@ -86,16 +91,22 @@ class Record:
 
     def unseen_of(self, change: DefinitionChange) -> int:
         """Number of kept changes of the same definition that no operator has marked as seen."""
-        return sum(one.of == change.of and not one.seen for one in self._changes.values())
+        return sum(not self._changes[number].seen for number in self._ids.get(change.of, ()))
 
     def add(self, change: DefinitionChange) -> None:
-        """Add a change. Others are dropped if there is no room: seen ones first."""
+        """Add a change with an id that no other has. Others are dropped if there is no room: seen ones first."""
+        if change.id in self._changes:
+            return
         self._changes[change.id] = change
-        self._sizes[change.id] = len(msgspec.json.encode(change))
-        same = [one for one in self._changes.values() if one.of == change.of]
+        self._sizes[change.id] = size = len(msgspec.json.encode(change))
+        self._size += size
+        self._numbers[change.upstream] += 1
+        same = self._ids.setdefault(change.of, [])
+        same.append(change.id)
         if len(same) > MAX_OF_ONE:
-            self._drop(same[0] if same[0].seen else same[1])
-        while len(self._changes) > MAX_CHANGES or sum(self._sizes.values()) > MAX_BYTES:
+            first = self._changes[same[0]]
+            self._drop(first if first.seen else self._changes[same[1]])
+        while len(self._changes) > MAX_CHANGES or self._size > MAX_BYTES:
             self._drop(self._least())
 
     def leave_out(self, number: int) -> None:
@@ -115,12 +126,20 @@ class Record:
         return marked
 
     def _drop(self, change: DefinitionChange) -> None:
-        del self._changes[change.id], self._sizes[change.id]
+        del self._changes[change.id]
+        self._size -= self._sizes.pop(change.id)
+        self._numbers[change.upstream] -= 1
+        same = self._ids[change.of]
+        same.remove(change.id)
+        if not same:
+            del self._ids[change.of]
+        if not self._numbers[change.upstream]:
+            del self._numbers[change.upstream]
         self.left_out += not change.seen
 
     def _least(self) -> DefinitionChange:
         """The change to drop: one that was seen, or else one of the server with most, changed definitions last."""
-        changes = self._changes.values()
-        numbers = Counter(change.upstream for change in changes)
-        most = max(numbers, key=numbers.__getitem__)
-        return min(changes, key=lambda one: (not one.seen, one.upstream != most, one.what == "changed", one.id))
+        most = max(self._numbers, key=self._numbers.__getitem__)
+        return min(
+            self._changes.values(), key=lambda one: (not one.seen, one.upstream != most, one.what == "changed", one.id)
+        )

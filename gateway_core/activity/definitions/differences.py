@@ -6,11 +6,12 @@ Definitions are compared as JSON values: the order of members and white space ma
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
+from gateway_core.activity.events import MAX_NAME
 from gateway_core.api import Kind
 from gateway_core.errors import RpcError
 from gateway_core.mcp import jsonrpc
@@ -29,6 +30,8 @@ _CONTEXT: Final = 200
 """Characters before the first difference that are kept of a long value."""
 _MAX_INDENTED: Final = 128 * 1024
 """Characters of an indented value; a longer one is compared in one line, since indents can multiply its size."""
+MAX_ALL_INDENTED: Final = 1024 * 1024
+"""Characters of all indented values of one comparison, because indenting is slow; further values have one line."""
 _ORDER: Final[Mapping[What, int]] = {"changed": 0, "added": 1, "removed": 2}
 _INDENTED: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, indent=2)
 _COMPACT: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
@@ -53,40 +56,86 @@ class Difference:
 
     kind: Kind
     name: str
-    """See `Item.name`."""
+    """See `Item.name`; without secrets."""
     what: What
     members: tuple[MemberDifference, ...]
     more: int
     """Number of further members that differ."""
 
 
-def differences(before: Definitions, after: Definitions) -> list[Difference]:
-    """The definitions that differ, changed ones first. Of each kind in `after`; takes a while for large lists."""
-    found: list[Difference] = []
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What differs in the lists of one upstream, changed definitions first."""
+
+    found: tuple[tuple[Kind, str, What], ...]
+    """Kind and name of each definition that differs, and what happened to it."""
+    shown: tuple[Difference, ...]
+    """The first of them, with values."""
+
+    def number(self, what: What) -> int:
+        """How many definitions were changed, added or removed."""
+        return sum(one == what for _, _, one in self.found)
+
+
+def differences(
+    before: Definitions, after: Definitions, clean: Callable[[bytes], bytes], limit: int, check: Callable[[], None]
+) -> Differences:
+    """Compare the lists of each kind in `after`; takes a while for large ones.
+
+    `clean`: hides secrets in a text; texts are cut after that. `limit`: definitions with values. `check`: called before
+    each definition; an exception of it ends the comparison.
+    """
+    found: list[tuple[What, _Pair]] = []
+    for pair in _pairs(before, after):
+        check()
+        what = pair.what()
+        if what is not None:
+            found.append((what, pair))
+    found.sort(key=lambda one: _ORDER[one[0]])
+    writer = _Writer(clean)
+    shown = list[Difference]()
+    for what, pair in found[:limit]:
+        check()
+        shown.append(writer.difference(pair, what))
+    return Differences(tuple((pair.kind, pair.name, what) for what, pair in found), tuple(shown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """One definition in both lists, if their bytes differ."""
+
+    kind: Kind
+    name: str
+    before: Definition | None
+    after: Definition | None
+
+    def what(self) -> What | None:
+        """What happened to the definition; None if the values are the same."""
+        if self.before is None:
+            return "added"
+        if self.after is None:
+            return "removed"
+        return None if next(self.differing(*self.decoded()), None) is None else "changed"
+
+    def decoded(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The members of both; none for a missing one."""
+        old, new = ({} if item is None else _decoded(item) for item in (self.before, self.after))
+        return old, new
+
+    def differing(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+        """The names of the members that differ."""
+        return (key for key in {**old, **new} if key != NAME_KEYS[self.kind] and _differ(old, new, key))
+
+
+def _pairs(before: Definitions, after: Definitions) -> Iterator[_Pair]:
     for kind in LIST_METHODS:
         if kind in after:
             old = {item.name: item for item in before.get(kind, ())}
             new = {item.name: item for item in after[kind]}
             for name in {**old, **new}:
-                difference = _difference(kind, name, old.get(name), new.get(name))
-                if difference is not None:
-                    found.append(difference)
-    return sorted(found, key=lambda one: _ORDER[one.what])
-
-
-def _difference(kind: Kind, name: str, before: Definition | None, after: Definition | None) -> Difference | None:
-    if before is not None and after is not None and before.raw == after.raw:
-        return None
-    old, new = ({} if item is None else _decoded(item) for item in (before, after))
-    differing = [key for key in {**old, **new} if key != NAME_KEYS[kind] and _differ(old, new, key)]
-    if before is not None and after is not None:
-        if not differing:
-            return None
-        what: What = "changed"
-    else:
-        what = "added" if before is None else "removed"
-    members = tuple(_member(key, old, new) for key in islice(differing, MAX_MEMBERS))
-    return Difference(kind, name, what, members, len(differing) - len(members))
+                one, other = old.get(name), new.get(name)
+                if one is None or other is None or one.raw != other.raw:
+                    yield _Pair(kind, name, one, other)
 
 
 def _decoded(item: Definition) -> Mapping[str, Any]:
@@ -106,16 +155,48 @@ def _differ(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
         return True
 
 
-def _member(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> MemberDifference:
-    texts = [_text(side, key, _indented) for side in (old, new)]
-    if any(text is not None and len(text) > _MAX_INDENTED for text in texts):
-        texts = [_text(side, key, _COMPACT.encode) for side in (old, new)]
-    start = 0
-    if None not in texts and any(len(text or "") > MAX_TEXT for text in texts):
-        start = max(0, _common(*(text or "" for text in texts)) - _CONTEXT)
-    cut = any(text is not None and (start or len(text) > MAX_TEXT) for text in texts)
-    before, after = (None if text is None else _part(text, start) for text in texts)
-    return MemberDifference(key[:MAX_MEMBER], before, after, cut)
+class _Writer:
+    """Writes the values of one comparison as text, without secrets."""
+
+    def __init__(self, clean: Callable[[bytes], bytes]) -> None:
+        self._clean = clean
+        self._left = MAX_ALL_INDENTED
+        """Characters that may still be indented."""
+
+    def difference(self, pair: _Pair, what: What) -> Difference:
+        """The definition with the members that differ."""
+        old, new = pair.decoded()
+        differing = list(pair.differing(old, new))
+        members = tuple(self._member(key, old, new) for key in islice(differing, MAX_MEMBERS))
+        name = self._shown(pair.name)[:MAX_NAME]
+        return Difference(pair.kind, name, what, members, len(differing) - len(members))
+
+    def _member(self, key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> MemberDifference:
+        limit = min(_MAX_INDENTED, self._left)
+        texts = [_text(side, key, lambda value: self._indented(value, limit)) for side in (old, new)]
+        if any(text is not None and len(text) > limit for text in texts):
+            texts = [_text(side, key, _COMPACT.encode) for side in (old, new)]
+        one, other = (None if text is None else self._shown(text) for text in texts)
+        start = 0
+        if one is not None and other is not None and max(len(one), len(other)) > MAX_TEXT:
+            start = max(0, _common(one, other) - _CONTEXT)
+        cut = any(text is not None and (start or len(text) > MAX_TEXT) for text in (one, other))
+        before, after = (None if text is None else _part(text, start) for text in (one, other))
+        return MemberDifference(self._shown(key)[:MAX_MEMBER], before, after, cut)
+
+    def _indented(self, value: Any, limit: int) -> str:
+        """The value in several lines; ends soon after `limit` characters."""
+        pieces, size = list[str](), 0
+        for piece in _INDENTED.iterencode(value):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                break
+        self._left = max(0, self._left - size)
+        return "".join(pieces)
+
+    def _shown(self, text: str) -> str:
+        return self._clean(text.encode(errors="backslashreplace")).decode(errors="replace")
 
 
 def _text(side: Mapping[str, Any], key: str, write: Callable[[Any], str]) -> str | None:
@@ -124,21 +205,9 @@ def _text(side: Mapping[str, Any], key: str, write: Callable[[Any], str]) -> str
         return None
     value = side[key]
     try:
-        text = value if isinstance(value, str) else write(value)
+        return value if isinstance(value, str) else write(value)
     except RecursionError:
-        text = "nested too deeply to show"
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _indented(value: Any) -> str:
-    """The value in several lines; ends soon after `_MAX_INDENTED` characters."""
-    pieces, size = list[str](), 0
-    for piece in _INDENTED.iterencode(value):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _MAX_INDENTED:
-            break
-    return "".join(pieces)
+        return "nested too deeply to show"
 
 
 def _common(one: str, other: str) -> int:

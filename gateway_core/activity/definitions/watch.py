@@ -1,42 +1,31 @@
-"""Compares the lists of upstreams when they change, and reports definitions that differ.
-
-Comparisons run in a thread, one after the other, because lists can be large. They delay neither lists nor calls.
-"""
+"""Reports the definitions that differ when the lists of an upstream change, and keeps the changes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
 
 from gateway_core.activity.definitions.changes import MAX_OF_ONE, DefinitionChange, MemberChange, Record
-from gateway_core.activity.definitions.differences import Difference, differences
+from gateway_core.activity.definitions.comparing import Comparisons
+from gateway_core.activity.definitions.differences import Difference, Differences
 from gateway_core.activity.definitions.kept import VERSION, ChangesFile, Content
-from gateway_core.activity.events import MAX_NAME, DefinitionsChanged
+from gateway_core.activity.events import DefinitionsChanged
 from gateway_core.activity.journal import Journal
-from gateway_core.api import Kind
 from gateway_core.log.wording import count
-from gateway_core.supervised import failed
-from gateway_core.upstream.status import Definition, Definitions
+from gateway_core.upstream.status import Definitions
 
 DELAY: Final = 1.0
 """Seconds from a change until it is written, because lists often change several times in a row."""
-MAX_AT_ONCE: Final = 200
-"""Changes of one server at once that are kept."""
 MAX_EVENTS: Final = 20
 """Changes of one server at once that have an event each."""
 MAX_LOGGED: Final = 5
 """Definitions, and members of one, that a line of the log names."""
 MAX_SHOWN: Final = 80
 """Characters of a name in the log."""
-MAX_REMOVED: Final = 4 * 1024 * 1024
-"""Bytes of removed definitions that are remembered: if one comes back, it is compared."""
-_ENTRY: Final = 1024
-"""Bytes that a remembered definition takes besides itself."""
 
 
 class DefinitionWatch:
@@ -50,10 +39,7 @@ class DefinitionWatch:
         self._file = ChangesFile(path)
         kept = self._file.read()
         self._record = Record((self._cleaned(change) for change in kept.changes), kept.left_out)
-        self._waiting: dict[str, tuple[Definitions, Definitions]] = {}
-        """Upstream -> the lists to compare."""
-        self._comparing: asyncio.Task[None] | None = None
-        self._removed = _Removed()
+        self._comparisons = Comparisons(self._take, clean)
         self._to_write = False
         self._writing: asyncio.Task[None] | None = None
         self._in_thread: asyncio.Task[None] | None = None
@@ -63,59 +49,40 @@ class DefinitionWatch:
 
     def compare(self, upstream: str, before: Definitions, after: Definitions) -> None:
         """Compare these lists soon. Lists that change again meanwhile are compared once, first with last."""
-        earlier, later = self._waiting.pop(upstream, ({}, {}))
-        self._waiting[upstream] = ({**before, **earlier}, {**later, **after})
-        if self._comparing is None or self._comparing.done():
-            work = self._compare_all()
-            self._comparing = asyncio.get_running_loop().create_task(work, name="compare definitions")
+        self._comparisons.add(upstream, before, after)
 
-    async def _compare_all(self) -> None:
-        while self._waiting:
-            upstream = next(iter(self._waiting))
-            before, after = self._waiting.pop(upstream)
-            try:
-                await self._compare_one(upstream, before, after)
-            except Exception as error:  # noqa: BLE001 - a bug here must not end the comparisons of other servers
-                failed(f"comparing the definitions of upstream {upstream}", error)
-
-    async def _compare_one(self, upstream: str, before: Definitions, after: Definitions) -> None:
-        before = self._removed.restored(upstream, before, after)
-        found = await asyncio.to_thread(differences, before, after)
-        self._removed.keep(upstream, found, before)
-        if found:
-            self._take(upstream, found)
-
-    def _take(self, upstream: str, found: Sequence[Difference]) -> None:
+    def _take(self, upstream: str, found: Differences) -> None:
         """Log, record and report the changes of one upstream."""
-        kept = [self._change(upstream, one) for one in found[:MAX_AT_ONCE]]
+        total = len(found.found)
+        kept = [self._change(upstream, one) for one in found.shown]
         often = {change.of for change in kept if self._record.unseen_of(change) >= MAX_OF_ONE}
-        self._log(upstream, [change for change in kept if change.what == "changed" and change.of not in often], found)
-        self._record.leave_out(len(found) - len(kept))
+        named = [change for change in kept if change.what == "changed" and change.of not in often]
+        self._log(upstream, named, found.number("changed"))
+        self._record.leave_out(total - len(kept))
         for number, change in enumerate(kept):
             self._record.add(change)
             if number < MAX_EVENTS:
                 last = number == MAX_EVENTS - 1
-                self._journal.add(_event(change, len(found) - MAX_EVENTS if last else 0))
+                self._journal.add(_event(change, total - MAX_EVENTS if last else 0))
         self._write_soon()
 
     def _change(self, upstream: str, found: Difference) -> DefinitionChange:
         stamp = self._journal.stamp()
         members = tuple(MemberChange(one.name, one.before, one.after, one.cut) for one in found.members)
-        change = DefinitionChange(
+        return DefinitionChange(
             stamp["seq"],
             stamp["at"],
             upstream,
             found.kind,
-            found.name[:MAX_NAME],
+            found.name,
             found.what,
             members,
             found.more,
             seen=False,
         )
-        return self._cleaned(change)
 
     def _cleaned(self, change: DefinitionChange) -> DefinitionChange:
-        """Without secrets, also those that the gateway did not hold when the change was kept."""
+        """A change of the file without the secrets that the gateway did not hold when it wrote the change."""
 
         def shown(text: str | None) -> str | None:
             return None if text is None else self._shown(text)
@@ -138,11 +105,12 @@ class DefinitionWatch:
     def _shown(self, text: str) -> str:
         return self._clean(text.encode(errors="backslashreplace")).decode(errors="replace")
 
-    def _log(self, upstream: str, changed: Sequence[DefinitionChange], found: Sequence[Difference]) -> None:
+    def _log(self, upstream: str, changed: Sequence[DefinitionChange], number: int) -> None:
+        """`number`: all changed definitions."""
         if not changed:
             return
         named = [f"{it.kind} {it.name[:MAX_SHOWN]!r} ({_members(it)})" for it in changed[:MAX_LOGGED]]
-        if more := sum(one.what == "changed" for one in found) - len(named):
+        if more := number - len(named):
             named.append(f"{more} more")
         logger.bind(upstream=upstream).warning(
             "upstream {} changed {} that it had published: {}; to compare them: rad mcp proxy definitions",
@@ -178,9 +146,8 @@ class DefinitionWatch:
     # -- the file ------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Compare and write what waits for it."""
-        if self._comparing is not None:
-            await asyncio.wait([self._comparing])
+        """Compare what waits, as `Comparisons.close` does, and write the changes."""
+        await self._comparisons.close()
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing])
@@ -204,45 +171,6 @@ class DefinitionWatch:
             content = Content(VERSION, self._record.left_out, list(self._record.changes))
             self._in_thread = asyncio.create_task(asyncio.to_thread(self._file.write, content))
             await asyncio.shield(self._in_thread)
-
-
-class _Removed:
-    """Definitions that servers no longer publish: a definition that comes back is compared with the earlier one."""
-
-    def __init__(self) -> None:
-        self._items: OrderedDict[tuple[str, Kind, str], Definition] = OrderedDict()
-        self._size = 0
-
-    def restored(self, upstream: str, before: Definitions, after: Definitions) -> Definitions:
-        """`before`, with the earlier definitions of what comes back in `after`."""
-        if not self._items:
-            return before
-        found = dict(before)
-        for kind, items in after.items():
-            present = {item.name for item in before.get(kind, ())}
-            names = [item.name for item in items if item.name not in present]
-            back = [it for name in names if (it := self._forget((upstream, kind, name))) is not None]
-            found[kind] = (*before.get(kind, ()), *back)
-        return found
-
-    def keep(self, upstream: str, found: Iterable[Difference], before: Definitions) -> None:
-        """Remember the definitions that are removed, as `before` has them; the oldest ones are forgotten."""
-        gone = {(one.kind, one.name) for one in found if one.what == "removed"}
-        if not gone:
-            return
-        for kind, items in before.items():
-            for item in items:
-                if (kind, item.name) in gone:
-                    self._items[upstream, kind, item.name] = item
-                    self._size += len(item.raw) + _ENTRY
-        while self._size > MAX_REMOVED:
-            self._forget(next(iter(self._items)))
-
-    def _forget(self, key: tuple[str, Kind, str]) -> Definition | None:
-        item = self._items.pop(key, None)
-        if item is not None:
-            self._size -= len(item.raw) + _ENTRY
-        return item
 
 
 def _event(change: DefinitionChange, more: int) -> DefinitionsChanged:

@@ -11,7 +11,7 @@ from gateway_core.api import Tool
 from gateway_core.api.notes import Known
 from gateway_core.cli.hints import command
 from gateway_core.cli.inspecting.problems import load_with_plugins, parts_of
-from gateway_core.cli.inspecting.profiles import unknown_profiles, with_lines
+from gateway_core.cli.inspecting.profiles import with_lines
 from gateway_core.cli.locate import locate
 from gateway_core.cli.rendering.pages import STATE_COLOURS, login_note
 from gateway_core.cli.rendering.table import RED, painted
@@ -48,7 +48,7 @@ def check(config: Path | None, *, connect: bool, as_json: bool) -> None:
     notes += plugin_notes(loaded, settings.proxy.plugins, str(path), known)
     proxy, rows = settings.proxy, found or _from_file(settings)
     authenticates = any("authenticate" in plugin.hooks for plugin in loaded)
-    warnings = [*exposure(proxy, authenticates=authenticates), *unknown_profiles(settings)]
+    warnings = list(exposure(proxy, authenticates=authenticates))
     if as_json:
         names = [plugin.name for plugin in loaded]
         put_json(

@@ -43,7 +43,7 @@ class OneTool(Struct):
 
 def _check_one(profile: str, agent: str) -> None:
     if profile and agent:
-        raise Problem(422, "an agent has a profile of its own: give either the agent or a profile")
+        raise Problem(409, "an agent has a profile of its own: give either the agent or a profile")
 
 
 def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
@@ -65,7 +65,10 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         except (UnknownProfile, UnknownAgent) as error:
             raise Problem(404, str(error)) from None
 
-    missing = {404: "The configuration has no such profile, or the agent is not known"}
+    problems = {
+        404: "The configuration has no such profile, or the agent is not known",
+        409: "Both an agent and a profile are given",
+    }
     return (
         Endpoint(
             "GET",
@@ -75,7 +78,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             CatalogEntries,
             tools,
             query=OfProfile,
-            problems=missing,
+            problems=problems,
         ),
         Endpoint(
             "GET",
@@ -85,6 +88,6 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             ToolDefinition,
             tool,
             query=OneTool,
-            problems=missing,
+            problems=problems,
         ),
     )

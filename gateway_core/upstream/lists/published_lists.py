@@ -58,11 +58,11 @@ class PublishedLists:
         """Whether nothing was fetched since the start, so that the server may be another version by now."""
         self.behind = False
         """Whether the last fetch failed as a whole."""
-        self._refused = False
+        self._refused = self.fetched is not None and _is_refused(self.fetched)
         """Whether the server does not serve the gateway itself, so that its lists are unknown."""
         self._compared: dict[Kind, tuple[Item, ...]] = {}
         """Each list as it was last known to be complete, also if the server has another version by now."""
-        if self.fetched is not None and self.info is not None:
+        if self.fetched is not None and self.info is not None and not self._refused:
             self._compared = self._complete(self.fetched, self.info)
         self.changes = 0
         """Number of events after which private lists may differ: `list_changed`, connects, changes of cache scope."""
@@ -116,7 +116,7 @@ class PublishedLists:
 
     def per_principal(self) -> None:
         """Publish that all lists are private: the server does not serve the gateway itself."""
-        if self.fetched is None or self.fetched.hints != _ALL_PRIVATE or any(self.fetched.items.values()):
+        if self.fetched is None or not _is_refused(self.fetched):
             self.changes += 1
             self._publish(FetchedLists(dict.fromkeys(LIST_METHODS, ()), _ALL_PRIVATE))
         self.behind = False
@@ -283,6 +283,11 @@ class PublishedLists:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _is_refused(lists: FetchedLists) -> bool:
+    """Whether `PublishedLists.per_principal` published these lists, in this process or an earlier one."""
+    return lists.hints == _ALL_PRIVATE and not any(lists.items.values())
 
 
 def _counted(lists: FetchedLists, account: Account) -> FetchedLists | None:

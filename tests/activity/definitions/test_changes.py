@@ -28,6 +28,11 @@ def test_the_latest_come_first_and_some_are_marked() -> None:
     assert [one.id for one in record.latest(1, lambda one: True)] == [3]
 
 
+def test_an_id_counts_once() -> None:
+    record = Record([change(1, "one"), change(1, "other"), change(2)])
+    assert [one.name for one in record.changes] == ["one", "t2"]
+
+
 def test_of_one_definition_the_first_change_and_the_latest_are_kept() -> None:
     record = Record(change(number, "same") for number in range(1, MAX_OF_ONE + 4))
     assert ids(record) == [1, 5, 6, 7]

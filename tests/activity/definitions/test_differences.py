@@ -1,26 +1,45 @@
 """Which definitions differ, and what is shown of them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from gateway_core.activity.definitions import differences as module
 from gateway_core.activity.definitions.differences import (
+    MAX_MEMBER,
     MAX_MEMBERS,
     MAX_TEXT,
     Difference,
+    Differences,
     MemberDifference,
     differences,
 )
+from gateway_core.activity.events import MAX_NAME
+from gateway_core.concealing import MARKER, HeldSecrets, Secret
 from gateway_core.upstream.lists.fetched_lists import Item
+from gateway_core.upstream.status import Definitions
+
+SECRET = "sk-Qabcdefgh123456789"
 
 
 def tool(name: str, **members: Any) -> Item:
     return Item("tool", name, json.dumps({"name": name, **members}).encode(), "")
 
 
+def all_of(
+    before: Definitions,
+    after: Definitions,
+    clean: Callable[[bytes], bytes] = bytes,
+    limit: int = 1000,
+    check: Callable[[], None] = lambda: None,
+) -> Differences:
+    return differences(before, after, clean, limit, check)
+
+
 def compare(before: list[Item], after: list[Item]) -> list[Difference]:
-    return differences({"tool": before}, {"tool": after})
+    return list(all_of({"tool": before}, {"tool": after}).shown)
 
 
 def test_each_member_that_differs_is_named_with_both_values() -> None:
@@ -64,7 +83,7 @@ def test_added_and_removed_definitions_follow_the_changed_ones() -> None:
 
 
 def test_only_the_lists_that_are_given_are_compared() -> None:
-    assert differences({"tool": [tool("a")], "prompt": []}, {"prompt": []}) == []
+    assert all_of({"tool": [tool("a")], "prompt": []}, {"prompt": []}) == Differences((), ())
 
 
 def test_of_long_values_the_part_with_the_difference_is_kept() -> None:
@@ -117,3 +136,61 @@ def test_text_that_no_encoding_can_carry_is_shown_as_escapes() -> None:
     before, after = (Item("tool", "a", b'{"x":"%b"}' % text, "") for text in (b"a", b"\\ud800"))
     (found,) = compare([before], [after])
     assert found.members[0].after == "\\ud800"
+
+
+@pytest.mark.parametrize("shift", range(1, len(SECRET) + 1))
+def test_a_secret_is_hidden_also_where_its_text_is_cut(shift: int) -> None:
+    clean = HeldSecrets([Secret("a secret", SECRET)]).clean_line
+    at_end = "c" * (MAX_TEXT - shift) + SECRET + "c" * 100
+    at_start = "c" * 9000 + SECRET + "d" * (200 - shift)
+    name, key = "n" * (MAX_NAME - shift) + SECRET, "m" * (MAX_MEMBER - shift) + SECRET
+    before = [tool("end"), tool("start", x=at_start + "1"), tool("member")]
+    after = [
+        tool("end", x=at_end, y={"in": [at_end]}),
+        tool("start", x=at_start + "2" * 9000),
+        tool("member", **{key: 1}),
+        tool(name),
+    ]
+    found = all_of({"tool": before}, {"tool": after}, clean).shown
+    assert len(found) == 4
+    texts = [text for one in found for member in one.members for text in (member.name, member.before, member.after)]
+    for text in (*texts, *(one.name for one in found)):
+        assert "sk-" not in (text or "")
+        assert "6789" not in (text or "")
+    assert found[-1].name == ("n" * (MAX_NAME - shift) + MARKER)[:MAX_NAME]
+
+
+def test_what_is_not_shown_is_not_written_as_text() -> None:
+    cleaned = list[bytes]()
+
+    def clean(data: bytes) -> bytes:
+        cleaned.append(data)
+        return data
+
+    before = [tool(f"t{number}", x=[number]) for number in range(50)]
+    after = [tool(f"t{number}", x=[-number]) for number in range(50)]
+    found = all_of({"tool": before}, {"tool": [*after, tool("new")]}, clean, limit=3)
+    assert [one.name for one in found.shown] == ["t1", "t2", "t3"]
+    assert (len(found.found), found.number("changed"), found.number("added")) == (50, 49, 1)
+    assert len(cleaned) == 3 * 4, "a name, and a member with its name and two values"
+
+
+def test_a_limited_part_of_the_values_is_indented(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ALL_INDENTED", 100)
+    found = compare([], [tool(f"t{number}", x={"a": "b" * 20}) for number in range(9)])
+    texts = [one.members[0].after or "" for one in found]
+    assert [text.count("\n") for text in texts] == [2, 2, 2, 0, 0, 0, 0, 0, 0]
+    assert {json.loads(text)["a"] for text in texts} == {"b" * 20}
+
+
+@pytest.mark.parametrize("checks", [0, 4, 5, 9])
+def test_a_comparison_ends_at_any_definition(checks: int) -> None:
+    left = iter(range(checks))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise TimeoutError
+
+    before, after = ([tool(f"t{number}", x=text) for number in range(5)] for text in "ab")
+    with pytest.raises(TimeoutError):
+        all_of({"tool": before}, {"tool": after}, check=check)

@@ -42,16 +42,16 @@ def line(text, word):
 def test_unknown_profiles_and_keys_without_effect_have_their_lines(project, rad):
     config = project / ".radium" / "mcp-proxy.toml"
     config.write_text(PROFILES)
-    unknown = f"{config}:{line(PROFILES, 'disk')}: plugin security_policy: rules[0].profiles[1]: no profile 'disk'"
-    found = json.loads(rad("check", "--json").stdout)
-    assert found["warnings"] == [unknown]
-    assert found["notes"] == []
-    found = json.loads(rad("check", "--connect", "--json").stdout)
-    assert found["warnings"] == [unknown]
-    assert found["notes"] == [
+    unknown = (
+        f"{config}:{line(PROFILES, 'disk')}: mcp.proxy.plugins[0] (security_policy): rules[0].profiles[1]: "
+        'no profile of this file has the name "disk"; did you mean "desk"?'
+    )
+    assert json.loads(rad("check", "--json").stdout)["notes"] == [unknown]
+    assert json.loads(rad("check", "--connect", "--json").stdout)["notes"] == [
         f"{config}:{line(PROFILES, 'subtract')}: profile desk: tools: 'subtract' matches nothing",
         f"{config}:{line(PROFILES, 'multiply')}: profile desk: the override of 'multiply' has no effect: "
         "there is no such tool",
+        unknown,
     ]
 
 
@@ -59,4 +59,4 @@ def test_names_of_profiles_are_only_claims_in_a_file_without_profiles(project, r
     config = project / ".radium" / "mcp-proxy.toml"
     begin, end = PROFILES.index("[[mcp.proxy.profiles]]"), PROFILES.index("[[mcp.proxy.plugins]]")
     config.write_text(PROFILES[:begin] + PROFILES[end:])
-    assert json.loads(rad("check", "--json").stdout)["warnings"] == []
+    assert json.loads(rad("check", "--json").stdout)["notes"] == []

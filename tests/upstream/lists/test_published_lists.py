@@ -175,3 +175,16 @@ async def test_a_slow_list_of_a_server_that_serves_only_principals_by_now_remove
         while server.published._late:
             await asyncio.sleep(0.01)
     assert server.reported == []
+
+
+async def test_after_a_run_in_which_a_server_served_only_principals_its_first_lists_are_no_difference(
+    tmp_path: Path,
+) -> None:
+    first = Server(KeptLists(tmp_path / "lists"))
+    await first.fetch()
+    first.published.per_principal()
+    await first.published._kept.close()
+    second = Server(KeptLists(tmp_path / "lists"))
+    assert second.published.of_earlier_process
+    await second.fetch()
+    assert second.reported == []
