@@ -70,10 +70,7 @@ class Operations(Protocol):
     @property
     def edits(self) -> Edits: ...
     async def reload(self) -> Report:
-        """Put the configuration of the file in force.
-
-        Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`.
-        """
+        """Put the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`."""
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""
@@ -222,8 +219,7 @@ class _NothingError(Exception):
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
-_PARTLY: Final = {500: "It is in force, but a part of the gateway failed to follow it; restart the gateway"}
-APPLIED: Final = {**PROBLEMS, **_PARTLY}
+APPLIED: Final = {**PROBLEMS, 500: "It is in force, but a part of the gateway failed to follow it; restart it"}
 _BUSY: Final = {503: "Other configurations are being checked or compared; `Retry-After` says when to come back"}
 COMPARED: Final = {**PROBLEMS, **_BUSY}
 JUDGED: Final = {**COMPARED, 403: "It names what only `control.allow_commands` lets the control plane write"}
