@@ -98,7 +98,7 @@ async def test_a_stream_with_the_answer_in_it_promotes_nothing(world: Start, wha
         running = made.begin(value=1)
         result = await ended(running)
         assert not promoted(running)
-        await asyncio.sleep(0.05)  # the end of the stream comes after the answer
+        await asyncio.sleep(0.25)  # the end of the stream comes after the answer
         assert (json.loads(result.raw)["content"], result.outcome) == (GOOD["content"], Outcome.OK)
     assert made.server.connections == before, "its connection is used again"
     assert made.at_rest()
@@ -534,7 +534,7 @@ async def test_calls_of_an_official_server_over_http_are_inline(
     made = await world(None, server=At(sdk_server(*flags)))
     await ended(made.begin("add", era=agent, a=1, b=1))
     for number in range(3):
-        await asyncio.sleep(0.05)  # a stream ends a little after the answer in it; only then its connection is free
+        await asyncio.sleep(0.25)  # a stream ends a little after the answer in it; only then its connection is free
         running = made.begin("add", era=agent, a=1, b=number)
         result = await ended(running)
         assert result.content["content"][0]["text"] == str(1 + number)
