@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -328,14 +328,16 @@ async def test_a_reload_is_undone_whole_although_steps_of_that_fail(
 
     async def fails(upstreams: Iterable[Upstream]) -> None:
         for upstream in (forgotten := tuple(upstreams)):
-            monkeypatch.setattr(upstream.connections, "close", partial(slowly, upstream))
+            close = upstream.connections.close
+            monkeypatch.setattr(upstream.connections, "close", partial(slowly, upstream.name, close))
         await forget(forgotten)
         raise ValueError("secret")
 
-    async def slowly(upstream: Upstream) -> None:
+    async def slowly(name: str, close: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         reload.cancel()
         await asyncio.sleep(0.01)
-        closed.append(upstream.name)
+        await close(*arguments)
+        closed.append(name)
 
     monkeypatch.setattr(stand.gateway.health, "forget", fails)
     reload = asyncio.ensure_future(stand.gateway.reload())
