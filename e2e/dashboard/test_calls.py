@@ -76,7 +76,7 @@ def test_a_call_shows_where_its_time_went(
     row = seen.page.locator(ROW).filter(has_text=re.compile(r"wait.*1\.\d+ s")).first
     row.click()
     drawer = seen.page.get_by_role("dialog", name="wait")
-    expect(drawer).to_contain_text(re.compile(r"servers 1\.\d+ s, .*gateway"))
+    expect(drawer).to_contain_text(re.compile(r"servers 1\.\d+ s, .*plugins"))
     steps = drawer.get_by_role("listitem")
     expect(steps.filter(has_text="Sent to server reports")).to_contain_text(re.compile(r"1\.\d+ s"))
     expect(steps.filter(has_text="Server reports answered")).to_be_visible()

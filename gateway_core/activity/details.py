@@ -45,6 +45,8 @@ class CallDetails(TypedDict):
 def of_ended(call: EndedCall, steps: Sequence[Step]) -> CallDetails:
     """A call that has ended. `steps`: none if it was not measured."""
     moments = tuple(zip(call.decided, call.decisions, strict=True))
+    # The record counts back from its own moment, a little after the end of the call; steps have times of their own.
+    started = min([call.started, *(step.started for step in steps)])
     return {
         "id": call.id,
         "state": "ended",
@@ -63,9 +65,9 @@ def of_ended(call: EndedCall, steps: Sequence[Step]) -> CallDetails:
         "generation": call.generation,
         "sent": call.sent,
         "bytes": call.bytes,
-        "spent": spent(call.started, call.at, call.marks, steps) if steps else None,
+        "spent": spent(started, call.at, call.marks, steps) if steps else None,
         "timeline": [
-            *timeline(call.started, moments, call.marks, steps, ()),
+            *timeline(started, moments, call.marks, steps, ()),
             {"at": call.at, "seconds": None, "what": "ended", "who": call.upstream or "", "text": call.outcome},
         ],
     }

@@ -103,7 +103,7 @@ def spent(started: float, ended: float, marks: Sequence[Mark], steps: Sequence[S
     known: list[_Span] = []
     seconds, covered = list[float](), 0.0
     for group in groups:
-        known += [(max(begin, started), min(end, ended)) for begin, end in group]
+        known += [(max(begin, started), min(end, ended)) for begin, end in group if begin < ended and end > started]
         before, covered = covered, _covered(known)
         seconds.append(covered - before)
     people, plugins, upstreams, waiting = (round(one, 6) for one in seconds)

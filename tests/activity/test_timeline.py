@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from gateway_core import Decision, HookStep, HopStep, Reject, WaitStep, hookimpl
+from gateway_core.activity.details import of_ended
+from gateway_core.activity.events import EndedCall
 from gateway_core.activity.recorder import MAX_STEPS, bounded
 from gateway_core.activity.timeline import spent, timeline
 from gateway_core.exchange.trail import Mark
@@ -202,6 +204,30 @@ def test_the_parts_add_up_and_each_moment_counts_once() -> None:
     assert spent(100.0, 120.0, [Mark(115.0, "parked")], [])["people"] == 5.0
 
 
+def test_a_hook_that_began_before_the_time_in_the_record_counts_and_comes_second() -> None:
+    ended = EndedCall(
+        *("id", "tools/call", "echo", "ann", False, "modern", None, "desk", "ok", None),
+        *(1.0, 0.0, 100.0003, 1, True, 10, (), (), ()),
+        seq=1,
+        at=101.0003,
+    )
+    found = of_ended(
+        ended, [HookStep("p", "before_call", 100.0, 0.0001), HopStep("desk", 1, 100.0002, 0.9, "answered")]
+    )
+    assert [it["what"] for it in found["timeline"]] == ["began", "ran", "sent", "replied", "ended"]
+    assert found["spent"] is not None
+    assert found["spent"]["plugins"] == pytest.approx(0.0001)
+    assert sum(found["spent"].values()) == pytest.approx(1.0003)
+
+
+def test_a_step_outside_of_the_call_takes_nothing_from_the_others() -> None:
+    steps = [HookStep("p", "before_call", 99.0, 0.5), HopStep("s", 1, 100.0, 1.0, "answered")]
+    assert spent(100.0, 101.0, [], steps) == {
+        **dict.fromkeys(("people", "plugins", "waiting", "gateway"), 0.0),
+        "upstreams": 1.0,
+    }
+
+
 def test_a_decision_that_was_measured_stands_once_with_its_time() -> None:
     passed, refused = Decision("policy", "pass", "all"), Decision("limit", "refuse", "60")
     steps = [HookStep("policy", "before_call", 10.0, 0.5, passed)]
@@ -213,7 +239,7 @@ def test_a_decision_that_was_measured_stands_once_with_its_time() -> None:
     ]
 
 
-async def test_the_steps_that_are_kept_of_one_call_arebounded(stand: Stand) -> None:
+async def test_the_steps_that_are_kept_of_one_call_are_bounded(stand: Stand) -> None:
     steps = tuple(HookStep("p", "before_call", float(number), 0.0) for number in range(MAX_STEPS * 3))
     kept = bounded(steps)
     assert len(kept) == MAX_STEPS
