@@ -55,15 +55,15 @@ def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, asked, era
     try:
         scenario = matrix.Scenario(era, 4, stage=stage, **asked)
         where = {"upstream_port": upstream.port, "tools": tools}
-        figures = part("load").measure(scenario, upstream, **where, warm=0.05, seconds=0.3)
+        figures = part("load").measure(scenario, upstream, **where, warm=0.05, seconds=0.5)
     finally:
         upstream.process.stop()
     assert figures["calls"] > 0
     assert figures["errors"] == 0, figures["first_error"]
     assert 0 < figures["p50_us"] <= figures["p99_us"] <= figures["max_us"]
     assert figures["cpu_us"] > 0
-    # the call before the load, and what was under way at its begin and end: of few calls on a busy machine, a part
-    assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.25)
+    # the call before the load, and what was under way at its end
+    assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.1)
 
 
 def test_the_calls_of_agents_as_they_are_cover_every_pair_and_are_the_same_in_each_run(part):
