@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import hashlib
 import os
 import shlex
 import stat
@@ -27,6 +28,8 @@ from typing import Final
 
 TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
 """Environment variable; `1` accepts files of operators whatever their owners and modes are."""
+CHECKSUM_SIZE: Final = 65
+"""Bytes that `with_checksum` adds."""
 
 
 class Rule(enum.Enum):
@@ -122,6 +125,19 @@ def read_private(path: Path, limit: int) -> bytes:
 def read_secret(path: Path, limit: int) -> bytes:
     """The content of an operator's file that only this user can read, as of a key; raises as `read_private`."""
     return read(path, limit, private=True, provided=True)
+
+
+def with_checksum(body: bytes) -> bytes:
+    """The content of a file that shows whether it is damaged: a line of `CHECKSUM_SIZE` bytes, and `body`."""
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def without_checksum(data: bytes) -> bytes:
+    """The body in what `with_checksum` made. Raises `Unusable` if it is damaged."""
+    body = data[CHECKSUM_SIZE:]
+    if data[:CHECKSUM_SIZE] != with_checksum(body)[:CHECKSUM_SIZE]:
+        raise Unusable("it is damaged")
+    return body
 
 
 def check_folder(path: Path) -> None:

@@ -193,6 +193,15 @@ def test_a_secret_that_an_operator_provides_may_be_readable_where_that_is_intend
         files.read_private(path, 10)
 
 
+def test_damage_is_found_by_the_checksum() -> None:
+    data = files.with_checksum(b"body")
+    assert files.without_checksum(data) == b"body"
+    assert len(data) == files.CHECKSUM_SIZE + 4
+    for damaged in (b"", data[:-1], data + b"x", data[:64] + b" " + data[65:], data.upper()):
+        with pytest.raises(Unusable, match="damaged"):
+            files.without_checksum(damaged)
+
+
 def test_a_file_of_the_operator_may_be_a_link_as_in_a_mounted_secret(tmp_path: Path) -> None:
     path = tmp_path / "key"
     files.replace(path, b"content")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -35,7 +34,6 @@ MAX_FILE: Final = 4 * 1024 * 1024
 """Maximum size of the file in bytes. If not all upstreams fit, the largest are left out."""
 DELAY: Final = 1.0
 """Seconds from a change until it is written, because lists often change several times in a row."""
-_CHECKSUM: Final = 64
 
 Names = list[tuple[str, str]]
 """Name and identity of each entry of a list."""
@@ -246,7 +244,7 @@ def _encoded(records: Mapping[str, _Record]) -> tuple[bytes, set[str]]:
     Smaller records come first, so that an upstream with many names does not displace the names of others.
     """
     bare = {name: jsonrpc.encode(_Record(record.generation)) for name, record in records.items()}
-    room = MAX_FILE - _CHECKSUM - 1 - len(jsonrpc.encode({"version": VERSION, "upstreams": _raw(bare)}))
+    room = MAX_FILE - files.CHECKSUM_SIZE - len(jsonrpc.encode({"version": VERSION, "upstreams": _raw(bare)}))
     chosen, left_out = dict(bare), set[str]()
     full = {name: jsonrpc.encode(record) for name, record in records.items()}
     for name in sorted(full, key=lambda name: len(full[name])):
@@ -260,7 +258,7 @@ def _encoded(records: Mapping[str, _Record]) -> tuple[bytes, set[str]]:
         else:
             left_out.add(name)
     body = jsonrpc.encode({"version": VERSION, "upstreams": _raw(chosen)})
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body, left_out
+    return files.with_checksum(body), left_out
 
 
 def _raw(encoded: Mapping[str, bytes]) -> dict[str, Raw]:
@@ -278,10 +276,7 @@ def _read(path: Path) -> _Content | None:
 
 
 def _content(path: Path) -> _Content:
-    data = files.read(path, MAX_FILE)
-    body = data[_CHECKSUM + 1 :]
-    if data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
-        raise Unusable("it is damaged")
+    body = files.without_checksum(files.read(path, MAX_FILE))
     try:
         content = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -6,7 +6,6 @@ that others may use, and works without one that it cannot write; it logs one war
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,6 @@ VERSION: Final = 1
 """Version of the file's contents; incremented when a field changes."""
 MAX_FILE: Final = MAX_BYTES + 64 * 1024
 """Maximum size of the file in bytes."""
-_CHECKSUM: Final = 64
 
 
 class Content(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,7 +63,7 @@ class ChangesFile:
         assert self._path is not None
         body = msgspec.json.encode(content)
         try:
-            files.replace(self._path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            files.replace(self._path, files.with_checksum(body))
         except OSError as error:
             if not self._failed:
                 logger.warning(
@@ -79,10 +77,7 @@ class ChangesFile:
 
 
 def _content(path: Path) -> Content:
-    data = files.read_private(path, MAX_FILE)
-    body = data[_CHECKSUM + 1 :]
-    if data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
-        raise Unusable("it is damaged")
+    body = files.without_checksum(files.read_private(path, MAX_FILE))
     try:
         content = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):

@@ -32,7 +32,6 @@ MAX_FILE: Final = 16 * 1024 * 1024
 """Maximum size of the file in bytes. If not all sessions fit, those that were unused for longest are left out."""
 MAX_RECORD: Final = 64 * 1024
 """Maximum size of a record in bytes, before it is sealed. The agent of a larger one begins a new session."""
-_CHECKSUM: Final = 64
 _OVERHEAD: Final = 160
 """Maximum bytes of an entry besides its sealed record."""
 
@@ -166,7 +165,7 @@ class KeptSessions:
             if left > 0 and (sealed := _sealed(record)) is not None:
                 entries[_digest(record.id)] = _Entry(wall + left, sealed)
         newest = sorted(entries.items(), key=lambda pair: pair[1].until, reverse=True)
-        size, chosen = _CHECKSUM + _OVERHEAD, dict[str, _Entry]()
+        size, chosen = files.CHECKSUM_SIZE + _OVERHEAD, dict[str, _Entry]()
         for digest, entry in newest:
             size += len(entry.sealed) + _OVERHEAD
             if size > MAX_FILE:
@@ -176,7 +175,7 @@ class KeptSessions:
             path.unlink(missing_ok=True)
             return 0
         body = msgspec.json.encode(_Content(VERSION, chosen))
-        files.replace(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        files.replace(path, files.with_checksum(body))
         return len(chosen)
 
 
@@ -211,9 +210,7 @@ def _read(path: Path) -> _Content:
     data = files.read_private(path, MAX_FILE)
     with contextlib.suppress(OSError):
         path.unlink()
-    body = data[_CHECKSUM + 1 :]
-    if data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
-        raise Unusable("it is damaged")
+    body = files.without_checksum(data)
     try:
         content = _CONTENT.decode(body)
     except (msgspec.DecodeError, RecursionError):

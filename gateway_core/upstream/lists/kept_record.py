@@ -6,7 +6,6 @@ digest of the settings that identify the server, with a salt: settings can hold 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
@@ -21,7 +20,7 @@ from msgspec import Raw
 
 from gateway_core.api import Era, Kind
 from gateway_core.config import UpstreamConfig
-from gateway_core.files import Unusable
+from gateway_core.files import Unusable, with_checksum, without_checksum
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint
 from gateway_core.upstream.base import ServerInfo
@@ -37,7 +36,6 @@ NOT_IDENTIFYING: Final = frozenset(
     }
 )
 """Keys of an upstream that say how it is used. All others identify the server: after a change its lists are dropped."""
-_CHECKSUM: Final = 64
 _SALT: Final = 16
 
 
@@ -137,7 +135,7 @@ def encoded(config: UpstreamConfig, known: Known) -> bytes:
     lists = {kind: _list(kind, known.lists) for kind in known.lists.items}
     record = _Record(VERSION, _gateway(), config.name, salt, _digest(config, salt), server, lists)
     body = jsonrpc.encode(record)
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return with_checksum(body)
 
 
 def decoded(data: bytes, config: UpstreamConfig, clean: Callable[[bytes], bytes]) -> Known | None:
@@ -145,9 +143,7 @@ def decoded(data: bytes, config: UpstreamConfig, clean: Callable[[bytes], bytes]
 
     `clean` hides secrets that the gateway did not hold when the file was written. Raises `Unusable`.
     """
-    body = data[_CHECKSUM + 1 :]
-    if data[:_CHECKSUM] != hashlib.sha256(body).hexdigest().encode():
-        raise Unusable("it is damaged")
+    body = without_checksum(data)
     try:
         head = _HEAD.decode(body)
         if (head.version, head.gateway) != (VERSION, _gateway()):
