@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -259,41 +259,9 @@ async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
     assert stand.notes == []
 
 
-async def test_a_gateway_that_stops_refuses_calls_while_a_reload_does_not_end(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reading the file hangs in a thread, which cannot be cancelled."""
-    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
-    await stand.start(served("one"))
-    reading, end = threading.Event(), threading.Event()
-
-    def hang() -> Config:
-        reading.set()
-        end.wait(60)
-        raise ConfigError(["too late"])
-
-    monkeypatch.setattr(stand, "read", hang)
-    reload = asyncio.ensure_future(stand.gateway.reload())
-    try:
-        assert await asyncio.to_thread(reading.wait, 60)
-        draining = asyncio.ensure_future(stand.gateway.drain())
-        await asyncio.sleep(0)
-        assert stand.gateway.downstream.gate.closing
-        async with asyncio.timeout(60):
-            await draining
-        assert not reload.done()
-        assert not any(it.reachable for it in stand.gateway.pool.upstreams)
-    finally:
-        end.set()
-    with pytest.raises(ConfigError):
-        await reload
-
-
-async def test_the_time_for_undoing_a_reload_counts_from_the_begin_of_the_stop(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not from its last step, which comes after all calls in flight."""
-    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
+@pytest.fixture
+async def hanging(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Future[Any]]:
+    """A reload that reads the file in a thread, which cannot be cancelled, until the test ends."""
     await stand.start(served("one"))
     reading, end = threading.Event(), threading.Event()
 
@@ -306,15 +274,36 @@ async def test_the_time_for_undoing_a_reload_counts_from_the_begin_of_the_stop(
     reload = asyncio.ensure_future(stand.gateway.reload())
     try:
         assert await asyncio.to_thread(reading.wait, 60)
-        stand.gateway._reloads.refuse()
-        monkeypatch.setattr(reloads, "UNDO_TIME", 3600.0)
-        async with asyncio.timeout(60):
-            await stand.gateway._reloads.undone()
-        assert not reload.done()
+        yield reload
     finally:
         end.set()
     with pytest.raises(ConfigError):
         await reload
+
+
+async def test_a_gateway_that_stops_refuses_calls_while_a_reload_does_not_end(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, hanging: asyncio.Future[Any]
+) -> None:
+    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
+    draining = asyncio.ensure_future(stand.gateway.drain())
+    await asyncio.sleep(0)
+    assert stand.gateway.downstream.gate.closing
+    async with asyncio.timeout(60):
+        await draining
+    assert not hanging.done()
+    assert not any(it.reachable for it in stand.gateway.pool.upstreams)
+
+
+async def test_the_time_for_undoing_a_reload_counts_from_the_begin_of_the_stop(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, hanging: asyncio.Future[Any]
+) -> None:
+    """Not from its last step, which comes after all calls in flight."""
+    monkeypatch.setattr(reloads, "UNDO_TIME", 0.1)
+    stand.gateway._reloads.refuse()
+    monkeypatch.setattr(reloads, "UNDO_TIME", 3600.0)
+    async with asyncio.timeout(60):
+        await stand.gateway._reloads.undone()
+    assert not hanging.done()
 
 
 async def test_a_reload_is_undone_whole_although_steps_of_that_fail(

@@ -38,9 +38,10 @@ async def test_an_operator_who_leaves_cancels_the_request(stand: Controlled) -> 
     await stand.start(served("one"))
     params = {"name": "one_wait", "arguments": {"seconds": 60}}
     asking = asyncio.create_task(stand.ask("POST", "try", {"method": "tools/call", "params": params}))
-    while not any(call["sent"] for call in stand.gateway.live.listing()):
-        await asyncio.sleep(0.01)
-    asking.cancel()
     async with asyncio.timeout(30):
+        while not any(call["sent"] for call in stand.gateway.live.listing()):
+            await asyncio.sleep(0.01)
+        asking.cancel()
         while stand.gateway.live.listing():
             await asyncio.sleep(0.01)
+    assert asking.cancelled()
