@@ -61,7 +61,7 @@ class Background:
             await work()
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Wait until all tasks have ended, those that begin meanwhile included; at most `seconds`."""
+        """Wait until all tasks have ended, also new ones; at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while self._tasks:

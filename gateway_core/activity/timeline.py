@@ -94,7 +94,7 @@ def _span(step: Step, what: str, who: str, text: str) -> Happening:
 
 
 def spent(started: float, ended: float, marks: Sequence[Mark], steps: Sequence[Step]) -> Spent:
-    """Where the time between two moments went. `steps`: also those that have not ended."""
+    """Where the time between two moments went. `steps`: running ones, too."""
     kinds: tuple[tuple[type[Step], ...], ...] = ((HookStep,), (HopStep,), (WaitStep,))
     groups = [
         list(_for_people(marks, ended)),

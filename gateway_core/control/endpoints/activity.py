@@ -109,7 +109,7 @@ class Lines(TypedDict):
     """Lines of the log, oldest first."""
 
     lines: list[Line]
-    """Without `after` the latest, otherwise those that follow."""
+    """Without `after` the latest, otherwise the next ones."""
     last: int
     """`after` of the next request."""
     missed: int

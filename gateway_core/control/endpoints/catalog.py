@@ -43,7 +43,7 @@ class OneTool(Struct):
 
 def _check_one(profile: str, agent: str) -> None:
     if profile and agent:
-        raise Problem(409, "an agent has a profile of its own: give either the agent or a profile")
+        raise Problem(409, "an agent has its profile: give either the agent or a profile")
 
 
 def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
