@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from typing import Any
 
 import pytest
 import tomli_w
+
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 RAD = Path(sys.executable).parent / "rad"
@@ -67,12 +68,6 @@ def tools() -> Tools:
     if not found or not (HERE / "node_modules").is_dir():
         pytest.fail("run `make e2e`: it installs what this suite needs")
     return Tools(node=found[0])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = START_LIMIT) -> None:

@@ -27,7 +27,9 @@ from mcp.types import ElicitResult, Implementation
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import Gateway, Launcher, answers, free_port, wait_until
+from conftest import Gateway, Launcher, answers, wait_until
+
+from tests.ports import free_port
 
 DOCS = Path(__file__).parents[1] / "docs" / "operations.md"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -24,7 +24,9 @@ from pydantic import AnyUrl
 sys.path.insert(0, str(Path(__file__).parent))
 
 from browser import log_in
-from conftest import Gateway, free_port, wait_until
+from conftest import Gateway, wait_until
+
+from tests.ports import free_port
 
 CALLBACK = AnyUrl("http://127.0.0.1:9/callback")
 

@@ -16,8 +16,10 @@ from mcp.client.streamable_http import streamable_http_client
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import Gateway, free_port, wait_until
+from conftest import Gateway, wait_until
 from test_oidc import Person, Storage, token_for
+
+from tests.ports import free_port
 
 USERS = Path(__file__).parents[1] / "tests" / "upstream" / "identities" / "user_server.py"
 ERAS = {"legacy": "legacy", "modern": "2026-07-28"}

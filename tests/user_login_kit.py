@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from aiohttp import web
 from gateway_core.config.loader import loads
 from gateway_core.gateway import Gateway
 from tests.login_kit import Tracker
+from tests.ports import free_port
 
 USER = "X-User"
 """The header in which the trusted proxy, which a test is, names the person."""
@@ -164,12 +164,6 @@ async def tracker_served() -> AsyncIterator[Tracker]:
         yield tracker
     finally:
         await runner.cleanup()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -32,7 +32,9 @@ from page import Results, Row, lost, render
 from upstreams import E2E, NODE_MODULES, UPSTREAMS, Upstream
 
 sys.path.insert(0, str(E2E))
-from conftest import Launcher, Processes, answers, free_port, wait_until
+from conftest import Launcher, Processes, answers, wait_until
+
+from tests.ports import free_port
 
 PAGE: Final = E2E.parent / "docs" / "compatibility.md"
 SILENCE_LIMIT: Final = 20.0

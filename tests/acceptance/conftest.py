@@ -17,14 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 SERVERS = Path(__file__).with_name("servers")
 RAD = Path(sys.executable).with_name("rad")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str = "it") -> None:

@@ -11,7 +11,9 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.sse import sse_client
 
-from .conftest import RAD, free_port
+from tests.ports import free_port
+
+from .conftest import RAD
 
 TOML = """
 [mcp.proxy]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from .conftest import RAD, Rad, free_port, rad, wait_until
+from tests.ports import free_port
+
+from .conftest import RAD, Rad, rad, wait_until
 
 TOML = """
 [mcp.proxy]

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
+from tests.ports import free_port
+
 RAD = Path(sys.executable).with_name("rad")
 SERVERS = Path(__file__).with_name("servers")
 pytestmark = pytest.mark.timeout(180)
@@ -35,12 +36,6 @@ BECOME_ROOT = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 NAMESPACES = ["unshare", *BECOME_ROOT, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 INSIDE = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
 OTHER_UID = ["unshare", "--user", f"--map-user={UID}", f"--map-group={UID}"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

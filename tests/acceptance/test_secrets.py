@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from tests.acceptance.conftest import SERVERS, free_port, listening, wait_until
+from tests.acceptance.conftest import SERVERS, listening, wait_until
+from tests.ports import free_port
 
 TOKEN = "ghp_hu5hAbC9dEfGh1JkLmN0pQrStUvWxYz2"
 PASSWORD = 'hu5h "pass" wörd/1'

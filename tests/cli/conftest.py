@@ -1,9 +1,6 @@
 """Real `rad` child processes, each in a folder of its own."""
 
-import contextlib
 import os
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import ports
+
 RAD = [sys.executable, "-m", "gateway_core.cli"]
 
 
 @pytest.fixture
 def free_port() -> int:
-    """A free port below those that the system hands out: until the gateway binds it, others ask for one too."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+    return ports.free_port()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from gateway_core.config.loader import loads
 from gateway_core.gateway import Gateway
+from tests.ports import free_port
 
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
 PRIVATE, PUBLIC = CacheHint(0, "private"), CacheHint(60_000, "public")
@@ -315,12 +316,6 @@ class World:
 
     def lists(self, name: str) -> str:
         return str(next(one for one in self.gateway.status()["upstreams"] if one["name"] == name)["lists"])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -25,6 +25,7 @@ from mcp_types import Notification, RequestParams
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 from gateway_core.hooks import LoadedPlugin
+from tests.ports import free_port
 
 from .asgi import answer, body_of, replayed
 
@@ -388,9 +389,3 @@ async def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
             return Stand(gateway, http, list(labs))
 
         yield begin
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

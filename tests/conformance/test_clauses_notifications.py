@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +21,7 @@ from mcp import Client
 
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
+from tests.ports import free_port
 
 SERVER = Path(__file__).parent / "servers" / "teller.py"
 RAD = Path(sys.executable).with_name("rad")
@@ -30,12 +30,6 @@ VERSION = "2026-07-28"
 UPDATED = "notifications/resources/updated"
 MESSAGE = "notifications/message"
 PROGRESS = "notifications/progress"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:

@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,16 +23,12 @@ import aiohttp
 import pytest
 import tomli_w
 
+from tests.ports import free_port
+
 RAD = Path(sys.executable).with_name("rad")
 WILD = Path(__file__).with_name("servers") / "wild.py"
 META = "io.modelcontextprotocol/"
 MODERN = "2026-07-28"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 40.0) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 RAD = Path(sys.executable).with_name("rad")
 SERVERS = Path(__file__).with_name("servers")
@@ -28,12 +29,6 @@ LARGE = {"bodies": 20, "links": 1}
 OF_CHILDREN = ("lines", "pings", "list changes", "progress", "links", "items")
 OF_STREAMS = ("events", "comments")
 OF_AGENTS = ("bodies", "headers", "sockets", "sessions")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 BASE = """[mcp.proxy]

@@ -21,12 +21,12 @@ from tests.faults.conftest import (
     Answer,
     Bystanders,
     Started,
-    free_port,
     over_http,
     over_stdio,
     request,
     wait_until,
 )
+from tests.ports import free_port
 
 LISTENERS = int(os.environ.get("RADIUM_FAULTS_LISTENERS", "1000"))
 """Idle agents of row 40; 10,000 need as many descriptors on both sides, and a minute."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conftest import Started, free_port, over_stdio
+from tests.faults.conftest import Started, over_stdio
+from tests.ports import free_port
 
 
 @pytest.mark.xfail(strict=True, reason="the rate limit is kept in the process; it cannot be shared through Redis")

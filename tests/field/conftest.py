@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +16,7 @@ import tomli_w
 
 from gateway_core.config import loads
 from gateway_core.gateway import Gateway
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +37,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     async with contextlib.AsyncExitStack() as ends:
 
         async def run(upstreams: list[dict[str, Any]], **settings: Any) -> Gateway:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
             limit = {"rate_limit_per_minute": 0}
             proxy = {"enable": True, "port": port, "security": limit, **settings, "upstreams": upstreams}
             gateway = Gateway(loads(tomli_w.dumps({"mcp": {"proxy": proxy}}), tmp_path / "mcp-proxy.toml"))

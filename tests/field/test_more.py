@@ -17,6 +17,7 @@ import pytest
 import tomli_w
 
 from tests.field.more import wire
+from tests.ports import free_port
 
 MORE = Path(__file__).with_name("more")
 STDIO = ("banner", "reborn", "changing", "clashing", "blocking", "asks_first", "pages", "half")
@@ -45,12 +46,6 @@ class Gate:
     def tools(self) -> list[str]:
         message = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
         return [tool["name"] for tool in wire.http(self.port, message, headers=self.session)[2]["result"]["tools"]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(holds: Any, seconds: float = 20) -> None:

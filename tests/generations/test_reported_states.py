@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from gateway_core.api import UpstreamState
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.testing import configured
 from tests.generations.conftest import Stand, served
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(180)
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
@@ -68,13 +68,6 @@ def diary(monkeypatch: pytest.MonkeyPatch) -> Diary:
     return made
 
 
-def unused_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def http(name: str, port: int, **settings: Any) -> dict[str, Any]:
     return {"name": name, "transport": "http", "url": f"http://127.0.0.1:{port}/mcp", **settings}
 
@@ -107,7 +100,7 @@ async def refuse(request: web.Request) -> web.Response:
 
 
 async def test_plugins_are_told_every_state_that_an_upstream_enters(stand: Stand, diary: Diary, listen: Listen) -> None:
-    lost = http("lost", unused_port())
+    lost = http("lost", free_port())
     login = http("private", await listen("/mcp", refuse), auth={"grant": "authorization_code"})
     await stand.start(served("one"), lost, login)
     assert sorted(await diary.has(3)) == [
@@ -139,7 +132,7 @@ async def test_plugins_are_told_every_state_that_an_upstream_enters(stand: Stand
 async def test_a_reload_tells_what_is_different_and_nothing_else(stand: Stand, diary: Diary) -> None:
     await stand.start(served("kept"), served("changed"), served("broken"), served("removed"))
     await diary.has(4)
-    await stand.reload(served("kept"), served("changed", "more"), http("broken", unused_port()), served("added"))
+    await stand.reload(served("kept"), served("changed", "more"), http("broken", free_port()), served("added"))
     assert sorted(await diary.has(3)) == [
         ("added", "connecting", "healthy"),
         ("broken", "healthy", "down"),
@@ -212,7 +205,7 @@ async def test_the_webhook_plugin_of_the_page_posts_when_an_upstream_goes_down_a
         {"upstream": "one", "state": "down", "before": "healthy", "reason": "exited with status 1"},
         {"upstream": "one", "state": "healthy", "before": "down", "reason": ""},
     ]
-    await stand.reload(served("one"), http("two", unused_port()), plugins=plugins)
+    await stand.reload(served("one"), http("two", free_port()), plugins=plugins)
     await wait(3)
     assert (got[2]["upstream"], got[2]["state"]) == ("two", "down")
     await stand.gateway.stop()

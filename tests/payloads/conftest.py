@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from gateway_core.config import loads
 from gateway_core.gateway import Gateway
 from gateway_core.limits.budget import MemoryBudget
+from tests.ports import free_port
 
 ENDS = Path(__file__).with_name("ends.py")
 BURST = 40
@@ -345,9 +345,7 @@ async def open_agent(tmp_path: Path, http_server: str, _judges: None) -> AsyncIt
     ends: list[Any] = []
 
     async def begin(era: str, transport: str, upstream: str) -> Agent:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        port = free_port()
 
         def settings(name: str) -> str:
             if upstream == "http":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from gateway_core.cli.logins.callback import Callback
 from gateway_core.upstream.auth.code_flow import NotOurs
 from gateway_core.upstream.auth.documents import Refused
+from tests.ports import free_port
 
 Made = Callable[..., Awaitable[tuple[Callback, str]]]
 
@@ -99,9 +99,7 @@ async def test_the_host_stays_as_it_is_written(made: Made, host: str) -> None:
 
 
 async def test_a_fixed_port_and_one_of_before_are_used(made: Made) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     first, uri = await made(f"http://127.0.0.1:{port}/callback")
     assert uri == f"http://127.0.0.1:{port}/callback"
     with pytest.raises(OSError, match="in use"):

@@ -17,17 +17,11 @@ import pytest
 from gateway_core.api import Principal
 from gateway_core.errors import NotSent, OutcomeUnknown
 from gateway_core.exchange.exchange import Agent, Exchange
+from tests.ports import free_port
 
 
 def exchange() -> Exchange:
     return Exchange(Agent(Principal("tester"), "modern", "2026-07-28"), "tools/call")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
