@@ -233,7 +233,7 @@ class Reloads:
             f"generation {after.number} was put in force",
             *self._parts.steps_to(after, before, certificate),
             self.states.switched,
-            self._name_plugins,
+            self._adapt_loop_lag,
             prepared.apply,
             after.catalog.rebuild,  # what upstreams said since the last look at them
         )
@@ -248,7 +248,7 @@ class Reloads:
         gone = self._only_in(old)
         others = [plugin for it in self.live if it is not old for plugin in it.chain.plugins]
         self._retiring.remove(old)
-        self._name_plugins()
+        self._adapt_loop_lag()
         parts.downstream.retire(old.pipeline)
         await run_all(
             "closing what only an earlier configuration used",
@@ -262,9 +262,13 @@ class Reloads:
         if gone:
             logger.info("closed after a reload: {}", count(len(gone), "upstream"))
 
-    def _name_plugins(self) -> None:
-        """Let reports of a blocked event loop name the plugins of all generations that serve requests."""
-        self._parts.loop_lag.use({package: name for it in self.live for package, name in packages(it.chain).items()})
+    def _adapt_loop_lag(self) -> None:
+        """Let reports of a blocked event loop name the plugins of all generations that serve requests.
+
+        Those of the current one decide whether its lags are measured.
+        """
+        named = {package: name for it in self.live for package, name in packages(it.chain).items()}
+        self._parts.loop_lag.use(named, measures=self.current.chain.measures_loop_lag)
 
     def _in_use(self, old: Generation) -> bool:
         return bool(old.in_flight or old.chain.asked or any(it.facts.in_flight for it in self._only_in(old)))

@@ -11,17 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
-from gateway_core.api import (
-    Ask,
-    Call,
-    CallResult,
-    Claim,
-    Health,
-    Pass,
-    Reject,
-    ToolConflict,
-    UpstreamView,
-)
+from gateway_core.api import Ask, Call, CallResult, Claim, Health, Pass, Reject, ToolConflict, UpstreamView
 from gateway_core.concealing import Secret
 from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.authenticators import Authenticators, call_headers
@@ -73,8 +63,8 @@ class Chain:
         """
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
         self.generation: Final = generation
-        measures = any(getattr(plugin.instance, "measures_hooks", False) is True for plugin in self.plugins)
-        self.times: Final = HookTimes() if measures else None
+        self.measures_loop_lag: Final = self._asks_for("measures_loop_lag")
+        self.times: Final = HookTimes() if self._asks_for("measures_hooks") else None
         """How long hooks take; None if no plugin asks for it."""
         hooks: dict[str, dict[str, Hook]] = {name: {} for name in HOOKS}
         for plugin in self.plugins:
@@ -112,6 +102,10 @@ class Chain:
         """See `held`."""
         self.followed: Final = self._followed()
         """The same hooks, which record their runs in `timelines`."""
+
+    def _asks_for(self, flag: str) -> bool:
+        """Whether an attribute of a plugin, such as `measures_hooks`, is set."""
+        return any(getattr(plugin.instance, flag, False) is True for plugin in self.plugins)
 
     def _followed(self) -> Chain:
         made = copy(self)

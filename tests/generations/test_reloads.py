@@ -506,6 +506,30 @@ async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_ser
     assert redact not in stand.gateway._loop_lag._plugins
 
 
+async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand: Stand) -> None:
+    metrics = {"name": "observe_metrics"}
+    await stand.start(served("one"), plugins=[metrics])
+
+    def lags() -> Any:
+        return stand.gateway.status()["loop"]["lags"]
+
+    async with asyncio.timeout(30):
+        while not sum(lags()["counts"]):
+            await asyncio.sleep(0.05)
+    assert len(lags()["counts"]) == len(lags()["bounds"]) + 1
+    before = sum(lags()["counts"])
+    await stand.reload(served("one"), plugins=[{**metrics, "hook_times": True}])
+    assert sum(lags()["counts"]) >= before
+    await stand.reload(served("one"), plugins=[{"name": "security_redact"}])
+    assert lags() is None
+    await stand.settled()
+    assert lags() is None
+    await stand.reload(served("one"), plugins=[metrics])
+    async with asyncio.timeout(30):
+        while not sum(lags()["counts"]):
+            await asyncio.sleep(0.05)
+
+
 @MODES
 async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
     closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}
