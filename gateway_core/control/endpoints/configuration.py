@@ -69,8 +69,11 @@ class Operations(Protocol):
 
     @property
     def edits(self) -> Edits: ...
-    async def reload(self) -> Report:
-        """Put the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`."""
+    async def reload(self, *, patient: bool = True) -> Report:
+        """Put the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`.
+
+        `patient`: wait for other reloads and edits without a bound; if not, raises `TryLater` after some time.
+        """
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""
@@ -219,7 +222,11 @@ class _NothingError(Exception):
 
 
 PROBLEMS: Final = {409: "The gateway starts or stops, or has no file", 422: "The configuration is wrong"}
-APPLIED: Final = {**PROBLEMS, 500: "It is in force, but a part of the gateway failed to follow it; restart it"}
+APPLIED: Final = {
+    **PROBLEMS,
+    500: "It is in force, but a part of the gateway failed to follow it; restart it",
+    503: "Another reload or edit has been in progress for long; `Retry-After` says when to come back",
+}
 _BUSY: Final = {503: "Other configurations are being checked or compared; `Retry-After` says when to come back"}
 COMPARED: Final = {**PROBLEMS, **_BUSY}
 JUDGED: Final = {**COMPARED, 403: "It names what only `control.allow_commands` lets the control plane write"}
@@ -227,7 +234,8 @@ EDITED: Final = {
     **APPLIED,
     403: "The file is read-only, or the edit names what only `control.allow_commands` lets the control plane write",
     409: "The file has another version, or the gateway starts or stops, or has no file",
-    503: "The file cannot be written, as on a full disk",
+    503: "Another reload or edit has been in progress for long (`Retry-After` says when to come back), or the file "
+    "cannot be written, as on a full disk",
 }
 
 
@@ -235,7 +243,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """The configuration."""
 
     async def reload(asked: Asked[None, None]) -> Comparison:
-        return await reported(asked, operations.reload)
+        return await reported(asked, lambda: operations.reload(patient=False))
 
     async def diff(asked: Asked[None, None]) -> Comparison:
         return await reported(asked, operations.compare)
