@@ -177,45 +177,6 @@ async def test_a_file_that_is_no_toml_is_422_with_its_line(started: Controlled) 
     assert (await started.ask("PATCH", "config", {"changes": [{"key": "timeout", "value": 3.0}]}))[0] == 422
 
 
-@pytest.mark.parametrize("holder", ["reload", "edit"])
-async def test_edits_and_reloads_wait_for_each_other_for_a_bounded_time_and_learn_what_holds_them(
-    started: Controlled, monkeypatch: pytest.MonkeyPatch, holder: str
-) -> None:
-    content = started.path.read_text()
-    changes = {"changes": [{"key": "timeout", "value": 7.0}]}
-    reading, go_on, check = asyncio.Event(), threading.Event(), started.check
-    loop = asyncio.get_running_loop()
-
-    def slow(given: str) -> Config:
-        loop.call_soon_threadsafe(reading.set)
-        assert go_on.wait(60)
-        return check(given)
-
-    monkeypatch.setattr(started, "check", slow)
-    first = ("POST", "reload", None) if holder == "reload" else ("PATCH", "config", changes)
-    running = asyncio.ensure_future(started.ask(*first))
-    await reading.wait()
-    monkeypatch.setattr(reloads, "CHANGE_WAIT", 0.05)
-    version = (await started.ask("GET", "config"))[1]["version"]
-    for method, path, body in (
-        ("POST", "reload", None),
-        ("PATCH", "config", changes),
-        ("PUT", "config", {"text": content, "version": version}),
-        ("POST", "upstreams/one/disable", None),
-    ):
-        status, answer = await started.ask(method, path, body)
-        assert (status, answer.keys()) == (503, {"error"})
-        name = "a reload" if holder == "reload" else "an edit"
-        assert answer["error"].startswith(f"{name} of the configuration has been in progress since 2"), path
-    assert started.path.read_text() == content
-    monkeypatch.setattr(reloads, "CHANGE_WAIT", 60.0)
-    waiting = [asyncio.ensure_future(started.ask(*one)) for one in (("POST", "reload"), ("PATCH", "config", changes))]
-    await asyncio.sleep(0.05)
-    go_on.set()
-    assert [status for status, _ in await asyncio.gather(running, *waiting)] == [200] * 3
-    assert started.gateway.pipeline.timeout == 7.0
-
-
 async def test_comparisons_follow_each_other_and_wait_for_a_bounded_time(
     started: Controlled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
