@@ -142,7 +142,7 @@ class Gateway(Reloadable):
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
         self._polling: list[asyncio.Task[None]] = []
-        self._loop_lag = LoopLag(packages(chain))
+        self._loop_lag = LoopLag(packages(chain), measures=chain.measures_loop_lag)
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.browsers: Final = BrowserSessions(self._before.browsers)
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)

@@ -16,6 +16,7 @@ from gateway_core.config.secrets import without_secrets
 from gateway_core.errors import RpcError
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
+from gateway_core.log.loop_lag import BOUNDS, Lags, LoopLag
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
@@ -57,7 +58,39 @@ def upstream(of: Upstream) -> shapes.UpstreamState:
         "identities": None if of.identities is None else len(of.identities),
         "drained": status.drained,
         "login": None if of.connections.login is None else cast("shapes.LoginState", of.connections.login.report()),
+        "tokens": _tokens(of),
     }
+
+
+def _tokens(of: Upstream) -> shapes.TokenState | None:
+    """The access tokens that the gateway obtains for an upstream; None if it obtains none."""
+    own = None if of.connections.http is None else of.connections.http.tokens
+    principals = None if of.identities is None else of.identities.tokens
+    counts = [source.counts for source in (own, principals) if source is not None]
+    if not counts:
+        return None
+    return {
+        "expires_at": None if own is None else own.expires_at,
+        "renewals": {
+            "renewed": sum(it.renewed for it in counts),
+            "failed": sum(it.failed for it in counts),
+            "login_needed": sum(it.login_needed for it in counts),
+        },
+    }
+
+
+def loop(lag: LoopLag) -> shapes.LoopCounts:
+    """How late the event loop was."""
+    lags = lag.lags
+    return {
+        "blocked": lag.blocked,
+        "blocked_seconds": round(lag.blocked_seconds, 3),
+        "lags": None if lags is None else _lags(lags),
+    }
+
+
+def _lags(of: Lags) -> shapes.LoopLags:
+    return {"bounds": list(BOUNDS), "counts": list(of.counts), "seconds": round(of.seconds, 6)}
 
 
 class _About(TypedDict):
@@ -116,6 +149,7 @@ def disabled(config: UpstreamConfig) -> shapes.UpstreamState:
         "next_retry_in": None,
         "identities": None,
         "login": None,
+        "tokens": None,
     }
 
 

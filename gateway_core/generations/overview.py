@@ -56,7 +56,7 @@ class Overview:
             "memory": {"limit": budget.limit, "used": int(budget.level * budget.limit)},
             "max_timeout": config.proxy.max_timeout,
             "log": {"warnings": output.warnings(), "dropped": output.dropped()},
-            "loop": {"blocked": lag.blocked, "blocked_seconds": round(lag.blocked_seconds, 3)},
+            "loop": report.loop(lag),
             "upstreams": [
                 *(report.upstream(upstream) for upstream in parts.pool.upstreams),
                 *(report.disabled(upstream) for upstream in config.disabled),

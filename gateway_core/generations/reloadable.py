@@ -15,11 +15,13 @@ from gateway_core.catalog import Catalog
 from gateway_core.config import Config
 from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
+from gateway_core.generations import reloads
 from gateway_core.generations.known_agents import KnownAgents
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
+from gateway_core.generations.turns import in_seconds
 from gateway_core.hooks import Chain
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.log.wording import count
@@ -119,13 +121,15 @@ class Reloadable(ABC):
         """Serves calls with several rounds."""
         return self._reloads.current.input_required
 
-    async def reload(self) -> Report:
+    async def reload(self, *, patient: bool = True) -> Report:
         """Put the configuration of the file in force, as far as that needs no restart.
 
+        `patient`: wait for other reloads and edits without a bound. If not, raises `TryLater` after some time.
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then. Raises
         `PartlyApplied` if it is in force, but not whole.
         """
-        return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
+        until = None if patient else in_seconds(reloads.CHANGE_WAIT)
+        return await self._reported(self._reloads.reload(self._file(), listening=self.listens, until=until))
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""
