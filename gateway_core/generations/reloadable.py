@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -12,11 +13,9 @@ from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
-from gateway_core.control import shapes
 from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations import reloads
-from gateway_core.generations.editing.edits import Edits
 from gateway_core.generations.known_agents import KnownAgents
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.parts import Parts
@@ -29,6 +28,10 @@ from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
+    from gateway_core.generations.editing.edits import Edits
 
 MAX_LOGGED: Final = 100
 """Changes, or problems, of one reload that are logged."""
@@ -46,8 +49,13 @@ class Reloadable(ABC):
         self._overview = Overview(parts, reloads, self.activity)
         self.agents: Final = KnownAgents(parts, reloads, self.activity.agents)
         self._source = source
-        self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
-        """Changes of the file."""
+
+    @cached_property
+    def edits(self) -> Edits:
+        """Changes of the file. Only operators need them: they are loaded with the endpoints of the control plane."""
+        from gateway_core.generations.editing.edits import Edits  # noqa: PLC0415
+
+        return Edits(self._reloads, self._file, self._reported, lambda: self.listens)
 
     @property
     @abstractmethod
