@@ -6,14 +6,13 @@ They contain no secrets, session ids or payloads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.entry import Entry
 from gateway_core.config import UpstreamConfig
 from gateway_core.config.secrets import without_secrets
-from gateway_core.control import shapes
 from gateway_core.errors import RpcError
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
@@ -21,6 +20,9 @@ from gateway_core.log.loop_lag import BOUNDS, Lags, LoopLag
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
 
 
 def upstream(of: Upstream) -> shapes.UpstreamState:
