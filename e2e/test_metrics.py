@@ -12,13 +12,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+
+from tests.login_kit import Served, Tracker
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples" / "prometheus"
@@ -58,6 +62,24 @@ def value(page: str, name: str, **labels: str) -> float:
         if labels.items() <= given.items():
             total += float(found[3])
     return total
+
+
+def renewals(page: str, upstream: str) -> dict[str, float]:
+    """Requests for tokens for an upstream, by outcome."""
+    outcomes = ("renewed", "failed", "login_needed")
+    name = "radium_upstream_token_renewals_total"
+    return {outcome: value(page, name, upstream=upstream, outcome=outcome) for outcome in outcomes}
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    served = Served()
+    yield served.tracker
+    served.close()
+
+
+service = tracker
+"""Another one."""
 
 
 @pytest.fixture
@@ -111,6 +133,78 @@ def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
 def test_promtool_finds_no_fault_in_the_page(gateway: Any) -> None:
     asyncio.run(calls(gateway.url, "2026-07-28"))
     assert promtool("check", "metrics", given=scrape(gateway)) == ""
+
+
+def test_figures_of_tokens_agree_with_the_token_endpoints(
+    launcher: Any, wait_for: Callable[..., None], tracker: Tracker, service: Tracker
+) -> None:
+    """The operator logs in at one upstream, the gateway has client credentials for the other."""
+
+    def protected(name: str, of: Tracker, **auth: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "transport": "http",
+            "url": f"{of.origin}/mcp",
+            "health_check_interval": 0.5,
+            "auth": auth,
+        }
+
+    tracker.life = 4
+    credentials = {"issuer": service.origin, "client_id": "gateway", "client_secret": "hidden-client-secret"}
+    port = launcher.free_port()
+    config = launcher.write(
+        {
+            "port": port,
+            "upstreams": [
+                protected("tracker", tracker, grant="authorization_code"),
+                protected("service", service, grant="client_credentials", **credentials),
+            ],
+            "plugins": [{"name": "conflict_autoprefix"}, {"name": "observe_metrics", "token": TOKEN}],
+        }
+    )
+    gateway = launcher.start(config, port)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
+    assert 'radium_upstream_login_due{upstream="service"}' not in page, "it needs no login"
+
+    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
+        child.communicate(timeout=60)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 0
+    for name, of in (("tracker", tracker), ("service", service)):
+        ends = value(page, "radium_upstream_token_expiry_timestamp_seconds", upstream=name)
+        assert ends == pytest.approx(time.time() + of.life, abs=120)
+    assert renewals(page, "service") == {"renewed": service.issued, "failed": 0, "login_needed": 0}
+
+    wait_for(lambda: tracker.issued >= 3, "the token of the login is renewed")
+    tracker.refresh.clear()
+    service.failing = True
+    service.valid.clear()
+    wait_for(lambda: len(service.refused) >= 2, "renewals fail")
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due again")
+    service.failing = False
+    wait_for(lambda: gateway.upstream("service")["state"] == "healthy", "the service is back")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
+    assert renewals(page, "tracker") == {"renewed": tracker.issued - 1, "failed": 0, "login_needed": 1}
+    assert tracker.refused == ["refresh_token"]
+    assert renewals(page, "service") == {"renewed": service.issued, "failed": len(service.refused), "login_needed": 0}
+    assert 'radium_upstream_token_expiry_timestamp_seconds{upstream="tracker"}' not in page, "it has none any more"
+    assert "hidden" not in page
+    if PROMTOOL is not None:
+        assert promtool("check", "metrics", given=page) == ""
+
+
+def test_lags_of_the_event_loop_are_measured(gateway: Any, wait_for: Callable[..., None]) -> None:
+    wait_for(lambda: value(scrape(gateway), "radium_loop_lag_seconds_count") >= 20, "about a second is measured")
+    page = scrape(gateway)
+    assert value(page, "radium_loop_lag_seconds_bucket", le="+Inf") == value(page, "radium_loop_lag_seconds_count")
+    assert value(page, "radium_loop_lag_seconds_sum") > 0
 
 
 @needs_promtool

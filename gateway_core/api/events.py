@@ -107,7 +107,7 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     waited: float
     """Seconds of it that passed while the agent's user was asked."""
     generation: int = 1
-    """The number of the configuration that judged and served it; each reload that changes something counts it up."""
+    """See `Call.generation`."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
     answered: bool = False
@@ -131,7 +131,7 @@ class AuthenticationEnded(msgspec.Struct, frozen=True):
     reason: str
     """Why they were refused, for the operator; empty for `principal`."""
     generation: int = 1
-    """The number of the configuration that judged them; see `CallEnded.generation`."""
+    """The number of the configuration that judged them; see `Call.generation`."""
 
 
 class UpstreamChanged(msgspec.Struct, frozen=True):
@@ -147,7 +147,7 @@ class UpstreamChanged(msgspec.Struct, frozen=True):
     at: float = 0.0
     """Seconds since the epoch."""
     generation: int = 1
-    """The number of the configuration in force; see `CallEnded.generation`."""
+    """The number of the configuration in force; see `Call.generation`."""
 
 
 Event: TypeAlias = CallEnded | AuthenticationEnded | UpstreamChanged

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from typing import Final, NamedTuple
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway_core.control.browsers import BrowserSessions
 from gateway_core.control.endpoint import Problem, Right
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 PAGE_KEY: Final = "Radium-Page-Key"

@@ -79,9 +79,8 @@ class App:
         """
         self._ready = ready
         self._budget = budget
-        self._callers = CallerHandlers(
-            authentication, presenting, ProfileChoice(config.profiles), config.max_connections
-        )
+        profiles = ProfileChoice(config.profiles, authentication.generation)
+        self._callers = CallerHandlers(authentication, presenting, profiles, config.max_connections)
         self._modern = modern
         self._legacy = legacy
         self._sse = sse
@@ -99,7 +98,8 @@ class App:
         documents: Mapping[str, bytes],
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
-        self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
+        profiles = ProfileChoice(config.profiles, authentication.generation)
+        self._callers.use(authentication, presenting, profiles, config.max_connections)
         if self._questions is not None:
             self._questions.use(authentication)
         self._logins.use(config, authentication)

@@ -89,6 +89,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The members of `_meta` of the agent's request; None if they are not decoded yet."""
     id: str = msgspec.field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
+    generation: int = 1
+    """The number of the configuration that judges and serves it; every log record about the request names it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; None until its target is looked up."""
     upstream: str | None = None
@@ -132,9 +134,9 @@ class Exchange(msgspec.Struct, eq=False):
         """A key that all exchanges of one legacy session share; the exchange's own id without a session."""
         return self.agent.session_id or self.id
 
-    def begin(self, deadline: Deadline, question_limit: float) -> None:
-        """Set its deadline, and the seconds that its agent has for the answer to one question."""
-        self.deadline, self.question_limit = deadline, question_limit
+    def begin(self, deadline: Deadline, question_limit: float, generation: int) -> None:
+        """Set its deadline, the seconds that its agent has for the answer to one question, and its generation."""
+        self.deadline, self.question_limit, self.generation = deadline, question_limit, generation
 
     def identify(self, origin: Call) -> None:
         """Set `origin`."""

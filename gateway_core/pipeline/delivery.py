@@ -126,7 +126,7 @@ class Delivery(msgspec.Struct, eq=False):
         running = self._running = InlineCall(
             pipeline.deadlines, self.exchange, started, started + timeout, timeout, longest, coroutine=self._run()
         )
-        self.exchange.begin(running, pipeline.question_timeout)
+        self.exchange.begin(running, pipeline.question_timeout, pipeline.generation)
         running.begin()
         running.step()
         return running
@@ -169,7 +169,7 @@ class Delivery(msgspec.Struct, eq=False):
         finally:
             running.end()
             seconds = time.monotonic() - self.started
-            if self._log(self.exchange, self._call, self._plan, result, seconds, generation=self.pipeline.generation):
+            if self._log(self.exchange, self._call, self._plan, result, seconds):
                 self._record(result, seconds)
             self.exchange.close()
 
@@ -295,16 +295,8 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _record(self, result: CallResult, seconds: float) -> None:
         """Give the recorder a call that has ended."""
-        pipeline = self.pipeline
-        pipeline.recorder.call_ended(
-            self.exchange,
-            self._call,
-            self._chain,
-            result,
-            self.timeline,
-            seconds=seconds,
-            generation=pipeline.generation,
-        )
+        recorder = self.pipeline.recorder
+        recorder.call_ended(self.exchange, self._call, self._chain, result, self.timeline, seconds=seconds)
 
 
 class ObservedDelivery(Delivery, eq=False):
@@ -323,7 +315,8 @@ class ObservedDelivery(Delivery, eq=False):
         seconds, timeline = time.monotonic() - self.started, self.timeline
         if timeline is not None and timeline.trace is None:
             timeline = None  # it is only for operators
-        ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, by=self.pipeline)
+        hide = self.pipeline.hide
+        ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, hide=hide)
         if timeline is not None:
             self.chain.tracing.ended(timeline, ended)
         await self.chain.observers.call_ended(ended)

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_core.control import Access, BrowserSessions, ControlPlane, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane
 from gateway_core.control.endpoint import AnyEndpoint
+from gateway_core.control.table import table
 from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
@@ -111,7 +112,7 @@ class FakeOperations:
 def plane_of(operations: FakeOperations, guard: HostGuard, token: str, *more: AnyEndpoint) -> ControlPlane:
     """A control plane with the endpoints of the gateway, and `more`. `token`: for everything; `READ` is the other."""
     operations.control = ControlPlane(
-        (*table(operations), *more), operations, Access(token, READ, operations.browsers), guard
+        lambda: (*table(operations), *more), operations, Access(token, READ, operations.browsers), guard
     )
     return operations.control
 

@@ -7,10 +7,11 @@ import pytest
 from openapi_spec_validator import validate
 
 from gateway_core import Page
-from gateway_core.control import Access, BrowserSessions, table
+from gateway_core.control import Access, BrowserSessions
 from gateway_core.control.access import PAGE_KEY
 from gateway_core.control.app import application
 from gateway_core.control.endpoint import Endpoint, WebPage
+from gateway_core.control.table import table
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from tests.control.conftest import READ, FakeOperations

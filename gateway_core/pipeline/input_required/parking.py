@@ -314,7 +314,8 @@ class Parking:
     def _lapsed(self, key: str) -> None:
         call = self._taken(key)
         if call is not None:
-            logger.bind(exchange=call.exchange.id, upstream=call.upstream.name).info(
+            exchange = call.exchange
+            logger.bind(exchange=exchange.id, generation=exchange.generation, upstream=call.upstream.name).info(
                 "a call is cancelled: its client did not come back with answers within {:g} s", self._wait
             )
             self._give_up(call)
