@@ -29,7 +29,11 @@ _GATEWAY: Final = (
 )
 """Name, member of the status, and help of the gauges of the gateway."""
 _UPSTREAM: Final = (
-    ("calls_in_flight", "in_flight", "Requests that wait for an answer of the upstream."),
+    (
+        "calls_in_flight",
+        "in_flight",
+        "Requests to the upstream that have not ended, those that wait for a place included.",
+    ),
     ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
     ("tools", "tools", "Tools that the upstream lists."),
 )
@@ -80,7 +84,9 @@ def _of_calls(calls: Calls, waited: float) -> Iterator[Metric]:
         duration.add_metric(served, list(zip(bounds, accumulate(counts), strict=True)), sum_value=seconds)
     yield total
     yield duration
-    yield CounterMetricFamily("radium_call_waited_seconds", "Seconds for which calls waited for people.", waited)
+    yield CounterMetricFamily(
+        "radium_call_waited_seconds", "Seconds of the durations in which people were asked.", waited
+    )
 
 
 def _of_plugins(decisions: Counter[Any], authentications: Counter[Any], status: Status) -> Iterator[Metric]:
@@ -115,6 +121,11 @@ def _of_state(status: Status) -> Iterator[Metric]:
     yield info
     for name, member, help_text in _GATEWAY:
         yield GaugeMetricFamily(f"radium_{name}", help_text, status[member])
+    yield CounterMetricFamily(
+        "radium_requests_rejected",
+        "Requests that began no call: the gateway was full, short of memory or stopping.",
+        status["rejected"],
+    )
     memory = status["memory"]
     yield GaugeMetricFamily("radium_memory_bytes", "Memory in use, as the limit counts it.", memory["used"])
     yield GaugeMetricFamily("radium_memory_limit_bytes", "The limit of the memory (limits.memory).", memory["limit"])

@@ -19,6 +19,7 @@ STATUS: dict[str, Any] = {
     "sessions": 2,
     "in_flight": 1,
     "parked": 0,
+    "rejected": 6,
     "memory": {"limit": 1000, "used": 10},
     "log": {"dropped": 4},
     "loop": {"blocked": 1, "blocked_seconds": 0.5, "lags": None},
@@ -193,6 +194,7 @@ def test_the_state_of_the_gateway_is_shown() -> None:
     assert found["radium_upstream_calls_queued", "files"] == 5
     assert found["radium_upstream_ejections_total", "files"] == 1
     assert found["radium_loop_blocked_seconds_total",] == 0.5
+    assert found["radium_requests_rejected_total",] == 6
     assert found["radium_log_lines_dropped_total",] == 4
     assert found["process_open_fds",] > 0
 
