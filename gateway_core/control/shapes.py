@@ -151,6 +151,7 @@ class Status(TypedDict):
     in_flight: int
     parked: Annotated[int, Meta(description="Calls that wait for an answer of a person")]
     calls: int
+    rejected: Annotated[int, Meta(description="Requests that the gateway rejected: full, short of memory or stopping")]
     unseen_changes: Annotated[int, Meta(description="Changed definitions that no operator has marked as seen")]
     memory: Memory
     max_timeout: Seconds

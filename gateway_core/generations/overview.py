@@ -52,6 +52,7 @@ class Overview:
             "in_flight": self._reloads.in_flight,
             "parked": len(current.input_required.parking),
             "calls": self._reloads.calls,
+            "rejected": parts.downstream.gate.rejected,
             "unseen_changes": self._activity.definitions.unseen,
             "memory": {"limit": budget.limit, "used": int(budget.level * budget.limit)},
             "max_timeout": config.proxy.max_timeout,

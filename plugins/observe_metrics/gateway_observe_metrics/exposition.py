@@ -29,7 +29,11 @@ _GATEWAY: Final = (
 )
 """Name, member of the status, and help of the gauges of the gateway."""
 _UPSTREAM: Final = (
-    ("calls_in_flight", "in_flight", "Requests that wait for an answer of the upstream."),
+    (
+        "calls_in_flight",
+        "in_flight",
+        "Requests to the upstream that have not ended, those that wait for a place included.",
+    ),
     ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
     ("tools", "tools", "Tools that the upstream lists."),
 )
@@ -80,7 +84,9 @@ def _of_calls(calls: Calls, waited: float) -> Iterator[Metric]:
         duration.add_metric(served, list(zip(bounds, accumulate(counts), strict=True)), sum_value=seconds)
     yield total
     yield duration
-    yield CounterMetricFamily("radium_call_waited_seconds", "Seconds for which calls waited for people.", waited)
+    yield CounterMetricFamily(
+        "radium_call_waited_seconds", "Seconds of the durations in which people were asked.", waited
+    )
 
 
 def _of_plugins(decisions: Counter[Any], authentications: Counter[Any], status: Status) -> Iterator[Metric]:
@@ -115,6 +121,11 @@ def _of_state(status: Status) -> Iterator[Metric]:
     yield info
     for name, member, help_text in _GATEWAY:
         yield GaugeMetricFamily(f"radium_{name}", help_text, status[member])
+    yield CounterMetricFamily(
+        "radium_requests_rejected",
+        "Requests that began no call: the gateway was full, short of memory or stopping.",
+        status["rejected"],
+    )
     memory = status["memory"]
     yield GaugeMetricFamily("radium_memory_bytes", "Memory in use, as the limit counts it.", memory["used"])
     yield GaugeMetricFamily("radium_memory_limit_bytes", "The limit of the memory (limits.memory).", memory["limit"])
@@ -160,6 +171,11 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
         "When the gateway's own access token for the upstream expires.",
         labels=("upstream",),
     )
+    renewable = GaugeMetricFamily(
+        "radium_upstream_token_renewable",
+        "Whether the gateway can renew that token (1), or a person has to log in when it expires (0).",
+        labels=("upstream",),
+    )
     renewals = CounterMetricFamily(
         "radium_upstream_token_renewals",
         "Requests for access tokens for the upstream, those for users included.",
@@ -179,6 +195,7 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
         if tokens is not None:
             if tokens["expires_at"] is not None:
                 expiry.add_metric((name,), tokens["expires_at"])
+                renewable.add_metric((name,), float(login is None or login["renewable"]))
             for outcome, number in tokens["renewals"].items():
                 renewals.add_metric((name, outcome), number)
         if login is not None:
@@ -190,4 +207,4 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
                 users.add_metric((name, "due"), login["users_due"])
         if upstream["identities"] is not None:
             identities.add_metric((name,), upstream["identities"])
-    yield from (expiry, renewals, due, users, identities)
+    yield from (expiry, renewable, renewals, due, users, identities)

@@ -19,6 +19,7 @@ STATUS: dict[str, Any] = {
     "sessions": 2,
     "in_flight": 1,
     "parked": 0,
+    "rejected": 6,
     "memory": {"limit": 1000, "used": 10},
     "log": {"dropped": 4},
     "loop": {"blocked": 1, "blocked_seconds": 0.5, "lags": None},
@@ -193,6 +194,7 @@ def test_the_state_of_the_gateway_is_shown() -> None:
     assert found["radium_upstream_calls_queued", "files"] == 5
     assert found["radium_upstream_ejections_total", "files"] == 1
     assert found["radium_loop_blocked_seconds_total",] == 0.5
+    assert found["radium_requests_rejected_total",] == 6
     assert found["radium_log_lines_dropped_total",] == 4
     assert found["process_open_fds",] > 0
 
@@ -207,7 +209,7 @@ def test_lags_of_the_loop_are_a_histogram() -> None:
     assert (found[f"{name}_count",], found[f"{name}_sum",]) == (11, 8.5)
 
 
-LOGIN: dict[str, Any] = {"needed": False, "users": None, "users_due": None}
+LOGIN: dict[str, Any] = {"needed": False, "renewable": True, "users": None, "users_due": None}
 TOKENS: dict[str, Any] = {"expires_at": None, "renewals": {"renewed": 3, "failed": 2, "login_needed": 1}}
 
 
@@ -229,7 +231,8 @@ def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
     }
     assert of_tokens(tokens=TOKENS) == renewals
     expiring = of_tokens(tokens={**TOKENS, "expires_at": 1790000000.5})
-    assert expiring == {**renewals, ("token_expiry_timestamp_seconds",): 1790000000.5}
+    expiry = {("token_expiry_timestamp_seconds",): 1790000000.5}
+    assert expiring == {**renewals, **expiry, ("token_renewable",): 1}
     assert of_tokens(identities=4) == {("identities",): 4}
 
 
@@ -245,6 +248,12 @@ def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
 )
 def test_a_login_is_due_where_the_operator_has_to_log_in(login: dict[str, Any], state: str, due: int) -> None:
     assert of_tokens(login={**LOGIN, **login}, state=state)["login_due",] == due
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+def test_the_token_of_a_login_may_not_be_renewable(renewable: bool) -> None:
+    found = of_tokens(login={**LOGIN, "renewable": renewable}, tokens={**TOKENS, "expires_at": 1790000000.5})
+    assert found["token_renewable",] == renewable
 
 
 def test_logins_of_users_are_counted_and_nobody_is_named() -> None:
