@@ -169,12 +169,13 @@ async def test_a_request_during_a_restart_is_refused_in_its_response(own_gateway
     assert gate.in_flight == 0
 
 
-async def test_a_cancelled_trial_cancels_its_call(
-    trials: Trials, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_trial_cancels_its_call(own_gateway: Gateway) -> None:
+    gateway = own_gateway
     for upstream in gateway.pool.upstreams:
-        monkeypatch.setattr(upstream.limiter, "_limit", 0)  # no call gets a place
-    waiting = asyncio.ensure_future(trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}}))
+        upstream.limiter._limit = 0  # no call gets a place
+    waiting = asyncio.ensure_future(
+        gateway.downstream.trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}})
+    )
     async with asyncio.timeout(30):
         while not gateway.live.listing():
             await asyncio.sleep(0.01)
