@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
 from loguru import logger
 
 from gateway_core.api import Kind
@@ -54,8 +55,7 @@ class Part:
     fetched_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True):
     """A fetch of private lists in progress."""
 
     task: asyncio.Task[None]
