@@ -255,6 +255,7 @@ def test_figures_of_tokens_agree_with_the_token_endpoints(
     for name, of in (("tracker", tracker), ("service", service)):
         ends = value(page, "radium_upstream_token_expiry_timestamp_seconds", upstream=name)
         assert ends == pytest.approx(time.time() + of.life, abs=120)
+        assert value(page, "radium_upstream_token_renewable", upstream=name) == 1
     assert renewals(page, "service") == {"renewed": service.issued, "failed": 0, "login_needed": 0}
 
     wait_for(lambda: tracker.issued >= 3, "the token of the login is renewed")

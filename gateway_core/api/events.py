@@ -42,7 +42,10 @@ class HookStep(msgspec.Struct, frozen=True):
 
 
 class HopStep(msgspec.Struct, frozen=True):
-    """One request to an upstream, for one call. It begins when the request has a place at the upstream."""
+    """One request to an upstream, for one call. It begins when the request has a place at the upstream.
+
+    In a call that brings answers to a parked one, it begins when that goes on.
+    """
 
     upstream: str
     number: int
@@ -172,6 +175,9 @@ class CallTrace:
 
     def hop(self, upstream: UpstreamView) -> dict[str, str]:
         """Called just before each request to an upstream. Returns the trace context that goes along with it.
+
+        Also called when this call brings answers to one that is parked, whose request was sent before: the context is
+        not sent then.
 
         `traceparent` and, with it, `tracestate`: they are sent in `_meta`, and in the headers of Streamable HTTP, in
         place of those of the agent. Nothing: those of the agent pass in `_meta`.

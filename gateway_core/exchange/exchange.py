@@ -245,8 +245,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.touched = True
         params = naming(upstream, params)
         if self.asker is not None:
-            self.mark("asked", upstream, method)
-            return await self.asker(method, params)
+            return await self._marked(upstream, method, self.asker(method, params))
         return await self._asked(upstream, method, self.back.ask(method, params), self.question_limit)
 
     async def ask_before_sending(
@@ -273,17 +272,12 @@ class Exchange(msgspec.Struct, eq=False):
             # A missing answer must not end the call: the asker gets an error, and time to finish.
             deadline.suspend(self.question_limit)
             deadline.tell_asking()
-        self.mark("asked", who, method)
-        ended: Happened = "unanswered"
         try:
             async with asyncio.timeout(seconds):
-                answer = await asking
-            ended = "answered"
-            return answer
+                return await self._marked(who, method, asking)
         except TimeoutError:
             raise NoAnswer(who, method, seconds) from None
         finally:
-            self.mark(ended, who, method)
             self.asking -= 1
             if not self.asking:
                 waited = loop.time() - self.away_since
@@ -292,6 +286,17 @@ class Exchange(msgspec.Struct, eq=False):
                     self.deadline.resume(waited)
                 if deadline is not None:
                     deadline.tell_asking()
+
+    async def _marked(self, who: str, method: str, asking: Awaitable[bytes]) -> bytes:
+        """Wait for an answer, and add to `trail` when the question began and ended."""
+        self.mark("asked", who, method)
+        ended: Happened = "unanswered"
+        try:
+            answer = await asking
+            ended = "answered"
+            return answer
+        finally:
+            self.mark(ended, who, method)
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""

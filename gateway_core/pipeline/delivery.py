@@ -38,6 +38,7 @@ from gateway_core.pipeline.results import cleaned, failed, is_refusal, log, log_
 from gateway_core.pipeline.router import Router
 from gateway_core.pipeline.sample import MEASURED, Sample
 from gateway_core.pipeline.targets import find_in_time
+from gateway_core.pipeline.with_headers import AnyChain
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.requests import Reply
@@ -100,7 +101,7 @@ class Delivery(msgspec.Struct, eq=False):
     """The members of the request's params."""
     answer: Supplied | None
     """See `Pipeline.begin`."""
-    chain: Chain
+    chain: AnyChain
     started: float = msgspec.field(default_factory=time.monotonic)
     """Start time in seconds on the monotonic clock."""
     _running: InlineCall[CallResult] | None = None

@@ -171,6 +171,11 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
         "When the gateway's own access token for the upstream expires.",
         labels=("upstream",),
     )
+    renewable = GaugeMetricFamily(
+        "radium_upstream_token_renewable",
+        "Whether the gateway can renew that token (1), or a person has to log in when it expires (0).",
+        labels=("upstream",),
+    )
     renewals = CounterMetricFamily(
         "radium_upstream_token_renewals",
         "Requests for access tokens for the upstream, those for users included.",
@@ -190,6 +195,7 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
         if tokens is not None:
             if tokens["expires_at"] is not None:
                 expiry.add_metric((name,), tokens["expires_at"])
+                renewable.add_metric((name,), float(login is None or login["renewable"]))
             for outcome, number in tokens["renewals"].items():
                 renewals.add_metric((name, outcome), number)
         if login is not None:
@@ -201,4 +207,4 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
                 users.add_metric((name, "due"), login["users_due"])
         if upstream["identities"] is not None:
             identities.add_metric((name,), upstream["identities"])
-    yield from (expiry, renewals, due, users, identities)
+    yield from (expiry, renewable, renewals, due, users, identities)

@@ -209,7 +209,7 @@ def test_lags_of_the_loop_are_a_histogram() -> None:
     assert (found[f"{name}_count",], found[f"{name}_sum",]) == (11, 8.5)
 
 
-LOGIN: dict[str, Any] = {"needed": False, "users": None, "users_due": None}
+LOGIN: dict[str, Any] = {"needed": False, "renewable": True, "users": None, "users_due": None}
 TOKENS: dict[str, Any] = {"expires_at": None, "renewals": {"renewed": 3, "failed": 2, "login_needed": 1}}
 
 
@@ -231,7 +231,8 @@ def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
     }
     assert of_tokens(tokens=TOKENS) == renewals
     expiring = of_tokens(tokens={**TOKENS, "expires_at": 1790000000.5})
-    assert expiring == {**renewals, ("token_expiry_timestamp_seconds",): 1790000000.5}
+    expiry = {("token_expiry_timestamp_seconds",): 1790000000.5}
+    assert expiring == {**renewals, **expiry, ("token_renewable",): 1}
     assert of_tokens(identities=4) == {("identities",): 4}
 
 
@@ -247,6 +248,12 @@ def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
 )
 def test_a_login_is_due_where_the_operator_has_to_log_in(login: dict[str, Any], state: str, due: int) -> None:
     assert of_tokens(login={**LOGIN, **login}, state=state)["login_due",] == due
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+def test_the_token_of_a_login_may_not_be_renewable(renewable: bool) -> None:
+    found = of_tokens(login={**LOGIN, "renewable": renewable}, tokens={**TOKENS, "expires_at": 1790000000.5})
+    assert found["token_renewable",] == renewable
 
 
 def test_logins_of_users_are_counted_and_nobody_is_named() -> None:
