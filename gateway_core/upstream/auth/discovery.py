@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from yarl import URL
 
@@ -53,8 +53,7 @@ class _Metadata(Struct):
     client_id_metadata_document_supported: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationServer:
+class AuthorizationServer(msgspec.Struct, frozen=True):
     """The authorization server of an upstream. Only its token endpoint was checked with `Fetcher.address`."""
 
     token_endpoint: URL
