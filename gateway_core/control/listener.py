@@ -84,7 +84,7 @@ class ControlPlane:
     async def load(self) -> None:
         """Load the application, and serve the requests that wait. Safe to call twice, also concurrently.
 
-        Importing aiohttp and the endpoints takes a third of the CPU time of a start. So the gateway listens for agents
+        Importing aiohttp and the endpoints takes a quarter of the CPU time of a start. So the gateway listens for agents
         first. An operator who connects earlier begins the loading. It runs in a thread, because agents may be served
         meanwhile.
         """
