@@ -84,9 +84,9 @@ class ControlPlane:
     async def load(self) -> None:
         """Load the application, and serve the requests that wait. Safe to call twice, also concurrently.
 
-        Importing aiohttp and the endpoints takes a quarter of the CPU time of a start. So the gateway listens for agents
-        first. An operator who connects earlier begins the loading. It runs in a thread, because agents may be served
-        meanwhile.
+        Importing aiohttp and the endpoints takes a quarter of the CPU time of a start. So the gateway listens for
+        agents first. An operator who connects earlier begins the loading. It runs in a thread, because agents may be
+        served meanwhile.
         """
         await asyncio.shield(self._begin_loading())
 
