@@ -15,27 +15,16 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from gateway_core.cli import client
 from gateway_core.cli.instance import read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run ten processes one after the other
 
 
 @pytest.fixture
-def status(with_server):
-    """`status()`: what the running gateway says about itself, asked without a process of its own."""
-
-    def ask():
-        return client.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
-
-    return ask
-
-
-@pytest.fixture
-def running(with_server, rad, status, wait_for):
+def running(with_server, rad, wait_for_upstream):
     """A detached gateway with the upstream connected."""
     assert rad("start", "--detach").returncode == 0
-    wait_for(lambda: status()["upstreams"][0]["state"] == "healthy", 40)
+    wait_for_upstream()
     yield
     rad("stop", "--now")
 
@@ -95,7 +84,7 @@ url = "{dead}"
         rad("stop", "--now")
 
 
-def test_without_a_running_gateway_the_commands_connect_themselves(with_server, rad):
+def test_without_a_running_gateway_the_commands_connect_themselves(with_stdio_server, rad):
     found = rad("tools", "--json")
     assert [one["name"] for one in json.loads(found.stdout)["tools"]] == ["add", "slow", "fail"]
     assert "connecting to its upstreams" in found.stderr
@@ -270,8 +259,8 @@ def test_stdio_ends_on_a_signal(with_server, spawn):
     assert child.returncode == 0
 
 
-def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_server, rad):
-    config = with_server / ".radium" / "mcp-proxy.toml"
+def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_stdio_server, rad):
+    config = with_stdio_server / ".radium" / "mcp-proxy.toml"
     upstream = config.read_text()[config.read_text().index("[[mcp") :]
     more = [("second", 'group = "g"\n'), ("third", 'group = "g"\n')]
     with config.open("a") as file:
@@ -291,7 +280,7 @@ def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_decla
         assert advice in found
     assert rad("start", "--detach").returncode == 0
     try:
-        log = with_server / ".radium" / "mcp-proxy.log"
+        log = config.with_suffix(".log")
         deadline = time.monotonic() + 60
         while not (shared in log.read_text() and offers in log.read_text()):
             assert time.monotonic() < deadline, log.read_text()

@@ -248,14 +248,15 @@ def test_concurrent_starts_leave_exactly_one(spawn, pid_path, wait_for, free_por
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["tools"], ["call", "add"]])
-def test_a_gateway_that_hangs_is_told_apart_from_one_that_ended(running, rad, command):
-    os.kill(running.pid, signal.SIGSTOP)
+def test_a_gateway_that_hangs_is_told_apart_from_one_that_ended(shared_gateway, rad, status, command):
+    pid = status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
     try:
         found = rad(*command)
     finally:
-        os.kill(running.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     assert found.returncode == 1
-    assert f"running (pid {running.pid}) but not answering" in found.stderr
+    assert f"running (pid {pid}) but not answering" in found.stderr
     assert "no answer within 2 s" in found.stderr
     assert "stop --now" in found.stderr
     assert found.stdout == ""
