@@ -52,7 +52,7 @@ def beside(scenario: Scenario, target: Running, *, tools: Path, seconds: float) 
     with (
         prepared(scenario, target, tools, 0.0, seconds) as argv,
         processes.pinned(processes.cpus()[1]),
-        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load,
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as load,
     ):
         try:
             yield
@@ -121,17 +121,22 @@ def _run(
     """Runs mcpload; returns its figures, and what `spent` rose by during the measured time."""
     with (
         processes.pinned(processes.cpus()[1]),
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load,
+        subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as load,
     ):
         watchdog = threading.Timer(patience, load.kill)
         watchdog.start()
         try:
             marks, last = [], ""
+            assert load.stdin is not None
             assert load.stdout is not None
             assert load.stderr is not None
             for line in load.stdout:
                 if line in {"B\n", "E\n"}:
                     marks.append(spent())
+                if line == "B\n":
+                    load.stdin.close()  # it waits for that
                 last = line
             complaint = load.stderr.read()
         finally:

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitResult
+
+from tests.login_kit import Served, Tracker
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples" / "prometheus"
@@ -58,6 +65,24 @@ def value(page: str, name: str, **labels: str) -> float:
         if labels.items() <= given.items():
             total += float(found[3])
     return total
+
+
+def renewals(page: str, upstream: str) -> dict[str, float]:
+    """Requests for tokens for an upstream, by outcome."""
+    outcomes = ("renewed", "failed", "login_needed")
+    name = "radium_upstream_token_renewals_total"
+    return {outcome: value(page, name, upstream=upstream, outcome=outcome) for outcome in outcomes}
+
+
+@pytest.fixture
+def tracker() -> Iterator[Tracker]:
+    served = Served()
+    yield served.tracker
+    served.close()
+
+
+service = tracker
+"""Another one."""
 
 
 @pytest.fixture
@@ -101,6 +126,79 @@ def test_the_figures_agree_with_what_happened(gateway: Any) -> None:
     assert value(page, "radium_hook_seconds_total", plugin="security_policy", hook="before_call") > 0
 
 
+async def test_what_waits_breaks_and_comes_back_is_shown(
+    launcher: Any, tools: Any, wait_for: Callable[..., None]
+) -> None:
+    """A server that serves one call at a time and asks questions, one that is ejected, and one that is killed."""
+    everything = {"command": str(tools.node), "args": [tools.server("everything")]}
+    light = str(Path(__file__).parents[1] / "tests" / "generations" / "server.py")
+    servers = [
+        {"name": "busy", **everything, "isolation": "shared", "max_in_flight": 1},
+        {"name": "slow", "command": sys.executable, "args": [light, "slow"], "timeout": 0.3},
+        {"name": "mortal", "command": sys.executable, "args": [light, "mortal"]},
+    ]
+    gateway = launcher.gateway(
+        {
+            "upstreams": [{"transport": "stdio", **server} for server in servers],
+            "plugins": [{"name": "routing_priority"}, {"name": "observe_metrics", "token": TOKEN}],
+        },
+        upstreams=3,
+    )
+
+    async def page() -> str:
+        return await asyncio.to_thread(scrape, gateway)
+
+    async def shows(number: float, name: str, **labels: str) -> None:
+        async with asyncio.timeout(30):
+            while value(await page(), name, **labels) != number:
+                await asyncio.sleep(0.05)
+
+    answered = asyncio.Event()
+
+    async def elicit(context: Any, params: Any) -> ElicitResult:
+        await answered.wait()
+        return ElicitResult(action="decline")
+
+    async with (
+        Client(streamable_http_client(gateway.url), mode="legacy", elicitation_callback=elicit) as old,
+        Client(streamable_http_client(gateway.url), mode="2026-07-28", elicitation_callback=elicit) as new,
+    ):
+        await shows(1, "radium_sessions")
+        long = {"duration": 3, "steps": 1}
+        waiting = [asyncio.create_task(new.call_tool("trigger-long-running-operation", long)) for _ in range(3)]
+        await shows(2, "radium_upstream_calls_queued", upstream="busy")
+        found = await page()
+        assert value(found, "radium_upstream_calls_in_flight", upstream="busy") == 3
+        assert value(found, "radium_calls_in_flight") == 3
+        await asyncio.gather(*waiting)
+        await shows(0, "radium_upstream_calls_queued", upstream="busy")
+
+        asking = asyncio.create_task(new.call_tool("trigger-elicitation-request", {}))
+        await shows(1, "radium_calls_parked")
+        answered.set()
+        await asking
+        await shows(0, "radium_calls_parked")
+        assert value(await page(), "radium_call_waited_seconds_total") == 0, "no request ran meanwhile"
+        await old.call_tool("trigger-elicitation-request", {})
+        assert value(await page(), "radium_call_waited_seconds_total") > 0
+
+        for _ in range(5):
+            assert (await old.call_tool("slow_wait", {"seconds": 30})).is_error
+        await shows(1, "radium_upstream_ejections_total", upstream="slow")
+        found = await page()
+        assert value(found, "radium_upstream_state", upstream="slow", state="ejected") == 1
+        assert value(found, "radium_calls_total", upstream="slow", tool="slow_wait", outcome="unknown") == 5
+        assert value(found, "radium_upstream_errors_total", upstream="slow") == 5
+
+        pid: Any = (await old.call_tool("mortal_pid", {})).content[0]
+        os.kill(int(pid.text), signal.SIGKILL)
+        await shows(2, "radium_upstream_connects_total", upstream="mortal")
+    found = await page()
+    for name in ("process_open_fds", "process_max_fds", "process_resident_memory_bytes", "radium_memory_bytes"):
+        assert value(found, name) > 0
+    await shows(0, "radium_sessions")
+
+
 def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
     address = gateway.rad("status")["control"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -111,6 +209,79 @@ def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
 def test_promtool_finds_no_fault_in_the_page(gateway: Any) -> None:
     asyncio.run(calls(gateway.url, "2026-07-28"))
     assert promtool("check", "metrics", given=scrape(gateway)) == ""
+
+
+def test_figures_of_tokens_agree_with_the_token_endpoints(
+    launcher: Any, wait_for: Callable[..., None], tracker: Tracker, service: Tracker
+) -> None:
+    """The operator logs in at one upstream, the gateway has client credentials for the other."""
+
+    def protected(name: str, of: Tracker, **auth: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "transport": "http",
+            "url": f"{of.origin}/mcp",
+            "health_check_interval": 0.5,
+            "auth": auth,
+        }
+
+    tracker.life = 4
+    credentials = {"issuer": service.origin, "client_id": "gateway", "client_secret": "hidden-client-secret"}
+    port = launcher.free_port()
+    config = launcher.write(
+        {
+            "port": port,
+            "upstreams": [
+                protected("tracker", tracker, grant="authorization_code"),
+                protected("service", service, grant="client_credentials", **credentials),
+            ],
+            "plugins": [{"name": "conflict_autoprefix"}, {"name": "observe_metrics", "token": TOKEN}],
+        }
+    )
+    gateway = launcher.start(config, port)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
+    assert 'radium_upstream_login_due{upstream="service"}' not in page, "it needs no login"
+
+    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
+        child.communicate(timeout=60)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 0
+    for name, of in (("tracker", tracker), ("service", service)):
+        ends = value(page, "radium_upstream_token_expiry_timestamp_seconds", upstream=name)
+        assert ends == pytest.approx(time.time() + of.life, abs=120)
+        assert value(page, "radium_upstream_token_renewable", upstream=name) == 1
+    assert renewals(page, "service") == {"renewed": service.issued, "failed": 0, "login_needed": 0}
+
+    wait_for(lambda: tracker.issued >= 3, "the token of the login is renewed")
+    tracker.refresh.clear()
+    service.failing = True
+    service.valid.clear()
+    wait_for(lambda: len(service.refused) >= 2, "renewals fail")
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due again")
+    service.failing = False
+    wait_for(lambda: gateway.upstream("service")["state"] == "healthy", "the service is back")
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
+    assert renewals(page, "tracker") == {"renewed": tracker.issued - 1, "failed": 0, "login_needed": 1}
+    assert tracker.refused == ["refresh_token"]
+    assert renewals(page, "service") == {"renewed": service.issued, "failed": len(service.refused), "login_needed": 0}
+    assert 'radium_upstream_token_expiry_timestamp_seconds{upstream="tracker"}' not in page, "it has none any more"
+    assert "hidden" not in page
+    if PROMTOOL is not None:
+        assert promtool("check", "metrics", given=page) == ""
+
+
+def test_lags_of_the_event_loop_are_measured(gateway: Any, wait_for: Callable[..., None]) -> None:
+    wait_for(lambda: value(scrape(gateway), "radium_loop_lag_seconds_count") >= 20, "about a second is measured")
+    page = scrape(gateway)
+    assert value(page, "radium_loop_lag_seconds_bucket", le="+Inf") == value(page, "radium_loop_lag_seconds_count")
+    assert value(page, "radium_loop_lag_seconds_sum") > 0
 
 
 @needs_promtool

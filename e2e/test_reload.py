@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import tomli_w
@@ -16,6 +17,8 @@ RELOADS = 50
 RESTARTS = 5
 CLIENTS = 4
 """Agents of each language and era."""
+BETWEEN = 100
+"""Calls that end between a reload and the next."""
 ERAS = ("legacy", "modern")
 MODES = {"legacy": "legacy", "modern": "2026-07-28"}
 
@@ -36,6 +39,24 @@ def settings(number: int, port: int, node: str, server: str, web: int) -> dict[s
         plugins.append({"name": "security_policy", "rules": rules})
     log = {"format": "json"}
     return {"port": port, "log": log, "timeout": 30.0 + number, "upstreams": upstreams, "plugins": plugins}
+
+
+class Calls:
+    """Calls as the gateway's log counts them while it grows."""
+
+    def __init__(self, log: BinaryIO) -> None:
+        self.log = log
+        self.count = 0
+
+    async def more(self, number: int) -> None:
+        """Wait until this many more calls have ended; one whose line is read in two pieces may not be counted."""
+        target = self.count + number
+        async with asyncio.timeout(120):
+            while True:
+                self.count += self.log.read().count(b'"tool":"get-sum"')
+                if self.count >= target:
+                    return
+                await asyncio.sleep(0.02)
 
 
 def started(node: str, url: str, era: str, home: Path) -> subprocess.Popen[str]:
@@ -75,11 +96,16 @@ async def test_no_official_client_notices_fifty_reloads(launcher: Any, tools: An
     over = asyncio.Event()
     calling = [asyncio.ensure_future(call_on(gateway.url, MODES[era], over)) for era in ERAS for _ in range(CLIENTS)]
     try:
-        await called(gateway)
-        for number in range(1, RELOADS + 1):
-            gateway.config.write_text(tomli_w.dumps({"mcp": {"proxy": {"enable": True, **file(number)}}}))
-            found = await asyncio.to_thread(gateway.rad, "reload")
-            assert found["generation"] == number + 1, found
+        with (launcher.processes.folder / "gateway.log").open("rb") as log:
+            calls = Calls(log)
+            await calls.more(BETWEEN)
+            began = time.monotonic()
+            for number in range(1, RELOADS + 1):
+                gateway.config.write_text(tomli_w.dumps({"mcp": {"proxy": {"enable": True, **file(number)}}}))
+                found = await asyncio.to_thread(gateway.rad, "reload")
+                assert found["generation"] == number + 1, found
+                await calls.more(BETWEEN)
+            print(f"{(calls.count - BETWEEN) / (time.monotonic() - began):.0f} calls a second")
     finally:
         over.set()
         ends = [await asyncio.to_thread(agent.communicate) for agent in agents]

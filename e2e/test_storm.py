@@ -35,6 +35,8 @@ ANY = "any"
 """Stands for all of them: they offer the same tool, and the gateway chooses."""
 AGENTS = 24
 CALLS = 800
+BETWEEN_KILLS = (20, 100)
+"""Calls that are answered between the kill of a server and the next."""
 PATIENCE = 30.0
 LONGEST = 3 * PATIENCE
 CALL_ERRORS = ("Outcome unknown", "no upstream could take the call", "was not executed", "did not answer")
@@ -172,10 +174,16 @@ def start(launcher: Any, journals: dict[str, Path], others: Sequence[dict[str, A
 
 
 async def kill_now_and_then(journals: dict[str, Path], storm: Storm) -> None:
-    """Kill one of the servers over stdio at a time."""
+    """Kill one of the servers over stdio at a time, after some more calls were answered.
+
+    Between two kills the servers come back, however slow the machine is.
+    """
+    until = storm.luck.randrange(*BETWEEN_KILLS)
     while not storm.over:
-        await asyncio.sleep(storm.luck.uniform(1.0, 3.0))
-        await asyncio.to_thread(kill, journals[storm.luck.choice(MORTAL)])
+        await asyncio.sleep(0.05)
+        if len(storm.answered) >= until:
+            await asyncio.to_thread(kill, journals[storm.luck.choice(MORTAL)])
+            until = len(storm.answered) + storm.luck.randrange(*BETWEEN_KILLS)
 
 
 def kill(journal: Path) -> None:

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from gateway_core.log.access import shown_name
     from gateway_core.log.output import note
     from gateway_core.patterns import Patterns
+    from gateway_core.upstream.network.trust import TrustedAuthorities
 
 __all__ = [
     "Allowance",
@@ -127,6 +128,7 @@ __all__ = [
     "Tier",
     "Tool",
     "ToolConflict",
+    "TrustedAuthorities",
     "Turns",
     "UnusableFile",
     "UpstreamChanged",
@@ -162,6 +164,7 @@ _ELSEWHERE = {
     "Patterns": "gateway_core.patterns",
     "Remember": "gateway_core.api.approving.approvals",
     "RpcError": "gateway_core.errors",
+    "TrustedAuthorities": "gateway_core.upstream.network.trust",
     "UnusableFile": "gateway_core.files",
     "UriGlobs": "gateway_core.api.uris",
     "hookimpl": "gateway_core.hooks.hookspecs",

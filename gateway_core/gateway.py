@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
@@ -21,7 +21,7 @@ from gateway_core.catalog.memory import Memory
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import Config, UpstreamConfig, is_local, passes_credentials_on, unprotected
 from gateway_core.config.secrets import secrets_of
-from gateway_core.control import Access, BrowserSessions, ControlPlane, shapes, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane
 from gateway_core.control.live import LiveCalls
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.downstream.downstream import Downstream
@@ -50,6 +50,10 @@ from gateway_core.upstream.lists.kept_lists import KeptLists
 from gateway_core.upstream.pool import UpstreamPool
 from gateway_core.upstream.process.early import EarlyChildren
 from gateway_core.upstream.status import UpstreamEvents
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
+    from gateway_core.control.endpoint import AnyEndpoint
 
 FIRST_DISCOVERY: Final = 30.0
 LOGINS_PATIENCE: Final = 3.0
@@ -138,11 +142,11 @@ class Gateway(Reloadable):
         self.sessions = self.downstream.sessions
         self.budget.when_full(self.sessions.end_idle)
         self._polling: list[asyncio.Task[None]] = []
-        self._loop_lag = LoopLag(packages(chain))
+        self._loop_lag = LoopLag(packages(chain), measures=chain.measures_loop_lag)
         self.live: Final = LiveCalls(lambda: [it.pipeline for it in self._reloads.live], first.input_required.parking)
         self.browsers: Final = BrowserSessions(self._before.browsers)
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
-        self.control = ControlPlane(table(self), self, Access(admin_token, read_token, self.browsers), guard)
+        self.control = ControlPlane(self._endpoints, self, Access(admin_token, read_token, self.browsers), guard)
         others = (store, self.downstream, self.control, self._loop_lag)
         parts = Parts(
             common, self.pool, self.health, held, self._open_logins, *others, control_secrets(admin_token, read_token)
@@ -190,6 +194,13 @@ class Gateway(Reloadable):
             await self._logins.use(self._logins_file, LOGINS_PATIENCE)
 
     # -- life ---------------------------------------------------------------------------------------------------
+
+    def _endpoints(self) -> Sequence[AnyEndpoint]:
+        """The endpoints of the control plane, with what they need loaded; see `ControlPlane.load`."""
+        from gateway_core.control.table import table  # noqa: PLC0415
+
+        _ = self.edits  # loaded now, because the first edit must not load them in the event loop
+        return table(self)
 
     async def start_control(self, host: str, port: int) -> None:
         """Start the control plane, before or after `start`. Raises `OSError` when the address cannot be used."""

@@ -19,6 +19,15 @@ MAX_LENGTH: Final = 1024
 """Maximum characters of a pattern in a list."""
 
 
+class WrongPattern(ValueError):
+    """A pattern of a list cannot be used. `what` says why without quoting it, and `reason` is RE2's own, or empty."""
+
+    def __init__(self, pattern: str, what: str, reason: str = "") -> None:
+        super().__init__(f"the pattern {pattern!r} {what}" + (f": {reason}" if reason else ""))
+        self.what = what
+        self.reason = reason
+
+
 class Patterns(tuple[str, ...]):
     """A list of RE2 patterns, compiled once. A text matches if any of them matches a part of it; case is ignored.
 
@@ -35,7 +44,7 @@ class Patterns(tuple[str, ...]):
         if len(self) > MAX_PATTERNS:
             raise ValueError(f"{len(self)} patterns are too many; the limit is {MAX_PATTERNS}")
         for pattern in self:
-            _check(pattern)
+            check(pattern)
         joined = "|".join(f"(?:{pattern})" for pattern in self)
         try:
             self._pattern: Any = compiled(joined, ignore_case=True) if self else None
@@ -95,16 +104,18 @@ def escaped(text: str) -> str:
     return found
 
 
-def _check(pattern: str) -> None:
+def check(pattern: str) -> None:
+    """Raise `WrongPattern` for a pattern that cannot be in a list of patterns."""
     if len(pattern) > MAX_LENGTH:
-        raise ValueError(f"a pattern has {len(pattern)} characters; the limit is {MAX_LENGTH}")
+        raise WrongPattern(f"{pattern[:20]}…", f"has {len(pattern)} characters; the limit is {MAX_LENGTH}")
     try:
         matches_all = compiled(pattern).search("") is not None
     except ValueError as error:
-        raise ValueError(f"the pattern {pattern!r} is not valid RE2: {error}") from None
+        what = "is not valid RE2, which has no look-around and no back-references"
+        raise WrongPattern(pattern, what, str(error)) from None
     try:
         compiled(f"(?:{pattern})", ignore_case=True)
     except ValueError as error:  # such as \Q without \E, which also quotes what follows the pattern
-        raise ValueError(f"the pattern {pattern!r} cannot be part of a list: {error}") from None
+        raise WrongPattern(pattern, "cannot be part of a list", str(error)) from None
     if matches_all:
-        raise ValueError(f"the pattern {pattern!r} matches everything; name a part of what is to match")
+        raise WrongPattern(pattern, "matches everything; name a part of what is to match")

@@ -11,6 +11,7 @@ from loguru import logger
 from gateway_core.internal_errors import where
 from gateway_core.log.sparing import Sparing
 
+E = TypeVar("E")
 T = TypeVar("T")
 Step = Callable[[], Awaitable[object] | None]
 """Does its work at once, or returns what to await."""
@@ -72,6 +73,16 @@ def run_now(during: str, *steps: Callable[[], None]) -> bool:
             failed(during, error)
             whole = False
     return whole
+
+
+def run_each(during: str, logged: Sparing, each: Iterable[E], step: Callable[[E], None]) -> None:
+    """Run a step for each of several, such as sessions, also after a failure for one, which is logged once a minute."""
+    for one in each:
+        try:
+            step(one)
+        except Exception as error:  # noqa: BLE001 - the step still has to run for the others
+            if logged.due(during):
+                failed(during, error)
 
 
 async def poll(during: str, interval: float, *steps: Step) -> NoReturn:

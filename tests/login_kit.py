@@ -45,6 +45,12 @@ class Tracker:
     """The redirect URIs of the authorization requests."""
     registered: int = 0
     issued: int = 0
+    life: float = 3600
+    """Seconds for which access tokens are valid, as it says."""
+    failing: bool = False
+    """Whether its token endpoint answers with an error of the server."""
+    refused: list[str] = field(default_factory=list)
+    """The grants of the token requests that got no token."""
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         pages = {
@@ -86,13 +92,19 @@ class Tracker:
 
     async def _token(self, request: web.BaseRequest) -> web.StreamResponse:
         form = await request.post()
-        if form["grant_type"] == "refresh_token":
+        if self.failing:
+            self.refused.append(str(form["grant_type"]))
+            return web.json_response({"error": "server_error"}, status=503)
+        if form["grant_type"] == "client_credentials":
+            fits = True
+        elif form["grant_type"] == "refresh_token":
             fits = form["refresh_token"] in self.refresh
             self.refresh.discard(str(form["refresh_token"]))
         else:
             digest = hashlib.sha256(str(form["code_verifier"]).encode()).digest()
             fits = self.codes.pop(str(form["code"]), "") == base64.urlsafe_b64encode(digest).decode().rstrip("=")
         if not fits:
+            self.refused.append(str(form["grant_type"]))
             return web.json_response({"error": "invalid_grant"}, status=400)
         self.issued += 1
         access, refresh = f"hidden-access-{self.issued}", f"hidden-refresh-{self.issued}"
@@ -102,7 +114,7 @@ class Tracker:
             str(form.get("code", form.get("refresh_token"))), ""
         )
         return web.json_response(
-            {"access_token": access, "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh}
+            {"access_token": access, "token_type": "Bearer", "expires_in": self.life, "refresh_token": refresh}
         )
 
     async def _revoke(self, request: web.BaseRequest) -> web.StreamResponse:

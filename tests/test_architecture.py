@@ -39,6 +39,7 @@ SUITES = {
     "field": "servers and clients that are unusual or wrong, as people meet them",
     "faults": "the fault matrix",
     "payloads": "payloads of many kinds through every pair of transports",
+    "servers": "the light server of the tests, with official clients",
     "generations/test_agents.py": "reloads as agents notice them",
     "generations/test_under_load.py": "reloads amid calls of many agents",
     "test_architecture.py": "the layout",

@@ -62,8 +62,8 @@ def test_every_answer_of_the_upstream_is_right(part, tools, tmp_path, asked, era
     assert figures["errors"] == 0, figures["first_error"]
     assert 0 < figures["p50_us"] <= figures["p99_us"] <= figures["max_us"]
     assert figures["cpu_us"] > 0
-    # the call before the load, and what was under way at its end
-    assert figures["upstream_requests"] == pytest.approx(1.0, rel=0.1)
+    # what was under way at the begin or at the end is counted on one side, and the figure is rounded
+    assert figures["upstream_requests"] == pytest.approx(1.0, abs=scenario.connections / figures["calls"] + 0.005)
 
 
 def test_the_calls_of_agents_as_they_are_cover_every_pair_and_are_the_same_in_each_run(part):
@@ -174,12 +174,12 @@ def _loaded(part, tools, folder, answer):
         file = folder / "records"
         file.write_bytes(part("load").packed(record))
         argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "1"]
-        out = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True, timeout=10)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-    return json.loads(out.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @needs_compiler

@@ -157,6 +157,18 @@ def test_the_readme_lists_every_command() -> None:
     assert sorted(listed) == sorted(proxy_commands())
 
 
+def test_the_readme_names_each_option_that_selects_one_thing() -> None:
+    """Such as a call, a session or an agent: what to do with it is a purpose of the command."""
+    rows = dict(re.findall(r"^\| `rad mcp proxy (\w+)[^|]*\| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+    missing = [
+        f"{name} {option.opts[0]}"
+        for name, command in proxy_commands().items()
+        for option in command.params
+        if option.metavar in {"ID", "KEY", "WHO"} and f"{option.opts[0]} {option.metavar}" not in rows[name]
+    ]
+    assert missing == []
+
+
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for path in PAGES:

@@ -63,6 +63,7 @@ EXPORTED = {
     "Tier",
     "Tool",
     "ToolConflict",
+    "TrustedAuthorities",
     "Turns",
     "UnusableFile",
     "UpstreamChanged",

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
-from gateway_core.supervised import cancel_all, poll, run_all, run_now, uninterrupted
+from gateway_core.log.sparing import Sparing
+from gateway_core.supervised import cancel_all, poll, run_all, run_each, run_now, uninterrupted
 
 
 @pytest.fixture
@@ -106,6 +107,21 @@ def test_steps_of_one_turn_all_run_and_failures_are_logged(logged: list[str]) ->
     assert ran == [1, 2, 3]
     assert logged == ["ValueError while switching"] * 2
     assert run_now("switching", lambda: None)
+
+
+def test_a_step_runs_for_each_although_it_fails_for_some_and_one_line_says_so(logged: list[str]) -> None:
+    ran: list[int] = []
+
+    def step(number: int) -> None:
+        ran.append(number)
+        if number != 2:
+            raise ValueError(str(number))
+
+    spoken = Sparing()
+    run_each("telling an agent", spoken, (1, 2, 3), step)
+    run_each("telling an agent", spoken, (4,), step)
+    assert ran == [1, 2, 3, 4]
+    assert logged == ["ValueError while telling an agent"]
 
 
 async def test_a_poll_goes_on_after_a_failure_which_is_logged_once(logged: list[str]) -> None:

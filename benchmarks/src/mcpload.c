@@ -13,7 +13,8 @@
  * All of that stands at the beginning or the end of an answer, so that only these are kept and searched: searching a
  * megabyte would make the load slower than what it measures.
  *
- * Prints "B" when the measured time begins, "E" when it ends, then one line of JSON.
+ * Prints "B" when the measured time is about to begin, and begins when a line or the end of stdin is read: what is
+ * counted elsewhere is read in between, while no request is sent. Prints "E" when it ends, then one line of JSON.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -326,11 +327,13 @@ int main(int argc, char **argv) {
     end_at = begin_at + (uint64_t)(run * 1e9);
     while ((t = now()) < end_at) {
         if (!measuring && t >= begin_at) {
-            measuring = 1;
-            begin_at = t;
-            end_at = t + (uint64_t)(run * 1e9);
             puts("B");
             fflush(stdout);
+            while (read(STDIN_FILENO, buf, 1) == 1 && *buf != '\n') continue;
+            measuring = 1;
+            begin_at = now();
+            end_at = begin_at + (uint64_t)(run * 1e9);
+            for (int i = 0; i < count; i++) conns[i].started += begin_at - t;
         }
         if (t - looked > 1000000000ull) {
             looked = t;

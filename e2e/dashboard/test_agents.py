@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -68,6 +69,19 @@ def test_limits_of_which_nothing_is_left_come_first(visit: Callable[..., Any], t
     expect(rows.nth(1)).to_contain_text("its address")
     expect(drawer).to_contain_text("the limits of the plugin other cannot be read: ValueError")
     assert seen.axe() == []
+
+
+def test_links_to_calls_in_flight_are_far_enough_apart(
+    visit: Callable[..., Any], make_call: Callable[..., Any]
+) -> None:
+    with ThreadPoolExecutor(3) as callers:
+        for _ in range(3):
+            callers.submit(make_call, "wait", seconds=8)
+        seen = visit("agents")
+        seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1").click()
+        drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
+        expect(drawer.get_by_role("link", name="wait")).to_have_count(3)
+        assert seen.axe() == []
 
 
 @pytest.mark.parametrize("right", ["change", "read"])

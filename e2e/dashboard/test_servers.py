@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
+
+from tests.login_kit import Served
 
 
 def test_every_server_shows_its_state_era_transport_and_lists(visit: Callable[..., Any], traffic: Any) -> None:
@@ -69,3 +73,50 @@ def test_a_server_is_disabled_in_the_file_and_enabled_again(visit: Callable[...,
     assert "enabled = false" in gateway.config.read_text().partition('name = "everything"')[2].partition("[[")[0]
     drawer.get_by_role("button", name="Enable").click()
     expect(drawer.get_by_text("healthy", exact=True)).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def protected(session_launcher: Any) -> Iterator[Any]:
+    """A gateway over a server at which its operator logs in, one at which each user does, and one with credentials."""
+    served = Served()
+    credentials = {"issuer": served.tracker.origin, "client_id": "gateway", "client_secret": "hidden-client-secret"}
+    auth = {
+        "operator": {"grant": "authorization_code"},
+        "users": {"grant": "authorization_code", "identity": "user"},
+        "machine": {"grant": "client_credentials", **credentials},
+    }
+    upstream = {"transport": "http", "url": f"{served.tracker.origin}/mcp", "health_check_interval": 0.5}
+    upstreams = [{"name": name, **upstream, "auth": it} for name, it in auth.items()]
+    port = session_launcher.free_port()
+    config = session_launcher.write({"port": port, "upstreams": upstreams}, name="protected")
+    found = session_launcher.start(config, port, name="protected")
+    deadline = time.monotonic() + 60
+    while found.run("status").returncode != 0:  # a busy machine takes long over its first steps
+        assert time.monotonic() < deadline
+    yield found
+    served.close()
+
+
+def test_a_login_is_due_where_the_operator_has_to_log_in(
+    visit: Callable[..., Any], protected: Any, wait_for: Any
+) -> None:
+    wait_for(lambda: protected.upstream("operator")["state"] == "needs_login", "the login is due")
+    wait_for(lambda: protected.upstream("users")["state"] == "healthy", "users are served")
+    seen = visit("overview", of=protected)
+    due = seen.page.get_by_role("region", name="Needs attention").get_by_role("listitem").filter(has_text="Login due")
+    expect(due).to_have_count(1)
+    expect(due).to_contain_text("operator")
+    seen.go("servers/users")
+    drawer = seen.page.get_by_role("dialog", name="users")
+    expect(drawer).to_contain_text("0 users logged in")
+    expect(drawer.get_by_text("Login due")).to_have_count(0)
+    seen.go("servers/operator")
+    expect(seen.page.get_by_role("dialog", name="operator")).to_contain_text("rad mcp proxy login operator")
+    assert seen.axe() == []
+
+
+def test_the_details_say_when_the_access_token_ends(visit: Callable[..., Any], protected: Any, wait_for: Any) -> None:
+    wait_for(lambda: protected.upstream("machine")["state"] == "healthy", "there is a token")
+    seen = visit("servers/machine", of=protected)
+    expect(seen.page.get_by_role("dialog", name="machine")).to_contain_text("ends in 59 min")
+    expect(seen.page.get_by_role("dialog", name="machine")).to_contain_text("renewed 1 time")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Route, expect
 
 E2E = Path(__file__).resolve().parents[1]
+ME = "fetch('/admin/me', { headers: { 'Radium-Page-Key': localStorage['radium.page-key'] } }).then((it) => it.status)"
 PAGES = ["overview", "servers", "tools", "calls", "agents", "questions", "plugins", "configuration"]
 
 
@@ -57,7 +63,32 @@ def test_who_signs_out_has_no_session_any_more(visit: Callable[..., Any]) -> Non
     expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
     seen.page.get_by_role("button", name="Try again").click()
     expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
-    assert seen.page.evaluate("fetch('/admin/me').then((it) => it.status)") == 401
+    assert seen.page.evaluate(ME) == 401
+
+
+def test_a_server_on_another_port_gets_the_cookie_and_no_session(visit: Callable[..., Any], launcher: Any) -> None:
+    seen = visit("overview")
+    assert seen.page.evaluate(ME) == 200
+    heads: list[Any] = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heads.append(self.headers)
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", launcher.free_port()), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page = seen.page.context.new_page()
+        page.goto(f"http://127.0.0.1:{other.server_port}/")
+        assert page.evaluate("Object.keys(localStorage)") == []
+        page.close()
+        other.shutdown()
+    assert f"radium-{urlsplit(seen.base).port}=" in heads[0]["Cookie"]
+    headers = {"Cookie": heads[0]["Cookie"], "Sec-Fetch-Site": "same-origin"}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(urllib.request.Request(f"{seen.base}/admin/me", headers=headers))
 
 
 def test_a_browser_that_may_only_read_cannot_use_what_changes(visit: Callable[..., Any]) -> None:

@@ -219,7 +219,7 @@ class Activity:
         action: Action = "accept" if approve else "decline"
         if not pages.decide(page, (action, OPERATOR.id)):
             return "too late"
-        logger.bind(exchange=page.exchange).info(
+        logger.bind(exchange=page.exchange, generation=page.generation).info(
             "a question of plugin {} was answered by {}: {}", page.plugin, OPERATOR.id, action
         )
         self.questions_changed()

@@ -37,7 +37,6 @@ class Recorder:
         timeline: Timeline | None = None,
         *,
         seconds: float,
-        generation: int,
     ) -> None:
         """Record a call. Arguments: see the protocol `Recorder`."""
         agent, error, trail = exchange.agent, result.error, exchange.trail
@@ -69,7 +68,7 @@ class Recorder:
                 seconds,
                 exchange.waited,
                 now - seconds,
-                generation,
+                exchange.generation,
                 exchange.sent,
                 len(result.raw),
                 decisions,

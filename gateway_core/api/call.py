@@ -57,7 +57,7 @@ class Call(msgspec.Struct, frozen=True, eq=False):
     principal: Principal
     era: Era
     exchange_id: str
-    """Identifies this exchange in every log record about it."""
+    """Identifies this exchange in every log record about it; write `generation` beside it."""
     raw_arguments: bytes = b""
     """The JSON of `arguments` (of `inputResponses` for a task) as received; empty when the request has none."""
     raw_meta: bytes = b""
@@ -78,6 +78,8 @@ class Call(msgspec.Struct, frozen=True, eq=False):
 
     Only modern agents send a call again for that. A plugin that counts calls should not count it twice.
     """
+    generation: int = 1
+    """The number of the configuration that judges and serves it; each reload that changes something counts it up."""
     _plugin: str = ""
     """The plugin that gets this view of the call."""
     _states: dict[str, dict[str, Any]] = {}

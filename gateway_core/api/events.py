@@ -42,7 +42,10 @@ class HookStep(msgspec.Struct, frozen=True):
 
 
 class HopStep(msgspec.Struct, frozen=True):
-    """One request to an upstream, for one call. It begins when the request has a place at the upstream."""
+    """One request to an upstream, for one call. It begins when the request has a place at the upstream.
+
+    In a call that brings answers to a parked one, it begins when that goes on.
+    """
 
     upstream: str
     number: int
@@ -107,7 +110,7 @@ class CallEnded(msgspec.Struct, frozen=True, eq=False):
     waited: float
     """Seconds of it that passed while the agent's user was asked."""
     generation: int = 1
-    """The number of the configuration that judged and served it; each reload that changes something counts it up."""
+    """See `Call.generation`."""
     clean: Callable[[bytes], bytes] = bytes
     """Hides the secrets that the gateway holds in JSON, for who keeps arguments or results."""
     answered: bool = False
@@ -131,7 +134,7 @@ class AuthenticationEnded(msgspec.Struct, frozen=True):
     reason: str
     """Why they were refused, for the operator; empty for `principal`."""
     generation: int = 1
-    """The number of the configuration that judged them; see `CallEnded.generation`."""
+    """The number of the configuration that judged them; see `Call.generation`."""
 
 
 class UpstreamChanged(msgspec.Struct, frozen=True):
@@ -147,7 +150,7 @@ class UpstreamChanged(msgspec.Struct, frozen=True):
     at: float = 0.0
     """Seconds since the epoch."""
     generation: int = 1
-    """The number of the configuration in force; see `CallEnded.generation`."""
+    """The number of the configuration in force; see `Call.generation`."""
 
 
 Event: TypeAlias = CallEnded | AuthenticationEnded | UpstreamChanged
@@ -172,6 +175,9 @@ class CallTrace:
 
     def hop(self, upstream: UpstreamView) -> dict[str, str]:
         """Called just before each request to an upstream. Returns the trace context that goes along with it.
+
+        Also called when this call brings answers to one that is parked, whose request was sent before: the context is
+        not sent then.
 
         `traceparent` and, with it, `tracestate`: they are sent in `_meta`, and in the headers of Streamable HTTP, in
         place of those of the agent. Nothing: those of the agent pass in `_meta`.

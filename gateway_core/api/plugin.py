@@ -109,6 +109,7 @@ class Plugin(Generic[ConfigT]):
         needs_client_certificates: ClassVar[bool]
         methods: Collection[str]
         measures_hooks: bool
+        measures_loop_lag: bool
         pages: Sequence[Page]
         call_headers: Sequence[str]
         credential_headers: Sequence[str]

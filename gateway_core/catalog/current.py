@@ -9,7 +9,9 @@ from typing import Any
 from gateway_core.api import Era
 from gateway_core.catalog.catalog import Catalog, Listener
 from gateway_core.catalog.tasks import Tasks
+from gateway_core.log.sparing import Sparing
 from gateway_core.mcp.cache_hints import Hint
+from gateway_core.supervised import run_each
 from gateway_core.upstream.lists.fetched_lists import CAPABILITY, LIST_METHODS
 
 
@@ -22,6 +24,7 @@ class CurrentCatalog:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._listeners: list[Listener] = []
+        self._spoken = Sparing()
         self._forget: Callable[[], None] = _nothing
         """Ends the listening to the present catalog, which lasts while there are listeners here."""
 
@@ -40,8 +43,12 @@ class CurrentCatalog:
             self._changed(changed)
 
     def _changed(self, kinds: frozenset[str], principal: str = "") -> None:
-        for listener in tuple(self._listeners):
-            listener(kinds, principal)
+        run_each(
+            "telling agents that lists have changed",
+            self._spoken,
+            tuple(self._listeners),
+            lambda listener: listener(kinds, principal),
+        )
 
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Call `callback` for each change; returns a function that ends this."""

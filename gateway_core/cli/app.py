@@ -4,7 +4,8 @@ Annotations are not postponed here, because typer would evaluate all of them at 
 """
 
 import os
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Final
 
 import typer
 
@@ -14,6 +15,56 @@ from gateway_core.cli.locate import UsageError
 from gateway_core.cli.options import Command, Group
 from gateway_core.cli.plugin_commands.mounting import ProxyGroup
 from gateway_core.cli.report import DEBUG_VARIABLE, guarded, put, say_error
+
+_COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "init": files.init,
+    "import": files.import_servers,
+    "start": serving.start,
+    "stop": serving.stop,
+    "restart": serving.restart,
+    "status": serving.status,
+    "reload": serving.reload,
+    "diff": serving.diff,
+    "check": files.check,
+    "tools": tools.tools,
+    "call": tools.call,
+    "calls": live.calls,
+    "sessions": live.sessions,
+    "reconnect": live.reconnect,
+    "top": live.top,
+    "logs": live.logs,
+    "events": live.events,
+    "questions": live.questions,
+    "definitions": live.definitions,
+    "drain": upstreams.drain,
+    "resume": upstreams.resume,
+    "disable": upstreams.disable,
+    "enable": upstreams.enable,
+    "ui": live.ui,
+    "token": live.token,
+    "login": logins.login,
+    "logout": logins.logout,
+    "plugins": files.plugins,
+    "demo": serving.demo,
+}
+"""In the order of the help."""
+
+
+def _alone(name: str, command: Callable[..., None]) -> typer.Typer:
+    """An application whose only command has its name."""
+    made = typer.Typer(add_completion=False)
+    made.command(name, cls=Command)(command)
+    return made
+
+
+class _Proxy(ProxyGroup):
+    """The group with the commands above."""
+
+    core: ClassVar = {
+        **{name: _alone(name, command) for name, command in _COMMANDS.items()},
+        "config": config.app,
+    }
+
 
 app = typer.Typer(
     name="rad",
@@ -25,7 +76,7 @@ app = typer.Typer(
 )
 mcp = typer.Typer(cls=Group, help="Model Context Protocol: the gateway (proxy).", no_args_is_help=True)
 proxy = typer.Typer(
-    cls=ProxyGroup,
+    cls=_Proxy,
     help="The MCP gateway: agents connect to one address and use the tools of many MCP servers.\n\n"
     "First steps: `rad mcp proxy init`, edit the file it writes, `rad mcp proxy start`. "
     "To see it at work without any server of your own: `rad mcp proxy demo`.\n\n"
@@ -34,7 +85,6 @@ proxy = typer.Typer(
 )
 app.add_typer(mcp, name="mcp")
 mcp.add_typer(proxy, name="proxy")
-proxy.add_typer(config.app, name="config")
 
 
 def _version(wanted: bool) -> None:
@@ -56,42 +106,6 @@ def root(
     """Radium: one MCP server in front of many. Everything is under `rad mcp proxy`."""
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"  # a detached gateway inherits it
-
-
-_COMMANDS: Final = (
-    files.init,
-    files.import_servers,
-    serving.start,
-    serving.stop,
-    serving.restart,
-    serving.status,
-    serving.reload,
-    serving.diff,
-    files.check,
-    tools.tools,
-    tools.call,
-    live.calls,
-    live.sessions,
-    live.reconnect,
-    live.top,
-    live.logs,
-    live.events,
-    live.questions,
-    live.definitions,
-    upstreams.drain,
-    upstreams.resume,
-    upstreams.disable,
-    upstreams.enable,
-    live.ui,
-    live.token,
-    logins.login,
-    logins.logout,
-    files.plugins,
-    serving.demo,
-)
-"""In the order of the help."""
-for _command in _COMMANDS:
-    proxy.command("import" if _command is files.import_servers else None, cls=Command)(_command)
 
 
 def _parsed() -> Any:

@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
+from gateway_core import patterns
 from gateway_core.config.forwarding.sources import FORM, ForwardSource
 from gateway_core.config.keys import algorithms
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.http1.tokens import is_token
-from gateway_core.patterns import compiled
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9._-]{1,8}")
@@ -234,9 +234,17 @@ def _pattern(value: str) -> str:
     if not value:
         raise mistake("must not be empty: an empty pattern matches every key")
     try:
-        compiled(value)
-    except ValueError as error:
-        raise mistake("is not a regular expression of RE2 (no look-around, no back-references)", str(error)) from None
+        patterns.check(value)
+    except patterns.WrongPattern as wrong:
+        raise mistake(wrong.what, wrong.reason) from None
+    return value
+
+
+def _pattern_list(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        patterns.Patterns(value)
+    except ValueError as error:  # about all of them together
+        raise mistake(str(error)) from None
     return value
 
 
@@ -328,5 +336,7 @@ Resource = Annotated[str, AfterValidator(_resource)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 StateKeys = Annotated[tuple[Annotated[SecretStr, AfterValidator(_state_key)], ...], BeforeValidator(as_tuple)]
 PrivateKey = Annotated[SecretStr, AfterValidator(_private_key)]
-Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple)]
+Patterns = Annotated[
+    tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(as_tuple), AfterValidator(_pattern_list)
+]
 Retry = Annotated[RetryRule | dict[str, RetryRule], BeforeValidator(_retry)]

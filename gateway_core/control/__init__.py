@@ -3,6 +3,9 @@
 `endpoints/` has the endpoints, one module for each subject, and `table` joins them; they reach the gateway only through
 `Operations`. `app` is the aiohttp application that serves them, `listener` its TCP server. `report` and `live` make
 JSON values. The control plane runs whether or not agents are served.
+
+`app`, `table` and what they import load slowly, and agents do not need them. Only `ControlPlane.load` may import them
+in a gateway.
 """
 
 from __future__ import annotations
@@ -10,6 +13,5 @@ from __future__ import annotations
 from gateway_core.control.access import Access
 from gateway_core.control.browsers import BrowserSessions
 from gateway_core.control.listener import ControlPlane
-from gateway_core.control.table import Operations, table
 
-__all__ = ["Access", "BrowserSessions", "ControlPlane", "Operations", "table"]
+__all__ = ["Access", "BrowserSessions", "ControlPlane"]

@@ -1,16 +1,19 @@
-"""Who asks: the token or the cookie of a request to the control plane."""
+"""Who asks: the token of a request to the control plane, or the cookie and the page key."""
 
 from __future__ import annotations
 
 import hmac
-from typing import Final, NamedTuple
-
-from aiohttp import web
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway_core.control.browsers import BrowserSessions
 from gateway_core.control.endpoint import Problem, Right
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+PAGE_KEY: Final = "Radium-Page-Key"
+"""The header that carries the page key."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -35,13 +38,17 @@ class Access:
         self._browsers = browsers
 
     def sender_of(self, request: web.Request) -> Sender:
-        """What the sender may do. A cookie counts only without a token, and only from pages of the control plane."""
+        """What the sender may do.
+
+        A cookie counts only without a token, only with its page key, and only from pages of the control plane.
+        """
         if "Authorization" in request.headers:
             if has_token(request, self._change):
                 return Sender("change")
             return Sender("read") if has_token(request, self._read) else _STRANGER
         cookie = request.cookies.get(cookie_name(request))
-        found = self._browsers.session(cookie) if cookie and _is_same_origin(request) else None
+        page_key = request.headers.get(PAGE_KEY, "")
+        found = self._browsers.session(cookie, page_key) if cookie and _is_same_origin(request) else None
         return _STRANGER if found is None else Sender(found.right, found.id)
 
     def is_proven(self, request: web.Request) -> bool:
@@ -73,7 +80,7 @@ def has_token(request: web.Request, token: str) -> bool:
 
 
 def _is_same_origin(request: web.Request) -> bool:
-    """Whether a request with a cookie comes from a page of the control plane, or from the person at the browser.
+    """Whether a request with a cookie comes from a page of the control plane.
 
     Browsers send cookies of this host to other ports, and SameSite ignores ports too. A request that changes something
     must prove where it comes from, by Origin or Sec-Fetch-Site.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -19,6 +21,60 @@ from gateway_core.internal_errors import where
 
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 """Addresses that answer whatever Host a request names: load balancers use the address of the container."""
+MAX_HEADERS: Final = 64
+MAX_FIELD: Final = 8 * 1024
+"""Bytes of the request line and of each header."""
+
+_silent: Final = logging.getLogger("gateway_core.control.http")
+"""Logger that drops the messages of aiohttp, which quote requests that it cannot parse."""
+_silent.addFilter(lambda _: False)  # unlike `disabled`, stays set when logging is configured
+
+
+class Http:
+    """Makes the protocols that read the requests of connections, and answer them."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(app)
+
+    async def start(self) -> None:
+        """Make it ready for `protocol`."""
+        await self._runner.setup()
+
+    async def close(self) -> None:
+        """Close what its connections left open."""
+        await self._runner.cleanup()
+
+    def protocol(self) -> asyncio.Protocol:
+        """The protocol of one connection."""
+        assert self._runner.server is not None, "set up by `start`"
+        return _Requests(
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # switches it off
+            logger=_silent,
+            lingering_time=0.0,
+            max_headers=MAX_HEADERS,
+            max_line_size=MAX_FIELD,
+            max_field_size=MAX_FIELD,
+            auto_decompress=False,
+        )
+
+
+class _Requests(web.RequestHandler):
+    """aiohttp's protocol, which answers requests that it cannot parse as the application answers errors."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer does not quote the request, as aiohttp's own would."""
+        text = "the gateway failed to serve this request" if status >= 500 else "this is not a valid HTTP request"
+        return last_on_connection(error_response(text, status))
 
 
 def application(

@@ -1,4 +1,8 @@
-"""The browsers that may use the control plane: a code for one use makes a session, and a cookie carries it."""
+"""The browsers that may use the control plane: a code for one use makes a session, a cookie and a page key carry it.
+
+Browsers send a cookie to every port of its host. The page key is in the storage of the pages, which browsers keep apart
+by port; but scripts can read it, which they cannot do with the cookie. Only both together are the session.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,15 @@ SESSION_TIME: Final = 12 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """A code that waits for its browser, or the session of one. `secret` is what the browser has to present."""
+    """A code that waits for its browser, or the session of one."""
 
     id: str
     secret: str
+    """The code, or the value of the session's cookie."""
     right: Right
     ends: float
+    page_key: str = ""
+    """Of a session: what its pages send with each request."""
 
     def __repr__(self) -> str:
         return f"Browser(id={self.id!r}, right={self.right!r})"
@@ -58,11 +65,12 @@ class BrowserSessions:
         if found is None:
             return None
         del self._codes[found.id]
-        return self._add(self._sessions, found.right, SESSION_TIME, MAX_SESSIONS)
+        return self._add(self._sessions, found.right, SESSION_TIME, MAX_SESSIONS, secrets.token_urlsafe(32))
 
-    def session(self, cookie: str) -> Browser | None:
-        """The session that a cookie belongs to."""
-        return self._find(self._sessions, cookie)
+    def session(self, cookie: str, page_key: str) -> Browser | None:
+        """The session that a cookie and a page key belong to."""
+        found = self._find(self._sessions, cookie)
+        return found if found is not None and _is_same(found.page_key, page_key) else None
 
     def sessions(self) -> list[tuple[Browser, float]]:
         """The sessions, each with the seconds until it ends."""
@@ -74,8 +82,8 @@ class BrowserSessions:
         """End a session by its id. Returns whether there was one."""
         return self._sessions.pop(browser, None) is not None
 
-    def _add(self, known: dict[str, Browser], right: Right, lifetime: float, limit: int) -> Browser:
-        made = Browser(secrets.token_hex(4), secrets.token_urlsafe(32), right, self._clock() + lifetime)
+    def _add(self, known: dict[str, Browser], right: Right, lifetime: float, limit: int, page_key: str = "") -> Browser:
+        made = Browser(secrets.token_hex(4), secrets.token_urlsafe(32), right, self._clock() + lifetime, page_key)
         known[made.id] = made
         while len(known) > limit:
             del known[next(iter(known))]
@@ -83,11 +91,14 @@ class BrowserSessions:
 
     def _find(self, known: dict[str, Browser], offered: str) -> Browser | None:
         self._end_late(known)
-        data = offered.encode(errors="replace")
-        matches = [one for one in known.values() if hmac.compare_digest(one.secret.encode(), data)]
+        matches = [one for one in known.values() if _is_same(one.secret, offered)]
         return matches[0] if matches else None
 
     def _end_late(self, known: dict[str, Browser]) -> None:
         now = self._clock()
         for one in [one for one in known.values() if one.ends <= now]:
             del known[one.id]
+
+
+def _is_same(secret: str, offered: str) -> bool:
+    return hmac.compare_digest(secret.encode(), offered.encode(errors="replace"))

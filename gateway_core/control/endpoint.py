@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from aiohttp import web
+if TYPE_CHECKING:
+    from aiohttp import web
 
 Right = Literal["open", "read", "change"]
 """Who may use an endpoint. `change` includes `read`; `open` needs no token."""

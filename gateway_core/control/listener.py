@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
-from collections.abc import Sequence
-from typing import Final, cast
-
-from aiohttp import web
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, cast
 
 from gateway_core.control.access import Access
-from gateway_core.control.app import application
 from gateway_core.control.endpoint import AnyEndpoint
-from gateway_core.control.plugin_pages import Operations
-from gateway_core.control.responses import error_response, last_on_connection
 from gateway_core.http1.hosts import HostGuard, base_url, connectable
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway_core.control.app import Http
+    from gateway_core.control.plugin_pages import Operations
 
 MAX_CONNECTIONS: Final = 64
 """Maximum open connections; one more aborts the oldest, so that idle ones do not lock operators out."""
@@ -28,23 +28,26 @@ STREAM_TIME: Final = 3600.0
 """Seconds until an event stream is aborted; its reader opens another one."""
 BACKLOG: Final = 128
 """Connections that wait for being accepted."""
-MAX_HEADERS: Final = 64
-MAX_FIELD: Final = 8 * 1024
-"""Bytes of the request line and of each header."""
-
-_silent: Final = logging.getLogger("gateway_core.control.http")
-"""Logger that drops the messages of aiohttp, which quote requests that it cannot parse."""
-_silent.addFilter(lambda _: False)  # unlike `disabled`, stays set when logging is configured
 
 
 class ControlPlane:
-    """The TCP server for operators. Call `start` once, then `close`; it cannot start again."""
+    """The TCP server for operators. Call `start` once, then `load`, then `close`; it cannot start again."""
 
     def __init__(
-        self, endpoints: Sequence[AnyEndpoint], operations: Operations, access: Access, guard: HostGuard
+        self,
+        endpoints: Callable[[], Sequence[AnyEndpoint]],
+        operations: Operations,
+        access: Access,
+        guard: HostGuard,
     ) -> None:
-        self._runner = web.AppRunner(application(endpoints, operations, access, lambda: self._guard, self))
+        """`endpoints` is called by `load`, once and in a thread."""
+        self._endpoints = endpoints
+        self._operations = operations
+        self._access = access
         self._guard = guard
+        self._http: Http | None = None
+        """None until it is loaded."""
+        self._loading: asyncio.Task[None] | None = None
         self._listeners: list[asyncio.Server] = []
         self._open: dict[_Connection, None] = {}
         self._streams: dict[_Connection, None] = {}
@@ -64,9 +67,8 @@ class ControlPlane:
     async def start(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
         """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used.
 
-        `sockets`: those of an earlier process, which listen already.
+        `sockets`: those of an earlier process, which listen already. Requests wait until `load` has ended.
         """
-        await self._runner.setup()
         try:
             create = asyncio.get_running_loop().create_server
             for sock in sockets:
@@ -76,9 +78,34 @@ class ControlPlane:
                 self._listeners.append(listener)
         except BaseException:
             await self.close()
-            await self._runner.cleanup()
             raise
         self.host, self.port = self._listeners[0].sockets[0].getsockname()[:2]
+
+    async def load(self) -> None:
+        """Load the application, and serve the requests that wait. Safe to call twice, also concurrently.
+
+        Importing aiohttp and the endpoints takes a third of the CPU time of a start. So the gateway listens for agents
+        first. An operator who connects earlier begins the loading. It runs in a thread, because agents may be served
+        meanwhile.
+        """
+        await asyncio.shield(self._begin_loading())
+
+    def _begin_loading(self) -> asyncio.Task[None]:
+        if self._loading is None:
+            self._loading = asyncio.create_task(self._load(), name="load the control plane")
+        return self._loading
+
+    async def _load(self) -> None:
+        http = await asyncio.to_thread(self._made)
+        await http.start()
+        self._http = http
+        for connection in [*self._open]:
+            connection.read_by(http.protocol())
+
+    def _made(self) -> Http:
+        from gateway_core.control.app import Http, application  # noqa: PLC0415 - see `load`
+
+        return Http(application(self._endpoints(), self._operations, self._access, lambda: self._guard, self))
 
     def duplicates(self) -> list[int]:
         """Descriptors of the listening sockets, which stay open after `close`."""
@@ -93,7 +120,10 @@ class ControlPlane:
             listener.close()
         for connection in [*self._open, *self._streams]:
             connection.abort()
-        await self._runner.cleanup()
+        if self._loading is not None:
+            await asyncio.wait({self._loading})
+        if self._http is not None:
+            await self._http.close()
 
     def give_time(self, request: web.Request, seconds: float) -> None:
         """Let the connection of a request last `seconds` from now."""
@@ -121,48 +151,23 @@ class ControlPlane:
         return next((it for it in self._open if it.carries(request)), None)
 
     def _connection(self) -> _Connection:
-        assert self._runner.server is not None, "set up by `start`"
-        requests = _Requests(
-            self._runner.server,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # switches it off
-            logger=_silent,
-            lingering_time=0.0,
-            max_headers=MAX_HEADERS,
-            max_line_size=MAX_FIELD,
-            max_field_size=MAX_FIELD,
-            auto_decompress=False,
-        )
-        return _Connection(requests, self._open)
-
-
-class _Requests(web.RequestHandler):
-    """aiohttp's protocol, which answers requests that it cannot parse as the application answers errors."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """The answer does not quote the request, as aiohttp's own would."""
-        text = "the gateway failed to serve this request" if status >= 500 else "this is not a valid HTTP request"
-        return last_on_connection(error_response(text, status))
+        if self._http is None:
+            self._begin_loading()
+        return _Connection(None if self._http is None else self._http.protocol(), self._open)
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection: aiohttp's protocol, with a deadline and a connection limit."""
+    """One TCP connection: the protocol that reads its requests, with a deadline and a connection limit."""
 
-    def __init__(self, inner: asyncio.Protocol, everyone: dict[_Connection, None]) -> None:
-        """`everyone`: all open connections, oldest first."""
+    def __init__(self, inner: asyncio.Protocol | None, everyone: dict[_Connection, None]) -> None:
+        """`inner`: see `read_by`; None if it is not loaded yet. `everyone`: all open connections, oldest first."""
         self._inner = inner
         self._everyone = everyone
         self.ended: Final = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._waiting = b""
+        """What arrived before there was a protocol to read it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports have other base classes
@@ -170,7 +175,18 @@ class _Connection(asyncio.Protocol):
         self._everyone[self] = None
         if len(self._everyone) > MAX_CONNECTIONS:
             next(iter(self._everyone)).abort()
-        self._inner.connection_made(transport)
+        if self._inner is not None:
+            self._inner.connection_made(transport)
+
+    def read_by(self, inner: asyncio.Protocol) -> None:
+        """Let a protocol read the requests, from the first byte on."""
+        assert self._transport is not None, "open connections have one"
+        self._inner = inner
+        inner.connection_made(self._transport)
+        if self._waiting:
+            self._transport.resume_reading()
+            inner.data_received(self._waiting)
+            self._waiting = b""
 
     def carries(self, request: web.Request) -> bool:
         """Whether a request came on this connection."""
@@ -194,19 +210,27 @@ class _Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._everyone.pop(self, None)
         self.ended.set()
-        self._inner.connection_lost(exc)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
+        if self._inner is not None:
+            self._inner.data_received(data)
+            return
+        assert self._transport is not None, "set by `connection_made`"
+        self._waiting += data
+        self._transport.pause_reading()  # more would have to be kept
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+        return None if self._inner is None else self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        self._inner.pause_writing()
+        if self._inner is not None:
+            self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        self._inner.resume_writing()
+        if self._inner is not None:
+            self._inner.resume_writing()
 
     def abort(self) -> None:
         """Close the connection at once; unsent data is dropped."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from gateway_core.activity.events import MAX_NAME
-from gateway_core.control.shapes import LiveCall
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.log.access import shown_name
 from gateway_core.pipeline.input_required.parking import Parking
 from gateway_core.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from gateway_core.control.shapes import LiveCall
 
 
 class LiveCalls:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway_core.control.access import PAGE_KEY
 from gateway_core.control.endpoint import AnyEndpoint, Endpoint, EventStream, Right, WebPage
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.media_types import EVENT_STREAM, JSON
@@ -18,8 +19,8 @@ _REF: Final = "#/components/schemas/{name}"
 _ERROR: Final = {"$ref": "#/components/schemas/Error"}
 _SECURITY: Final[Mapping[Right, list[dict[str, list[str]]]]] = {
     "open": [],
-    "read": [{"readToken": []}, {"changeToken": []}, {"browser": []}],
-    "change": [{"changeToken": []}, {"browser": []}],
+    "read": [{"readToken": []}, {"changeToken": []}, {"browser": [], "pageKey": []}],
+    "change": [{"changeToken": []}, {"browser": [], "pageKey": []}],
 }
 _GENERAL: Final = {400: "The request is malformed", 403: "The Host or the Origin is not allowed"}
 _TEXT: Final = (
@@ -53,6 +54,12 @@ def document(endpoints: Sequence[AnyEndpoint], pages: Mapping[str, PluginPage], 
                     "name": f"radium-{port}",
                     "description": "Of a browser that `rad mcp proxy ui` let in. Requests that change something need "
                     "the header Origin, or Sec-Fetch-Site, of a page of the control plane.",
+                },
+                "pageKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": PAGE_KEY,
+                    "description": "Of the same browser: the fragment of the address that it was let in to.",
                 },
             },
         },
@@ -140,7 +147,7 @@ def _responses(endpoint: AnyEndpoint, schemas: _Schemas) -> dict[str, Any]:
         }
     problems = dict(_GENERAL)
     if endpoint.right != "open":
-        problems[401] = "The token or the cookie is missing or wrong"
+        problems[401] = "The token, the cookie or the page key is missing or wrong"
     if endpoint.right == "change":
         problems[403] = "The token may only read, or the Host or the Origin is not allowed"
     if _NAME.search(endpoint.path):

@@ -6,20 +6,23 @@ They contain no secrets, session ids or payloads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 from urllib.parse import urlsplit
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.entry import Entry
 from gateway_core.config import UpstreamConfig
 from gateway_core.config.secrets import without_secrets
-from gateway_core.control import shapes
 from gateway_core.errors import RpcError
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
+from gateway_core.log.loop_lag import BOUNDS, Lags, LoopLag
 from gateway_core.mcp import jsonrpc
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
 
 
 def upstream(of: Upstream) -> shapes.UpstreamState:
@@ -55,7 +58,39 @@ def upstream(of: Upstream) -> shapes.UpstreamState:
         "identities": None if of.identities is None else len(of.identities),
         "drained": status.drained,
         "login": None if of.connections.login is None else cast("shapes.LoginState", of.connections.login.report()),
+        "tokens": _tokens(of),
     }
+
+
+def _tokens(of: Upstream) -> shapes.TokenState | None:
+    """The access tokens that the gateway obtains for an upstream; None if it obtains none."""
+    own = None if of.connections.http is None else of.connections.http.tokens
+    principals = None if of.identities is None else of.identities.tokens
+    counts = [source.counts for source in (own, principals) if source is not None]
+    if not counts:
+        return None
+    return {
+        "expires_at": None if own is None else own.expires_at,
+        "renewals": {
+            "renewed": sum(it.renewed for it in counts),
+            "failed": sum(it.failed for it in counts),
+            "login_needed": sum(it.login_needed for it in counts),
+        },
+    }
+
+
+def loop(lag: LoopLag) -> shapes.LoopCounts:
+    """How late the event loop was."""
+    lags = lag.lags
+    return {
+        "blocked": lag.blocked,
+        "blocked_seconds": round(lag.blocked_seconds, 3),
+        "lags": None if lags is None else _lags(lags),
+    }
+
+
+def _lags(of: Lags) -> shapes.LoopLags:
+    return {"bounds": list(BOUNDS), "counts": list(of.counts), "seconds": round(of.seconds, 6)}
 
 
 class _About(TypedDict):
@@ -114,6 +149,7 @@ def disabled(config: UpstreamConfig) -> shapes.UpstreamState:
         "next_retry_in": None,
         "identities": None,
         "login": None,
+        "tokens": None,
     }
 
 

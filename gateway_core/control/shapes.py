@@ -15,12 +15,30 @@ class LoginState(TypedDict):
 
     needed: bool
     reason: str | None
-    users: int | None
+    users: Annotated[int | None, Meta(description="Users that have a login; null if only the operator logs in")]
+    users_due: Annotated[int | None, Meta(description="Those of them whose login cannot be used any more")]
     issuer: str | None
     scopes: list[str]
     wanted: list[str]
     expires_in: Seconds | None
     renewable: bool
+
+
+class Renewals(TypedDict):
+    """How requests for access tokens ended."""
+
+    renewed: int
+    failed: int
+    login_needed: int
+
+
+class TokenState(TypedDict):
+    """The access tokens that the gateway obtains for an upstream."""
+
+    expires_at: Annotated[
+        UnixTime | None, Meta(description="Of the gateway's own token; null if there is no such time")
+    ]
+    renewals: Annotated[Renewals, Meta(description="Of all tokens, also those of users, since the start")]
 
 
 class UpstreamState(TypedDict):
@@ -53,6 +71,7 @@ class UpstreamState(TypedDict):
     identities: Annotated[int | None, Meta(description="Identities that are connected; null if it has none")]
     drained: Annotated[bool, Meta(description="Whether an operator keeps new calls from it")]
     login: LoginState | None
+    tokens: Annotated[TokenState | None, Meta(description="Null if the gateway obtains none for it")]
 
 
 class HookTime(TypedDict):
@@ -93,11 +112,22 @@ class LogCounts(TypedDict):
     dropped: int
 
 
+class LoopLags(TypedDict):
+    """How late the event loop ran a timer, which it runs about 20 times a second."""
+
+    bounds: Annotated[list[float], Meta(description="Upper bounds of the counts, in seconds, ascending")]
+    counts: Annotated[
+        list[int], Meta(description="Runs up to each bound and above the one before, last those above all")
+    ]
+    seconds: Annotated[float, Meta(description="Seconds by which all of them were late")]
+
+
 class LoopCounts(TypedDict):
     """How often, and for how long in all, the event loop was late."""
 
     blocked: int
     blocked_seconds: Seconds
+    lags: Annotated[LoopLags | None, Meta(description="Null unless a plugin measures them")]
 
 
 class Status(TypedDict):
@@ -121,6 +151,7 @@ class Status(TypedDict):
     in_flight: int
     parked: Annotated[int, Meta(description="Calls that wait for an answer of a person")]
     calls: int
+    rejected: Annotated[int, Meta(description="Requests that the gateway rejected: full, short of memory or stopping")]
     unseen_changes: Annotated[int, Meta(description="Changed definitions that no operator has marked as seen")]
     memory: Memory
     max_timeout: Seconds

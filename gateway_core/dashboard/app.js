@@ -1,5 +1,6 @@
 // The shell: navigation, theme, keyboard, the state of the connection, and the page that the address names.
 import { keyboard, KeyHelp } from "./lib/keys.js";
+import { takePageKey } from "./lib/page_key.js";
 import { Boundary, Copyable, Failure, Icon, Loading, Messages, Questions, Status, toast } from "./lib/parts.js";
 import { address, useRoute } from "./lib/router.js";
 import { store, useStore } from "./lib/store.js";
@@ -183,5 +184,6 @@ function skip(event) {
   document.querySelector("#content").focus();
 }
 
+takePageKey();
 store.start();
 render(html`<${Shell} />`, document.querySelector("#app"));

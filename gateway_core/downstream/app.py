@@ -28,6 +28,7 @@ from gateway_core.downstream.batch import is_batch
 from gateway_core.downstream.browsers import cors, page
 from gateway_core.downstream.browsers.login_pages import LoginPages
 from gateway_core.downstream.browsers.question_page import QuestionPageHttp
+from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
@@ -41,7 +42,6 @@ from gateway_core.http1.hosts import HostGuard
 from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
-from gateway_core.limits.budget import MemoryBudget
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
@@ -60,7 +60,7 @@ class App:
         self,
         config: ProxyConfig,
         ready: Callable[[], bool],
-        budget: MemoryBudget,
+        gate: Gate,
         *,
         authentication: Authentication,
         presenting: Presenting,
@@ -72,16 +72,17 @@ class App:
         logins: LoginPages,
         questions: QuestionPageHttp | None = None,
     ) -> None:
-        """`ready`: whether `/readyz` answers 200. `sse`: the older transport, if the configuration enables it.
+        """`ready`: whether `/readyz` answers 200. `gate` counts bodies that are rejected, for which it has no room.
+        `sse`: the older transport, if the configuration enables it.
 
         `credential_headers`: headers that authenticators read, or that upstreams get. `documents`: JSON that every
         client may read, by path below `/.well-known/`. `logins`: the pages of logins of principals.
         """
         self._ready = ready
-        self._budget = budget
-        self._callers = CallerHandlers(
-            authentication, presenting, ProfileChoice(config.profiles), config.max_connections
-        )
+        self._gate = gate
+        self._budget = gate.budget
+        profiles = ProfileChoice(config.profiles, authentication.generation)
+        self._callers = CallerHandlers(authentication, presenting, profiles, config.max_connections)
         self._modern = modern
         self._legacy = legacy
         self._sse = sse
@@ -99,7 +100,8 @@ class App:
         documents: Mapping[str, bytes],
     ) -> None:
         """Apply another configuration to the requests that are routed from now on. Arguments: see the constructor."""
-        self._callers.use(authentication, presenting, ProfileChoice(config.profiles), config.max_connections)
+        profiles = ProfileChoice(config.profiles, authentication.generation)
+        self._callers.use(authentication, presenting, profiles, config.max_connections)
         if self._questions is not None:
             self._questions.use(authentication)
         self._logins.use(config, authentication)
@@ -205,6 +207,7 @@ class App:
         try:
             self._budget.reserve(owner, size)
         except RpcError as error:
+            self._gate.count_rejected()
             raise busy(error, close=True) from None
 
     def keep(self, client: Client, owner: str, size: int) -> bool:

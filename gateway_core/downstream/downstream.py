@@ -114,7 +114,7 @@ class Downstream:
         self._app = App(
             config,
             self._ready,
-            self._budget,
+            self.gate,
             authentication=self._authentication,
             presenting=presenting,
             credential_headers=_headers(authenticators, presenting),

@@ -89,6 +89,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The members of `_meta` of the agent's request; None if they are not decoded yet."""
     id: str = msgspec.field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
+    generation: int = 1
+    """The number of the configuration that judges and serves it; every log record about the request names it."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; None until its target is looked up."""
     upstream: str | None = None
@@ -132,9 +134,9 @@ class Exchange(msgspec.Struct, eq=False):
         """A key that all exchanges of one legacy session share; the exchange's own id without a session."""
         return self.agent.session_id or self.id
 
-    def begin(self, deadline: Deadline, question_limit: float) -> None:
-        """Set its deadline, and the seconds that its agent has for the answer to one question."""
-        self.deadline, self.question_limit = deadline, question_limit
+    def begin(self, deadline: Deadline, question_limit: float, generation: int) -> None:
+        """Set its deadline, the seconds that its agent has for the answer to one question, and its generation."""
+        self.deadline, self.question_limit, self.generation = deadline, question_limit, generation
 
     def identify(self, origin: Call) -> None:
         """Set `origin`."""
@@ -243,8 +245,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.touched = True
         params = naming(upstream, params)
         if self.asker is not None:
-            self.mark("asked", upstream, method)
-            return await self.asker(method, params)
+            return await self._marked(upstream, method, self.asker(method, params))
         return await self._asked(upstream, method, self.back.ask(method, params), self.question_limit)
 
     async def ask_before_sending(
@@ -271,17 +272,12 @@ class Exchange(msgspec.Struct, eq=False):
             # A missing answer must not end the call: the asker gets an error, and time to finish.
             deadline.suspend(self.question_limit)
             deadline.tell_asking()
-        self.mark("asked", who, method)
-        ended: Happened = "unanswered"
         try:
             async with asyncio.timeout(seconds):
-                answer = await asking
-            ended = "answered"
-            return answer
+                return await self._marked(who, method, asking)
         except TimeoutError:
             raise NoAnswer(who, method, seconds) from None
         finally:
-            self.mark(ended, who, method)
             self.asking -= 1
             if not self.asking:
                 waited = loop.time() - self.away_since
@@ -290,6 +286,17 @@ class Exchange(msgspec.Struct, eq=False):
                     self.deadline.resume(waited)
                 if deadline is not None:
                     deadline.tell_asking()
+
+    async def _marked(self, who: str, method: str, asking: Awaitable[bytes]) -> bytes:
+        """Wait for an answer, and add to `trail` when the question began and ended."""
+        self.mark("asked", who, method)
+        ended: Happened = "unanswered"
+        try:
+            answer = await asking
+            ended = "answered"
+            return answer
+        finally:
+            self.mark(ended, who, method)
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""

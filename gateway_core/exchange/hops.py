@@ -42,6 +42,12 @@ class Hops(Protocol):
     ) -> Coroutine[Any, Any, ReplyT]:
         """Send one request; raises what `send` raises."""
 
+    def resume(self, upstream: UpstreamView, waiting: Awaitable[T], is_reply: Callable[[T], bool]) -> Awaitable[T]:
+        """Wait on for the reply to a request that an earlier exchange sent; raises what `waiting` raises.
+
+        `is_reply`: whether what came is the reply, and not further questions.
+        """
+
     def wait(self, upstream: str, waited_for: WaitedFor, waiting: Awaitable[T]) -> Awaitable[T]:
         """Wait for something that a request needs before it is sent; raises what `waiting` raises."""
 
@@ -82,6 +88,10 @@ class Carried(msgspec.Struct, frozen=True, eq=False):
         """See `Hops`."""
         request.carry(self)
         return send(request)
+
+    def resume(self, upstream: UpstreamView, waiting: Awaitable[T], is_reply: Callable[[T], bool]) -> Awaitable[T]:
+        """See `Hops`."""
+        return waiting
 
     def wait(self, upstream: str, waited_for: WaitedFor, waiting: Awaitable[T]) -> Awaitable[T]:
         """See `Hops`."""

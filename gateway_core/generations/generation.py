@@ -74,7 +74,7 @@ def chain_for(before: Generation, config: Config, *, listening: bool) -> Chain:
     """
     path = str(config.path) if config.path is not None else "configuration"
     proxy, running = config.proxy, before.chain.plugins
-    chain = Chain(plugins.load_plugins(proxy, path, running=running))
+    chain = Chain(plugins.load_plugins(proxy, path, running=running), generation=before.number + 1)
     if reason := passes_credentials_on(proxy, chain.authenticators.headers):
         raise ConfigError([reason])
     if listening and (reason := unprotected(proxy, authenticates=bool(chain.authenticators))):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway_core.activity.agents import SeenAgent, SeenAgents
 from gateway_core.control import report
-from gateway_core.control.shapes import AgentLimits, CatalogEntries, ToolDefinition
 from gateway_core.errors import UnknownAgent
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads
 from gateway_core.hooks.pages import allowances_of
 from gateway_core.pipeline.seen_lists import seen_lists
+
+if TYPE_CHECKING:
+    from gateway_core.control.shapes import AgentLimits, CatalogEntries, ToolDefinition
 
 
 class KnownAgents:

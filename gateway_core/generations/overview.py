@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from importlib.metadata import version
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gateway_core.activity import Activity
-from gateway_core.control import report, shapes
+from gateway_core.control import report
 from gateway_core.downstream.auth.profiles import default_profile
 from gateway_core.downstream.data_plane import DataPlane
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads
 from gateway_core.log import output
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
 
 
 class Overview:
@@ -49,11 +52,12 @@ class Overview:
             "in_flight": self._reloads.in_flight,
             "parked": len(current.input_required.parking),
             "calls": self._reloads.calls,
+            "rejected": parts.downstream.gate.rejected,
             "unseen_changes": self._activity.definitions.unseen,
             "memory": {"limit": budget.limit, "used": int(budget.level * budget.limit)},
             "max_timeout": config.proxy.max_timeout,
             "log": {"warnings": output.warnings(), "dropped": output.dropped()},
-            "loop": {"blocked": lag.blocked, "blocked_seconds": round(lag.blocked_seconds, 3)},
+            "loop": report.loop(lag),
             "upstreams": [
                 *(report.upstream(upstream) for upstream in parts.pool.upstreams),
                 *(report.disabled(upstream) for upstream in config.disabled),

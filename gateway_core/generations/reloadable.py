@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
-from typing import Any, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -12,21 +13,25 @@ from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
-from gateway_core.control import shapes
 from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused
 from gateway_core.exchange.exchange import Agent, Exchange
-from gateway_core.generations.editing.edits import Edits
+from gateway_core.generations import reloads
 from gateway_core.generations.known_agents import KnownAgents
 from gateway_core.generations.overview import Overview
 from gateway_core.generations.parts import Parts
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Source
+from gateway_core.generations.turns import in_seconds
 from gateway_core.hooks import Chain
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.log.wording import count
 from gateway_core.mcp import jsonrpc
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from gateway_core.control import shapes
+    from gateway_core.generations.editing.edits import Edits
 
 MAX_LOGGED: Final = 100
 """Changes, or problems, of one reload that are logged."""
@@ -44,8 +49,13 @@ class Reloadable(ABC):
         self._overview = Overview(parts, reloads, self.activity)
         self.agents: Final = KnownAgents(parts, reloads, self.activity.agents)
         self._source = source
-        self.edits: Final = Edits(reloads, self._file, self._reported, lambda: self.listens)
-        """Changes of the file."""
+
+    @cached_property
+    def edits(self) -> Edits:
+        """Changes of the file. Only operators need them: they are loaded with the endpoints of the control plane."""
+        from gateway_core.generations.editing.edits import Edits  # noqa: PLC0415
+
+        return Edits(self._reloads, self._file, self._reported, lambda: self.listens)
 
     @property
     @abstractmethod
@@ -111,13 +121,15 @@ class Reloadable(ABC):
         """Serves calls with several rounds."""
         return self._reloads.current.input_required
 
-    async def reload(self) -> Report:
+    async def reload(self, *, patient: bool = True) -> Report:
         """Put the configuration of the file in force, as far as that needs no restart.
 
+        `patient`: wait for other reloads and edits without a bound. If not, raises `TryLater` after some time.
         Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then. Raises
         `PartlyApplied` if it is in force, but not whole.
         """
-        return await self._reported(self._reloads.reload(self._file(), listening=self.listens))
+        until = None if patient else in_seconds(reloads.CHANGE_WAIT)
+        return await self._reported(self._reloads.reload(self._file(), listening=self.listens, until=until))
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""

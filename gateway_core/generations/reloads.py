@@ -28,6 +28,7 @@ from gateway_core.generations.generation import Generation, chain_for, generatio
 from gateway_core.generations.parts import Parts, packages
 from gateway_core.generations.reported_states import ReportedStates
 from gateway_core.generations.source import Content, Prepared
+from gateway_core.generations.turns import Turns, in_seconds
 from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks import loader as plugins
 from gateway_core.log.wording import count
@@ -37,8 +38,10 @@ from gateway_core.upstream.upstream import Upstream
 
 FIRST_CONTACT: Final = 10.0
 """Seconds that a reload waits for new and changed upstreams to connect, before it puts them in force."""
+CHANGE_WAIT: Final = 30.0
+"""Seconds that a reload or an edit by an operator waits for others. A usual one takes a few; see `FIRST_CONTACT`."""
 COMPARE_WAIT: Final = 5.0
-"""Seconds that a comparison waits for others, and after which to try again."""
+"""Seconds that a comparison waits for others."""
 UNDO_TIME: Final = 5.0
 """Seconds after the begin of a stop until which it waits for a reload in progress to be undone."""
 RETIRE_INTERVAL: Final = 0.1
@@ -71,8 +74,8 @@ class Reloads:
         """Earlier generations that still serve requests."""
         self._retirement = Background("closing what only an earlier configuration used")
         """For each earlier generation, the task that closes it."""
-        self._turn = asyncio.Lock()
-        self._comparing = asyncio.Lock()
+        self._changing = Turns()
+        self._comparing = Turns()
         self.closed = False
         """Whether no other configuration is taken any more."""
         self._undo_until = 0.0
@@ -109,15 +112,8 @@ class Reloads:
 
         Plugins are built for it, so comparisons follow each other. Raises `TryLater` after `COMPARE_WAIT` seconds.
         """
-        try:
-            async with asyncio.timeout(COMPARE_WAIT):
-                await self._comparing.acquire()
-        except TimeoutError:
-            raise TryLater("other configurations are being checked or compared; try again", COMPARE_WAIT) from None
-        try:
+        async with self._comparing.turn("a check of another configuration", in_seconds(COMPARE_WAIT)):
             return await self._compare(source, listening=listening)
-        finally:
-            self._comparing.release()
 
     async def _compare(self, source: Content, *, listening: bool) -> Report:
         before = self.current
@@ -126,15 +122,24 @@ class Reloads:
         chain_for(before, config, listening=listening)
         return Report(before.number, changes)
 
-    async def reload(self, source: Content, *, listening: bool, draft: Callable[[], Draft] | None = None) -> Report:
+    async def reload(
+        self,
+        source: Content,
+        *,
+        listening: bool,
+        draft: Callable[[], Draft] | None = None,
+        until: float | None = None,
+    ) -> Report:
         """Put the configuration of `source` in force. Concurrent calls follow each other.
 
         `listening`: whether agents connect over the network. `draft`: writes what takes the place of the file right
-        before the switch; may block. Raises `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while
+        before the switch; may block. `until`: the time of the loop until which it waits for others; None: without a
+        bound. Raises `TryLater` then, `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while
         the gateway stops, and as `draft`; the present configuration and the file then stay as they were. Raises
         `PartlyApplied` if this configuration is in force, but a step of the switch failed.
         """
-        async with self._turn:
+        what = "a reload of the configuration" if draft is None else "an edit of the configuration"
+        async with self._changing.turn(what, until):
             if self.closed:
                 raise _stopping()
             before = self.current
@@ -233,7 +238,7 @@ class Reloads:
             f"generation {after.number} was put in force",
             *self._parts.steps_to(after, before, certificate),
             self.states.switched,
-            self._name_plugins,
+            self._adapt_loop_lag,
             prepared.apply,
             after.catalog.rebuild,  # what upstreams said since the last look at them
         )
@@ -248,7 +253,7 @@ class Reloads:
         gone = self._only_in(old)
         others = [plugin for it in self.live if it is not old for plugin in it.chain.plugins]
         self._retiring.remove(old)
-        self._name_plugins()
+        self._adapt_loop_lag()
         parts.downstream.retire(old.pipeline)
         await run_all(
             "closing what only an earlier configuration used",
@@ -257,14 +262,18 @@ class Reloads:
             partial(parts.pool.close_replaced, gone),
             lambda: parts.pool.keep_lists_of(self.current.config.disabled),
         )
-        if not self._turn.locked():
+        if not self._changing.taken:
             self._hide(_secrets(self.live))
         if gone:
             logger.info("closed after a reload: {}", count(len(gone), "upstream"))
 
-    def _name_plugins(self) -> None:
-        """Let reports of a blocked event loop name the plugins of all generations that serve requests."""
-        self._parts.loop_lag.use({package: name for it in self.live for package, name in packages(it.chain).items()})
+    def _adapt_loop_lag(self) -> None:
+        """Let reports of a blocked event loop name the plugins of all generations that serve requests.
+
+        Those of the current one decide whether its lags are measured.
+        """
+        named = {package: name for it in self.live for package, name in packages(it.chain).items()}
+        self._parts.loop_lag.use(named, measures=self.current.chain.measures_loop_lag)
 
     def _in_use(self, old: Generation) -> bool:
         return bool(old.in_flight or old.chain.asked or any(it.facts.in_flight for it in self._only_in(old)))
@@ -290,9 +299,9 @@ class Reloads:
     async def undone(self) -> None:
         """Wait until the reload in progress has ended, until at most `UNDO_TIME` seconds after `refuse`."""
         try:
-            async with asyncio.timeout_at(self._undo_until), self._turn:
+            async with self._changing.turn("the stop", self._undo_until):
                 pass
-        except TimeoutError:
+        except TryLater:
             logger.error("the reload in progress does not end; the gateway stops without waiting for it")
 
     async def close(self) -> None:

@@ -40,8 +40,8 @@ _PATH: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(?:/[A-Za-z0-9_~-][A-Z
 class Authenticators:
     """The enabled plugins with `authenticate`, in the order of the TOML."""
 
-    def __init__(self, hooks: Sequence[Hook], observers: Observers | None = None) -> None:
-        """`observers`: those that `Authentication` tells how it ended.
+    def __init__(self, hooks: Sequence[Hook], observers: Observers | None = None, generation: int = 1) -> None:
+        """`observers`: those that `Authentication` tells how it ended. `generation`: for the log.
 
         Raises `PluginError` for a plugin whose declarations are not valid.
         """
@@ -51,7 +51,7 @@ class Authenticators:
         self.judging = 0
         """Number of credentials that the plugins look at right now."""
         self.observers: Final = Observers(()) if observers is None else observers
-        self._failures = FailureLog()
+        self._failures = FailureLog(generation)
         declared = declared_by([hook.plugin for hook in hooks])
         self._remember: Final = declared.remember
         self.headers: Final = tuple(declared.headers)

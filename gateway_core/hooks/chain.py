@@ -11,17 +11,7 @@ from typing import Final, Self
 
 import msgspec
 
-from gateway_core.api import (
-    Ask,
-    Call,
-    CallResult,
-    Claim,
-    Health,
-    Pass,
-    Reject,
-    ToolConflict,
-    UpstreamView,
-)
+from gateway_core.api import Ask, Call, CallResult, Claim, Health, Pass, Reject, ToolConflict, UpstreamView
 from gateway_core.concealing import Secret
 from gateway_core.errors import UnreadableCall
 from gateway_core.hooks.authenticators import Authenticators, call_headers
@@ -65,14 +55,16 @@ class Question(msgspec.Struct, frozen=True, eq=False):
 class Chain:
     """The enabled plugins in order. An async context manager: enters plugins that are one, exits in reverse."""
 
-    def __init__(self, plugins: Sequence[LoadedPlugin], *, rehearses: bool = False) -> None:
+    def __init__(self, plugins: Sequence[LoadedPlugin], *, rehearses: bool = False, generation: int = 1) -> None:
         """`rehearses`: run `before_call` alone, and record what plugins do even if none of them observes.
+        `generation`: the number of the configuration, for the log.
 
         Raises `PluginError` for an authenticator or a page that cannot be used.
         """
         self.plugins: tuple[LoadedPlugin, ...] = tuple(plugins)
-        measures = any(getattr(plugin.instance, "measures_hooks", False) is True for plugin in self.plugins)
-        self.times: Final = HookTimes() if measures else None
+        self.generation: Final = generation
+        self.measures_loop_lag: Final = self._asks_for("measures_loop_lag")
+        self.times: Final = HookTimes() if self._asks_for("measures_hooks") else None
         """How long hooks take; None if no plugin asks for it."""
         hooks: dict[str, dict[str, Hook]] = {name: {} for name in HOOKS}
         for plugin in self.plugins:
@@ -93,22 +85,27 @@ class Chain:
         self.timelines: Final[dict[str, Timeline]] = {}
         """The timelines of the calls that are followed, by the ids of their exchanges."""
         self._router = timed_by(next(iter(hooks["route_tool"].values()), None), self.timelines)
-        self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None), self.timelines)
+        self.tracing: Final = Tracing(next(iter(hooks["trace_call"].values()), None), self.timelines, generation)
         self._resolver = next(iter(hooks["resolve_conflict"].values()), None)
         self._checks = tuple(hooks["check_health"].values())
         self._keeps_decisions: Final = rehearses or bool(hooks["observe"]) or bool(hooks["trace_call"])
         self._observed = self._keeps_decisions
-        self.observers: Final = Observers(tuple(hooks["observe"].values()))
-        self.authenticators: Final = Authenticators(tuple(hooks["authenticate"].values()), self.observers)
+        self.observers: Final = Observers(tuple(hooks["observe"].values()), generation)
+        authenticating = tuple(hooks["authenticate"].values())
+        self.authenticators: Final = Authenticators(authenticating, self.observers, generation)
         self.call_headers: Final = call_headers(self.plugins)
         """Plugin -> the headers that it sees in calls."""
         self.pages: Final = pages_of(self.plugins)
         self._life = Lifecycle(self.plugins)
-        self._failures = FailureLog()
+        self._failures = FailureLog(generation)
         self._holds = 0
         """See `held`."""
         self.followed: Final = self._followed()
         """The same hooks, which record their runs in `timelines`."""
+
+    def _asks_for(self, flag: str) -> bool:
+        """Whether an attribute of a plugin, such as `measures_hooks`, is set."""
+        return any(getattr(plugin.instance, flag, False) is True for plugin in self.plugins)
 
     def _followed(self) -> Chain:
         made = copy(self)

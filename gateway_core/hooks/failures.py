@@ -60,7 +60,9 @@ class FailureLog:
     Agents can cause such failures with every call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: int) -> None:
+        """`generation`: the number of the configuration with these hooks."""
+        self._generation = generation
         self._spoken = Sparing()
 
     def add(self, hook: Hook, error: BaseException, subject: str) -> None:
@@ -74,8 +76,9 @@ class FailureLog:
         what = kind if isinstance(error, Misuse) else f"raised {kind} at {where(error)}"
         if isinstance(error, ReadOnlyError):
             what += f"; {ADVICE}"
-        logger.bind(plugin=hook.plugin.name, hook=hook.name, exchange=subject).error(
-            "plugin {} failed in {} for {}: {}; logged once a minute", hook.plugin.name, hook.name, subject, what
+        plugin, generation = hook.plugin.name, self._generation
+        logger.bind(plugin=plugin, hook=hook.name, exchange=subject, generation=generation).error(
+            "plugin {} failed in {} for {}: {}; logged once a minute", plugin, hook.name, subject, what
         )
 
 

@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points, requires
+from importlib.metadata import EntryPoint, EntryPoints, entry_points, requires
 from typing import Any, Final
 
 from gateway_core.api import PluginConfig
@@ -80,6 +80,7 @@ def load(
     known = {plugin.name: plugin for plugin in running}
     problems: list[FileProblem] = []
     registry = manager()
+    points = entry_points(group=GROUP)  # once, because it reads the metadata of all distributions
     found: dict[str, LoadedPlugin] = {}
     reports: dict[str, EntryReport] = {}
     strategies: dict[str, str] = {}
@@ -87,7 +88,7 @@ def load(
         if not entry.enabled:
             continue
         report = reports[entry.name] = EntryReport(problems, source, index, entry)
-        plugin = _load(entry, report, known.get(entry.name))
+        plugin = _load(entry, report, points, known.get(entry.name))
         if plugin is None:
             continue
         if not certificates and getattr(plugin.instance, "needs_client_certificates", False) is True:
@@ -112,14 +113,17 @@ def load(
 
 def preload(entries: Sequence[PluginEntry]) -> None:
     """Import the enabled plugins, in a thread. What goes wrong is reported by `load`."""
+    points = entry_points(group=GROUP)
     for entry in entries:
-        for point in entry_points(group=GROUP, name=entry.name) if entry.enabled else ():
+        for point in points.select(name=entry.name) if entry.enabled else ():
             with contextlib.suppress(BaseException):
                 point.load()
 
 
-def _load(entry: PluginEntry, report: EntryReport, running: LoadedPlugin | None) -> LoadedPlugin | None:
-    point = _find(entry.name, report)
+def _load(
+    entry: PluginEntry, report: EntryReport, installed: EntryPoints, running: LoadedPlugin | None
+) -> LoadedPlugin | None:
+    point = _find(entry.name, report, installed)
     if point is None:
         return None
     distribution, version = _distribution(point)
@@ -172,8 +176,8 @@ def _takes_settings(plugin: type) -> bool:
     return False
 
 
-def _find(name: str, report: EntryReport) -> EntryPoint | None:
-    points = list(entry_points(group=GROUP, name=name))
+def _find(name: str, report: EntryReport, installed: EntryPoints) -> EntryPoint | None:
+    points = list(installed.select(name=name))
     if len(points) == 1:
         return points[0]
     if points:

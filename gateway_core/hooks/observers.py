@@ -71,9 +71,10 @@ class ChainProgress(msgspec.Struct, eq=False):
 class Observers:
     """The enabled plugins with `observe`, in the order of the TOML. A failure of one changes nothing but the log."""
 
-    def __init__(self, hooks: Sequence[Hook]) -> None:
+    def __init__(self, hooks: Sequence[Hook], generation: int = 1) -> None:
+        """`generation`: for the log."""
         self._hooks = tuple(hooks)
-        self._failures = FailureLog()
+        self._failures = FailureLog(generation)
         self._spoken = Sparing()
         self._changes: deque[UpstreamChanged] = deque(maxlen=MAX_WAITING)
         self._teller: asyncio.Task[None] | None = None

@@ -18,6 +18,8 @@ MAX_PAGES: Final = 20
 MAX_ALLOWANCES: Final = 200
 MAX_WHAT: Final = 300
 """Bounds of the allowances of a plugin: their number, and the characters of each of their texts."""
+MAX_COUNTED: Final = 2000
+"""Further allowances of a plugin that are counted."""
 MAX_NUMBER: Final = 2**63 - 1
 """Maximum number in an allowance: the greatest that a configuration file can have."""
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
@@ -65,7 +67,7 @@ def pages_of(plugins: Sequence[LoadedPlugin], refuse: Refuse = refused) -> Mappi
 
 
 def allowances_of(plugins: Sequence[LoadedPlugin], principal: Principal) -> tuple[list[PluginAllowance], list[str]]:
-    """What the optional method `allowances` of each plugin says about an agent, and which of them cannot be read."""
+    """What the optional method `allowances` of each plugin says about an agent, and a sentence on what is missing."""
     found: list[PluginAllowance] = []
     problems: list[str] = []
     for plugin in plugins:
@@ -73,12 +75,17 @@ def allowances_of(plugins: Sequence[LoadedPlugin], principal: Principal) -> tupl
         if not callable(method):
             continue
         try:
-            given = [_checked(one) for one in islice(method(principal), MAX_ALLOWANCES)]
+            rest = iter(method(principal))
+            given = [_checked(one) for one in islice(rest, MAX_ALLOWANCES)]
+            more = sum(1 for _ in islice(rest, MAX_COUNTED))
         except Exception as error:  # noqa: BLE001 - a plugin's bug must not hide the limits of others
             why = error if isinstance(error, Misuse) else type(error).__name__
             problems.append(f"the limits of the plugin {plugin.name} cannot be read: {why}")
             continue
         found += [PluginAllowance(plugin.name, one) for one in given]
+        if more:
+            number = f"{MAX_COUNTED} or more" if more == MAX_COUNTED else str(more)
+            problems.append(f"the plugin {plugin.name} has more limits for this agent that are not shown: {number}")
     return found, problems
 
 

@@ -21,15 +21,19 @@ def shown_name(method: str, name: str) -> str:
     return _QUERY.sub("?…", _USERINFO.sub("***@", name)) if ":" in name else name
 
 
-def with_profile(fields: dict[str, Any], profile: str) -> dict[str, Any]:
-    """The fields of a call's line, which end with the agent's profile if it has one."""
-    return {**fields, "profile": profile} if profile else fields
-
-
-def members(method: str, name: str, principal: str, session_id: str | None, generation: int) -> dict[str, str | int]:
-    """The JSON-only members of a call's line. `name`: from `shown_name`. `session_id`: that of a legacy agent.
+def completed(fields: dict[str, Any], generation: int, profile: str) -> dict[str, Any]:
+    """The fields of a call's line, which end with the generation and with the agent's profile if it has one.
 
     `generation`: the number of the configuration that the call was judged and served by.
+    """
+    fields["generation"] = generation
+    if profile:
+        fields["profile"] = profile
+    return fields
+
+
+def members(method: str, name: str, principal: str, session_id: str | None) -> dict[str, str | int]:
+    """The JSON-only members of a call's line. `name`: from `shown_name`. `session_id`: that of a legacy agent.
 
     A session id grants access to its session, so the log has a digest of it.
     """
@@ -37,7 +41,6 @@ def members(method: str, name: str, principal: str, session_id: str | None, gene
     if name:
         found[_NAME_KEYS.get(method, "name")] = name
     found["principal"] = principal
-    found["generation"] = generation
     if session_id is not None:
         found["session"] = blake2s(session_id.encode(), digest_size=6).hexdigest()
     return found

@@ -202,6 +202,8 @@ def _value(value: object) -> str:
         return f"{value:.6g}"
     if value is None or isinstance(value, bool):
         return {None: "-", True: "true", False: "false"}[value]
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return str(value)
     return _text_value(_plain(value))
 
 

@@ -11,6 +11,7 @@ import asyncio
 import sys
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -26,16 +27,36 @@ LAG: Final = 0.1
 """Seconds that the loop may be late."""
 LONG: Final = 1.0
 """Seconds after which a blocked loop is reported although it is still blocked."""
+BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the counts of `Lags`, in seconds."""
 FRAMES: Final = 4
 """Innermost functions that a report names."""
 _LOOPS: Final = frozenset({"asyncio", "selectors", "uvloop"})
 
 
-class LoopLag:
-    """Watches the loop that `start` is called on. `plugins`: the top-level package of each plugin -> its name."""
+class Lags:
+    """How late each time stamp was."""
 
-    def __init__(self, plugins: Mapping[str, str]) -> None:
+    def __init__(self) -> None:
+        self.counts: Final = [0] * (len(BOUNDS) + 1)
+        """Time stamps up to each bound and above the one before; the last ones are above all bounds."""
+        self.seconds = 0.0
+        """By how much in all."""
+
+    def add(self, late: float) -> None:
+        """Count one more."""
+        self.counts[bisect_left(BOUNDS, late)] += 1
+        self.seconds += late
+
+
+class LoopLag:
+    """Watches the loop that `start` is called on."""
+
+    def __init__(self, plugins: Mapping[str, str], *, measures: bool = False) -> None:
+        """`plugins`: the top-level package of each plugin -> its name. `measures`: whether to keep `lags`."""
         self._plugins = plugins
+        self.lags = Lags() if measures else None
+        """How late the loop was, however little; None if no plugin asks for it."""
         self._spoken = Sparing()
         self.blocked = 0
         """How often the loop was late by more than `LAG`, the machine being busy included."""
@@ -45,9 +66,11 @@ class LoopLag:
         self._next: asyncio.TimerHandle | None = None
         self._ended = threading.Event()
 
-    def use(self, plugins: Mapping[str, str]) -> None:
-        """Name other plugins from now on."""
+    def use(self, plugins: Mapping[str, str], *, measures: bool) -> None:
+        """Name other plugins from now on. `measures`: whether to keep `lags`; what is measured already stays."""
         self._plugins = plugins
+        if measures != (self.lags is not None):
+            self.lags = Lags() if measures else None
 
     def start(self) -> None:
         """Begin to watch the running loop."""
@@ -62,7 +85,10 @@ class LoopLag:
             self._next.cancel()
 
     def _stamp(self) -> None:
-        self._beat = time.monotonic()
+        now = time.monotonic()
+        if self.lags is not None and self._beat:
+            self.lags.add(max(0.0, now - self._beat - BEAT))
+        self._beat = now
         self._next = asyncio.get_running_loop().call_later(BEAT, self._stamp)
 
     def _watch(self, watched: int) -> None:

@@ -38,6 +38,7 @@ from gateway_core.pipeline.results import cleaned, failed, is_refusal, log, log_
 from gateway_core.pipeline.router import Router
 from gateway_core.pipeline.sample import MEASURED, Sample
 from gateway_core.pipeline.targets import find_in_time
+from gateway_core.pipeline.with_headers import AnyChain
 from gateway_core.upstream.bridge import bridge_result
 from gateway_core.upstream.capabilities import takes_tasks
 from gateway_core.upstream.requests import Reply
@@ -100,7 +101,7 @@ class Delivery(msgspec.Struct, eq=False):
     """The members of the request's params."""
     answer: Supplied | None
     """See `Pipeline.begin`."""
-    chain: Chain
+    chain: AnyChain
     started: float = msgspec.field(default_factory=time.monotonic)
     """Start time in seconds on the monotonic clock."""
     _running: InlineCall[CallResult] | None = None
@@ -126,7 +127,7 @@ class Delivery(msgspec.Struct, eq=False):
         running = self._running = InlineCall(
             pipeline.deadlines, self.exchange, started, started + timeout, timeout, longest, coroutine=self._run()
         )
-        self.exchange.begin(running, pipeline.question_timeout)
+        self.exchange.begin(running, pipeline.question_timeout, pipeline.generation)
         running.begin()
         running.step()
         return running
@@ -169,7 +170,7 @@ class Delivery(msgspec.Struct, eq=False):
         finally:
             running.end()
             seconds = time.monotonic() - self.started
-            if self._log(self.exchange, self._call, self._plan, result, seconds, generation=self.pipeline.generation):
+            if self._log(self.exchange, self._call, self._plan, result, seconds):
                 self._record(result, seconds)
             self.exchange.close()
 
@@ -295,16 +296,8 @@ class Delivery(msgspec.Struct, eq=False):
 
     def _record(self, result: CallResult, seconds: float) -> None:
         """Give the recorder a call that has ended."""
-        pipeline = self.pipeline
-        pipeline.recorder.call_ended(
-            self.exchange,
-            self._call,
-            self._chain,
-            result,
-            self.timeline,
-            seconds=seconds,
-            generation=pipeline.generation,
-        )
+        recorder = self.pipeline.recorder
+        recorder.call_ended(self.exchange, self._call, self._chain, result, self.timeline, seconds=seconds)
 
 
 class ObservedDelivery(Delivery, eq=False):
@@ -323,7 +316,8 @@ class ObservedDelivery(Delivery, eq=False):
         seconds, timeline = time.monotonic() - self.started, self.timeline
         if timeline is not None and timeline.trace is None:
             timeline = None  # it is only for operators
-        ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, by=self.pipeline)
+        hide = self.pipeline.hide
+        ended = call_ended(self.exchange, self._call, self._chain, result, timeline, seconds=seconds, hide=hide)
         if timeline is not None:
             self.chain.tracing.ended(timeline, ended)
         await self.chain.observers.call_ended(ended)

@@ -27,7 +27,6 @@ class Recorder(Protocol):
         timeline: Timeline | None = None,
         *,
         seconds: float,
-        generation: int,
     ) -> None:
         """Record a call that has ended. `call`: as the plugins left it. `seconds`: how long it took.
 
@@ -47,24 +46,11 @@ class NoRecorder:
         timeline: Timeline | None = None,
         *,
         seconds: float,
-        generation: int,
     ) -> None:
         return
 
 
 NO_RECORDER: Final = NoRecorder()
-
-
-class Judge(Protocol):
-    """The pipeline that judged a call."""
-
-    @property
-    def generation(self) -> int:
-        """The number of its configuration."""
-
-    @property
-    def hide(self) -> Callable[[bytes], bytes]:
-        """See `hider`."""
 
 
 def hider(clean: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -80,11 +66,11 @@ def call_ended(
     timeline: Timeline | None = None,
     *,
     seconds: float,
-    by: Judge,
+    hide: Callable[[bytes], bytes],
 ) -> CallEnded:
     """The event for a call. `final`: the call as the plugins left it. `progress`: None if no plugin hooks its method.
 
-    `timeline`: None if it was not followed. `seconds`: how long it took.
+    `timeline`: None if it was not followed. `seconds`: how long it took. `hide`: see `hider`.
     """
     agent, origin = exchange.agent, exchange.origin
     answers = () if origin is None else answers_of(origin if final is None else final).given
@@ -103,8 +89,8 @@ def call_ended(
         time.time() - seconds,
         seconds,
         exchange.waited,
-        by.generation,
-        by.hide,
+        exchange.generation,
+        hide,
         True if answers else False,  # noqa: SIM210 - no call: every observed request comes here
         tuple([one.by for one in answers if one.by]) if answers else (),
         () if timeline is None else timeline.finish(),

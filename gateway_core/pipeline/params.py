@@ -67,6 +67,7 @@ class Params(msgspec.Struct, frozen=True, eq=False):
             target,
             of_prompt=self.ref_type == _PROMPT_REF,
             session=agent.session_key,
+            generation=exchange.generation,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from msgspec import Raw
 
@@ -12,7 +13,9 @@ from gateway_core.hooks import Chain
 from gateway_core.inline.driver import InlineCall
 from gateway_core.pipeline.delivery import Delivery, PipelineParts
 from gateway_core.pipeline.params import Supplied
-from gateway_core.pipeline.with_headers import Deliver, with_headers
+from gateway_core.pipeline.with_headers import AnyChain, ChainWithHeaders, headers_of
+
+Deliver: TypeAlias = Callable[[PipelineParts, Exchange, Mapping[str, Raw], Supplied | None, AnyChain], Delivery]
 
 
 class Pipeline(PipelineParts):
@@ -26,7 +29,7 @@ class Pipeline(PipelineParts):
         chain = self.chain
         plain: Deliver = self.observed if chain.observers else self.plain
         delivery = _followed if chain.tracing else _watched if every else plain
-        self._delivery = with_headers(delivery) if chain.call_headers else delivery
+        self._delivery = _with_headers(delivery, chain) if chain.call_headers else delivery
 
     @property
     def in_flight(self) -> int:
@@ -58,7 +61,7 @@ class Pipeline(PipelineParts):
 
 
 def _followed(
-    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
+    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: AnyChain
 ) -> Delivery:
     """The delivery of a call that a plugin may follow, or else operators watch."""
     traced = chain.tracing.begin(exchange, members)
@@ -68,7 +71,7 @@ def _followed(
 
 
 def _watched(
-    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
+    pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: AnyChain
 ) -> Delivery:
     """The delivery of a call that operators may watch."""
     delivery = pipeline.observed if chain.observers else pipeline.plain
@@ -77,3 +80,15 @@ def _watched(
         return delivery(pipeline, exchange, members, answer, chain)
     timeline = chain.tracing.watch(exchange)
     return delivery(pipeline, exchange, members, answer, chain.followed, timeline=timeline)
+
+
+def _with_headers(deliver: Deliver, of: Chain) -> Deliver:
+    """`deliver` for calls in which plugins see headers of the request. `of`: the chain of these plugins."""
+
+    def begin(
+        pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, _: AnyChain
+    ) -> Delivery:
+        shown = ChainWithHeaders(of, headers_of(of, exchange.back.fields))
+        return deliver(pipeline, exchange, members, answer, shown)
+
+    return begin

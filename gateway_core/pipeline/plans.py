@@ -70,8 +70,8 @@ class CallPlan:
                 "upstream": upstream,
             }
             shown = access.shown_name(TOOLS_CALL, self.name)
-            members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id, self.generation)
-            shared = access.with_profile(fields, agent.principal.profile)
+            members = access.members(TOOLS_CALL, shown, agent.principal.id, agent.session_id)
+            shared = access.completed(fields, self.generation, agent.principal.profile)
             line = self.lines[upstream] = Line(f"{TOOLS_CALL} {shown}", shared, members)
         return line
 

@@ -34,7 +34,9 @@ def cleaned(result: CallResult, clean: Callable[[bytes], bytes]) -> CallResult:
 
 def failed(exchange: Exchange, error: Exception) -> CallResult:
     """The result of a call that a bug ended, which is logged."""
-    logger.error("exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error))
+    logger.bind(exchange=exchange.id, generation=exchange.generation).error(
+        "exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error)
+    )
     message = f"internal error of the gateway, see its log for {exchange.id}"
     return CallResult.failed(RpcError.of_gateway(INTERNAL_ERROR, message))
 
@@ -75,9 +77,7 @@ def _limit(deadline: Deadline, longest: float) -> str:
     return f"timed out after {deadline.idle_limit:g} s without an answer or progress; the key timeout sets this"
 
 
-def log(
-    exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float, *, generation: int
-) -> bool:
+def log(exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float) -> bool:
     """Log one line for a call, with metadata only: agent, name, upstream, duration, outcome.
 
     Returns whether it went wrong.
@@ -87,19 +87,19 @@ def log(
     if result.outcome is _OK and plan is not None and name is plan.name and upstream is not None:
         output.note_line(plan.line(agent, upstream), (exchange.id, int(seconds * 10_000) / 10))
         return False
-    note(exchange, name, result, seconds, generation)
+    note(exchange, name, result, seconds)
     return result.outcome is not _OK
 
 
 def log_of_recorded(
-    exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float, *, generation: int
+    exchange: Exchange, call: Call | None, plan: CallPlan | None, result: CallResult, seconds: float
 ) -> bool:
     """Log a call that is recorded however it ends: as `log`, and always returns True."""
-    log(exchange, call, plan, result, seconds, generation=generation)
+    log(exchange, call, plan, result, seconds)
     return True
 
 
-def note(exchange: Exchange, name: str, result: CallResult, seconds: float, generation: int) -> None:
+def note(exchange: Exchange, name: str, result: CallResult, seconds: float) -> None:
     """Log the line of a call without a plan."""
     agent, upstream = exchange.agent, result.upstream or exchange.upstream
     fields: dict[str, Any] = {
@@ -113,6 +113,6 @@ def note(exchange: Exchange, name: str, result: CallResult, seconds: float, gene
     if result.error is not None:
         fields["code"] = result.error.code
     method, shown = exchange.method, access.shown_name(exchange.method, name)
-    members = access.members(method, shown, agent.principal.id, agent.session_id, generation)
+    members = access.members(method, shown, agent.principal.id, agent.session_id)
     line = f"{method} {shown}" if shown else method
-    output.note(line, access.with_profile(fields, agent.principal.profile), members)
+    output.note(line, access.completed(fields, exchange.generation, agent.principal.profile), members)

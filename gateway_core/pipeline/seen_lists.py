@@ -113,7 +113,8 @@ async def _decided(
 ) -> CallResult:
     """One page, or what `before_call` of a plugin returned in its place."""
     principal = agent.principal
-    call = Call(method, "", principal, agent.era, "control-plane", session=agent.session)
+    session, generation = agent.session, chain.generation
+    call = Call(method, "", principal, agent.era, "control-plane", session=session, generation=generation)
     call = call.with_listed(catalog.listed(method, agent.viewer, principal.profile))
     end: Reject | CallResult | Question | None = None
     if method in chain.methods:

@@ -1,26 +1,19 @@
-"""Calls in which plugins see headers of the request.
-
-Only a pipeline with such a plugin uses this module, so that it costs other calls nothing.
-"""
+"""The chain of plugins that see headers of the request. Only calls with such a plugin use it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, cast
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
-from msgspec import Raw
-
-from gateway_core.api import Call, CallResult, Reject
-from gateway_core.exchange.exchange import Exchange
-from gateway_core.hooks import Chain, ChainProgress, Question
+from gateway_core.api import Call
+from gateway_core.hooks import Chain
 from gateway_core.hooks.observers import Observers
 from gateway_core.hooks.tracing import Tracing
 from gateway_core.mcp.names import PLUGIN_METHODS
 from gateway_core.mcp.read_only import read_only
-from gateway_core.pipeline.delivery import Delivery, PipelineParts
-from gateway_core.pipeline.params import Supplied
 
-Deliver = Callable[[PipelineParts, Exchange, Mapping[str, Raw], Supplied | None, Chain], Delivery]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ChainWithHeaders:
@@ -34,34 +27,28 @@ class ChainWithHeaders:
         """All of them, because a plugin that only routes sees headers, too."""
         self.tracing: Final[Tracing] = chain.tracing
         self.observers: Final[Observers] = chain.observers
+        self.run_before: Final = _showing(headers, chain.run_before)
         self.run_after: Final = chain.run_after
 
     @property
     def followed(self) -> ChainWithHeaders:
         return ChainWithHeaders(self._chain.followed, self._headers)
 
-    async def run_before(
-        self,
-        call: Call,
-        lookup: Callable[[Call], Call],
-        progress: ChainProgress,
-        answered: Question | None = None,
-    ) -> tuple[Call, Reject | CallResult | Question | None]:
-        """See `Chain.run_before`."""
-        call.present(self._headers)
-        return await self._chain.run_before(call, lookup, progress, answered)
+
+AnyChain: TypeAlias = Chain | ChainWithHeaders
+"""The chain of one call."""
 
 
-def with_headers(deliver: Deliver) -> Deliver:
-    """`deliver` for a chain with plugins that see headers of the request."""
+def _showing(
+    headers: Mapping[str, Mapping[str, str]], run: Callable[Concatenate[Call, P], Coroutine[Any, Any, T]]
+) -> Callable[Concatenate[Call, P], Coroutine[Any, Any, T]]:
+    """`run`, which shows the headers in its call first."""
 
-    def begin(
-        pipeline: PipelineParts, exchange: Exchange, members: Mapping[str, Raw], answer: Supplied | None, chain: Chain
-    ) -> Delivery:
-        shown = ChainWithHeaders(chain, headers_of(chain, exchange.back.fields))
-        return deliver(pipeline, exchange, members, answer, cast(Chain, shown))
+    def shown(call: Call, /, *others: P.args, **named: P.kwargs) -> Coroutine[Any, Any, T]:
+        call.present(headers)
+        return run(call, *others, **named)
 
-    return begin
+    return shown
 
 
 def headers_of(chain: Chain, fields: Mapping[str, str]) -> dict[str, Mapping[str, str]]:

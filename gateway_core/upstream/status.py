@@ -47,6 +47,31 @@ Definitions: TypeAlias = Mapping[Kind, Sequence[Definition]]
 
 
 @dataclass(frozen=True, slots=True)
+class PrivateTo:
+    """Whose lists some private lists are."""
+
+    viewer: str
+    """See `Agent.viewer`."""
+    hide: Callable[[str], str]
+    """Hides in a text of the server what it got of that agent. Any thread may call it."""
+
+
+class ListsDiffer(Protocol):
+    """Called with the name of an upstream, and lists that may differ from those that were fetched before.
+
+    `private`: whose lists they are; None for those that are the same for all callers.
+    """
+
+    def __call__(
+        self, upstream: str, before: Definitions, after: Definitions, private: PrivateTo | None = None, /
+    ) -> None: ...
+
+
+def _ignore(upstream: str, before: Definitions, after: Definitions, private: PrivateTo | None = None, /) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamEvents:
     """Callbacks about one upstream. They must not wait."""
 
@@ -54,8 +79,7 @@ class UpstreamEvents:
     """Called when a call or a late list has updated the published lists."""
     private_lists_changed: Callable[[str, bool], None] = lambda principal, tell: None
     """Called with the id of a principal whose private lists were fetched or dropped, and whether to tell its agents."""
-    lists_differ: Callable[[str, Definitions, Definitions], None] = lambda upstream, before, after: None
-    """Called with the name of an upstream, and lists that may differ from those that were fetched before."""
+    lists_differ: ListsDiffer = _ignore
     state_changed: Callable[[UpstreamView, UpstreamState, str | None], None] = lambda view, before, why: None
     """Called with an upstream that has entered another state, the state before, and the reason of its last failure."""
 

@@ -1,7 +1,6 @@
 """Real `rad` processes over real servers, each on ports of its own, all ended by the fixtures that started them."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from gateway_core.cli.client import fetch
+from gateway_core.cli.running import instance
+from gateway_core.errors import GatewayError
 from tests.ports import free_port
+from tests.servers.forks import Fork
 
 SERVERS = Path(__file__).with_name("servers")
 RAD = Path(sys.executable).with_name("rad")
@@ -41,7 +44,7 @@ class Recorder:
 
     def __init__(self, name: str, folder: Path, *, legacy: bool = False) -> None:
         self.name, self.port, self.journal, self._legacy = name, free_port(), folder / f"{name}.journal", legacy
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Fork | None = None
 
     @property
     def url(self) -> str:
@@ -49,8 +52,7 @@ class Recorder:
 
     def start(self) -> None:
         mode = ["legacy"] if self._legacy else []
-        command = [sys.executable, str(SERVERS / "recorder.py"), self.name, str(self.port), str(self.journal), *mode]
-        self.process = subprocess.Popen(command, start_new_session=True)
+        self.process = Fork(SERVERS / "recorder.py", self.name, str(self.port), self.journal, *mode)
 
     def ready(self) -> None:
         wait_until(lambda: listening(self.port), what=f"server {self.name}")
@@ -90,15 +92,17 @@ class Rad:
         return rad(*arguments, "--config", str(self.config))
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        """What `rad mcp proxy status --json` prints, without a process for the command."""
+        found: dict[str, Any] = fetch(instance(self.config), "status")
         return found
 
-    def is_healthy(self, name: str) -> bool:
-        """Whether `status` says that of an upstream; on a busy machine it may not answer in time."""
-        shown = self.run("status", "--json").stdout
-        return bool(shown) and {"healthy"} == {
-            item["state"] for item in json.loads(shown)["upstreams"] if item["name"] == name
-        }
+    def is_healthy(self, *names: str) -> bool:
+        """Whether upstreams, or all of them, are healthy; on a busy machine the control plane may not answer yet."""
+        try:
+            states = {item["name"]: item["state"] for item in self.status()["upstreams"]}
+        except GatewayError:
+            return False
+        return all(states[name] == "healthy" for name in names or states)
 
     def upstream(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(item for item in self.status()["upstreams"] if item["name"] == name)
@@ -111,13 +115,13 @@ def rad(*arguments: str, timeout: float = 60, **options: Any) -> subprocess.Comp
     )
 
 
-@pytest.fixture
-def recorder(tmp_path: Path) -> Iterator[Callable[..., Recorder]]:
-    """Start a recording server: `recorder("a", legacy=True)`."""
+@contextlib.contextmanager
+def recorders(folder: Path) -> Iterator[Callable[..., Recorder]]:
+    """A function that starts recording servers: `start("a", legacy=True)`."""
     started: list[Recorder] = []
 
     def start(name: str, *, legacy: bool = False, wait: bool = True) -> Recorder:
-        server = Recorder(name, tmp_path, legacy=legacy)
+        server = Recorder(name, folder, legacy=legacy)
         started.append(server)
         server.start()
         if wait:
@@ -130,13 +134,13 @@ def recorder(tmp_path: Path) -> Iterator[Callable[..., Recorder]]:
             server.kill()
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Callable[..., Rad]]:
-    """Start the gateway with a TOML; `{port}` in it becomes a free port. Waits until it is ready."""
+@contextlib.contextmanager
+def gateways(parent: Path) -> Iterator[Callable[..., Rad]]:
+    """A function that starts gateways, and waits until they are ready; `{port}` in the TOML becomes a free port."""
     started: list[Rad] = []
 
     def start(toml: str, *, env: dict[str, str] | None = None, wait: bool = True) -> Rad:
-        folder = tmp_path / f"gateway{len(started)}" / ".radium"
+        folder = parent / f"gateway{len(started)}" / ".radium"
         folder.mkdir(parents=True)
         port = free_port()
         config = folder / "mcp-proxy.toml"
@@ -168,3 +172,31 @@ def gateway(tmp_path: Path) -> Iterator[Callable[..., Rad]]:
                 with contextlib.suppress(ProcessLookupError):
                     running.process.kill()
                 running.process.wait(10)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Callable[..., Recorder]]:
+    """Starts servers that end with the test."""
+    with recorders(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Callable[..., Rad]]:
+    """Starts gateways that end with the test."""
+    with gateways(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Recorder]]:
+    """Starts servers for all tests of a module."""
+    with recorders(tmp_path_factory.mktemp("servers")) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rad]]:
+    """Starts gateways for all tests of a module."""
+    with gateways(tmp_path_factory.mktemp("gateways")) as start:
+        yield start

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from openapi_schema_validator import OAS31Validator
 
+from gateway_core.cli.running import instance
 from tests.acceptance.conftest import RAD, Rad, Recorder, wait_until
 
 CONFIG = f"""
@@ -77,9 +78,8 @@ class Api:
 
     def __init__(self, gateway: Rad) -> None:
         self.gateway = gateway
-        self.address = str(gateway.status()["control"])
-        self.token = gateway.run("token", "--change").stdout.strip()
-        self.reading = gateway.run("token").stdout.strip()
+        found = instance(gateway.config)
+        self.address, self.token, self.reading = found.control_address, found.token, found.read_token
 
     def get(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.reading}"}
@@ -87,11 +87,21 @@ class Api:
             return json.load(answer)
 
 
+def started(gateway: Callable[..., Rad]) -> Api:
+    running = gateway(CONFIG)
+    wait_until(lambda: running.is_healthy("demo", "second"), 60, "the connection")
+    return Api(running)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_gateway: Callable[..., Rad]) -> Api:
+    """The API of one gateway, for tests that only read."""
+    return started(shared_gateway)
+
+
 @pytest.fixture
 def api(gateway: Callable[..., Rad]) -> Api:
-    running = gateway(CONFIG)
-    wait_until(lambda: running.is_healthy("demo") and running.is_healthy("second"), 60, "the connection")
-    return Api(running)
+    return started(gateway)
 
 
 @pytest.fixture
@@ -152,8 +162,8 @@ def test_every_answer_agrees_with_the_description(api: Api, tmp_path: Path) -> N
     assert int(done.stdout.partition("Tested: ")[2].split()[0]) == operations
 
 
-def test_the_catalog_says_where_each_entry_comes_from(api: Api) -> None:
-    found = api.get("/admin/tools")
+def test_the_catalog_says_where_each_entry_comes_from(shared: Api) -> None:
+    found = shared.get("/admin/tools")
     resources = {one["uri"]: one for one in found["resources"]}
     assert {one["original_uri"] for one in resources.values()} == {"toolbox://glossary"}
     assert sorted(owner for one in resources.values() for owner in one["upstreams"]) == ["demo", "second"]
@@ -169,8 +179,8 @@ def test_the_catalog_says_where_each_entry_comes_from(api: Api) -> None:
     assert found["profiles"] == []
 
 
-def test_plugins_stand_in_their_order_with_settings_but_without_secrets(api: Api) -> None:
-    found = api.get("/admin/plugins")["plugins"]
+def test_plugins_stand_in_their_order_with_settings_but_without_secrets(shared: Api) -> None:
+    found = shared.get("/admin/plugins")["plugins"]
     assert [one["name"] for one in found] == ["security_ratelimit", "conflict_autoprefix", "observe_metrics"]
     limits, _, metrics = found
     assert limits["settings"]["rate_limit_per_minute"] == 7

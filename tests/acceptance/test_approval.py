@@ -1,6 +1,7 @@
 """A person approves calls: `security_approval` in real gateways, the official SDK's clients on every transport."""
 
 import asyncio
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -73,14 +74,27 @@ class User:
         return types.ElicitResult(action=self.action, content=content)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def server(shared_recorder: Any) -> Any:
+    return shared_recorder("server")
+
+
 @pytest.fixture
-def server(recorder: Any) -> Any:
-    return recorder("server")
+def executed(server: Any) -> Callable[[], list[str]]:
+    """Ids of the calls that the server has begun to execute in this test."""
+    before = len(server.begun())
+    return lambda: list(server.begun()[before:])
+
+
+@pytest.fixture(scope="module")
+def gateway_with(shared_gateway: Any) -> Any:
+    """`gateway_with(toml)`: one gateway for all tests and agents that use these settings."""
+    return functools.cache(shared_gateway)
 
 
 @pytest.fixture(params=TRANSPORTS)
-def connect(request: pytest.FixtureRequest, gateway: Any, server: Any, tmp_path: Path) -> Callable[..., Client]:
-    """`connect(user)`: a client of a gateway with `question_timeout` and `remember`."""
+def connect(request: pytest.FixtureRequest, gateway_with: Any, server: Any, tmp_path: Path) -> Callable[..., Client]:
+    """`connect(user)`: a client of a gateway with `question_timeout` and `remember`, which knows it by its own name."""
     transport, _, era = request.param.partition("-")
 
     def client(user: User | None, timeout: float = 300, remember: str = '"no"', before: str = "") -> Client:
@@ -92,26 +106,34 @@ def connect(request: pytest.FixtureRequest, gateway: Any, server: Any, tmp_path:
             arguments = ["mcp", "proxy", "start", "--stdio", "--config", str(config)]
             target: Any = StdioServerParameters(command=str(RAD), args=arguments)
         else:
-            running = gateway(toml)
+            running = gateway_with(toml)
             target = running.url if transport == "http" else sse_client(f"http://127.0.0.1:{running.port}/sse")
-        return Client(target, mode=MODES[era], read_timeout_seconds=30, elicitation_callback=user)
+        return Client(
+            target,
+            mode=MODES[era],
+            read_timeout_seconds=30,
+            elicitation_callback=user,
+            client_info=types.Implementation(name=next(IDS), version="1"),
+        )
 
     client.era = era  # type: ignore[attr-defined]
     return client
 
 
-async def test_an_approved_call_is_executed_once(connect: Any, server: Any) -> None:
+async def test_lists_ask_nothing_and_an_approved_call_is_executed_once(connect: Any, executed: Any) -> None:
     user, name = User("accept"), next(IDS)
     async with connect(user) as client:
+        assert "record" in [tool.name for tool in (await client.list_tools()).tools]
+        assert user.asked == []
         result = await client.call_tool("record", {"call_id": name})
         assert not result.is_error, result
-    assert server.begun() == [name]
+    assert executed() == [name]
     assert len(user.asked) == 1
     assert "Server: server\nTool: record\n" in user.asked[0]
     assert f'call_id: "{name}"' in user.asked[0]
 
 
-async def test_a_call_that_a_rule_and_another_plugin_ask_about_is_asked_about_once(connect: Any, server: Any) -> None:
+async def test_a_call_that_a_rule_and_another_plugin_ask_about_is_asked_about_once(connect: Any, executed: Any) -> None:
     user, name = User("accept", plugin="security_policy"), next(IDS)
     async with connect(user, before=POLICY) as client:
         result = await client.call_tool("record", {"call_id": name})
@@ -120,24 +142,24 @@ async def test_a_call_that_a_rule_and_another_plugin_ask_about_is_asked_about_on
         user.action = "decline"
         with pytest.raises(MCPError, match="record was not called: the user declined it"):
             await client.call_tool("record", {"call_id": next(IDS)})
-    assert server.begun() == [name]
+    assert executed() == [name]
     assert len(user.asked) == 2
     assert "Reason: records are for ever\nServer: server\nTool: record\n" in user.asked[0]
 
 
-@pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_a_declined_call_is_not_executed_and_asked_about_again(connect: Any, server: Any, action: str) -> None:
-    user = User(action)
-    async with connect(user, remember="60") as client:
-        for _ in range(2):
+async def test_a_declined_call_is_not_executed_and_asked_about_again(connect: Any, executed: Any) -> None:
+    user = User("decline")
+    async with connect(user, remember="600") as client:
+        for action in ("decline", "decline", "cancel", "cancel"):
+            user.action = action
             with pytest.raises(MCPError, match="record was not called: the user") as refused:
                 await client.call_tool("record", {"call_id": next(IDS)})
             assert refused.value.error.code == -31003
-    assert server.begun() == []
-    assert len(user.asked) == 2
+    assert executed() == []
+    assert len(user.asked) == 4
 
 
-async def test_a_question_that_lapses_refuses_the_call(connect: Any, server: Any) -> None:
+async def test_a_question_that_lapses_refuses_the_call(connect: Any, executed: Any) -> None:
     user, name = User(None), next(IDS)
     async with connect(user, timeout=1) as client:
         if connect.era == "legacy":
@@ -149,7 +171,7 @@ async def test_a_question_that_lapses_refuses_the_call(connect: Any, server: Any
             with pytest.raises(MCPError, match="requestState is not valid") as refused:
                 await answered(client, asked, {"call_id": name})
             assert refused.value.error.code == -32602
-    assert server.begun() == []
+    assert executed() == []
 
 
 async def answered(client: Client, asked: Any, arguments: dict[str, Any]) -> Any:
@@ -161,7 +183,7 @@ async def answered(client: Client, asked: Any, arguments: dict[str, Any]) -> Any
 
 
 @pytest.mark.parametrize("connect", ["http-modern", "stdio-modern"], indirect=True)
-async def test_an_approval_counts_for_its_arguments_and_once(connect: Any, server: Any) -> None:
+async def test_an_approval_counts_for_its_arguments_and_once(connect: Any, executed: Any) -> None:
     """A legacy agent sends its call once, and its answer to the question has no arguments."""
     one, other = next(IDS), next(IDS)
     async with connect(User("decline")) as client:
@@ -172,29 +194,22 @@ async def test_an_approval_counts_for_its_arguments_and_once(connect: Any, serve
         assert not (await answered(client, asked, {"call_id": one})).is_error
         with pytest.raises(MCPError, match="requestState is not valid"):
             await answered(client, asked, {"call_id": one})
-    assert server.begun() == [one]
+    assert executed() == [one]
 
 
-async def test_an_approval_is_remembered_where_the_file_says_so(connect: Any, server: Any) -> None:
+async def test_an_approval_is_remembered_where_the_file_says_so(connect: Any, executed: Any) -> None:
     user = User("accept")
     async with connect(user, remember="600") as client:
         for _ in range(3):
             assert not (await client.call_tool("record", {"call_id": next(IDS)})).is_error
     assert len(user.asked) == 1
-    assert len(server.begun()) == 3
+    assert len(executed()) == 3
 
 
-async def test_a_client_without_elicitation_is_never_asked_and_refused(connect: Any, server: Any) -> None:
+async def test_a_client_without_elicitation_is_never_asked_and_refused(connect: Any, executed: Any) -> None:
     async with connect(None) as client:
         with pytest.raises(MCPError, match="did not declare the capability elicitation") as refused:
             await client.call_tool("record", {"call_id": next(IDS)})
     assert refused.value.error.data["requiredCapabilities"] == {"elicitation": {"form": {}}}
     assert refused.value.error.code == (-31003 if connect.era == "legacy" else -32021)
-    assert server.begun() == []
-
-
-async def test_other_tools_are_not_asked_about_and_all_are_listed(connect: Any, server: Any) -> None:
-    user = User("decline")
-    async with connect(user) as client:
-        assert "record" in [tool.name for tool in (await client.list_tools()).tools]
-    assert user.asked == []
+    assert executed() == []

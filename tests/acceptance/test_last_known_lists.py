@@ -137,7 +137,7 @@ async def test_a_command_that_runs_without_the_gateway_reads_no_last_known_lists
 
 
 async def test_each_agent_gets_its_own_lists_once_the_server_is_reached(stand: Stand, servers: Servers) -> None:
-    """The SDK's servers mark their lists as private; nothing tells the agents apart, so they share the last known."""
+    """The server marks its lists as private, as the SDK's servers do. Nothing tells the agents apart, so they share."""
     await stand.start(servers.table("one"))
     servers.put("one", "gate")
     await again(stand, servers.table("one"), wait=False)

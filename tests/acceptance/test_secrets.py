@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mcp import Client, MCPError
 
 from tests.acceptance.conftest import SERVERS, listening, wait_until
 from tests.ports import free_port
+from tests.servers.forks import Fork
 
 TOKEN = "ghp_hu5hAbC9dEfGh1JkLmN0pQrStUvWxYz2"
 PASSWORD = 'hu5h "pass" wörd/1'
@@ -63,15 +63,15 @@ def secrets_in(text: str) -> list[str]:
 async def test_servers_cannot_pass_on_secrets_of_the_gateway(gateway: Any, mode: str, form: str) -> None:
     port = free_port()
     server = SERVERS / "telltale.py"
-    web = subprocess.Popen([sys.executable, str(server), "--http", str(port)])
+    web = Fork(server, "--http", str(port))
     try:
         await asyncio.to_thread(wait_until, lambda: listening(port))
         rad = gateway(CONFIG % (STATE_KEY, form, sys.executable, server, PASSWORD, TOKEN, port, HEADERS))
-        await asyncio.to_thread(wait_until, lambda: all(it["state"] == "healthy" for it in rad.status()["upstreams"]))
+        await asyncio.to_thread(wait_until, rad.is_healthy)
         seen = await _everything(rad, mode)
     finally:
         web.kill()
-        web.wait()
+        web.wait(10)
     assert "eu-west-1" in seen, "what is no secret stays"
     assert seen.count("[REDACTED]") > 10
     assert secrets_in(seen) == []

@@ -7,7 +7,7 @@ import datetime
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import trustme
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.acceptance.conftest import Rad, wait_until
+from tests.acceptance.conftest import Rad, Recorder, gateways, wait_until
 
 CONFIG = """
 [mcp.proxy]
@@ -60,13 +60,13 @@ def write(folder: Path, issued: trustme.LeafCert) -> None:
         os.replace(folder / "new", folder / name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def servers() -> trustme.CA:
     """Who issues the certificates of the gateway."""
     return trustme.CA()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def agents() -> trustme.CA:
     """Who issues the certificates of agents."""
     return trustme.CA()
@@ -75,20 +75,36 @@ def agents() -> trustme.CA:
 Start = Callable[..., Rad]
 
 
-@pytest.fixture
-def start(tmp_path: Path, gateway: Any, recorder: Any, servers: trustme.CA, agents: trustme.CA) -> Start:
-    folder = tmp_path / "gateway0"
+def begin(folder: Path, start: Start, servers: trustme.CA, agents: trustme.CA, web: Recorder, asks: str) -> Rad:
+    """Start a gateway with certificates in `folder`, where `start` makes its folder. `asks`: `client_certificate`."""
     folder.mkdir()
     write(folder, servers.issue_cert("127.0.0.1", "first.example"))
     agents.cert_pem.write_to_path(str(folder / "agents-ca.pem"))
+    running: Rad = start(CONFIG % (asks, web.url), wait=False)
+    wait_until(lambda: "listening" in running.log.read_text() or running.process.poll() is not None)
+    wait_until(lambda: running.is_healthy("web"))
+    return running
 
-    def begin(asks: str = "optional") -> Rad:
-        running: Rad = gateway(CONFIG % (asks, recorder("web").url), wait=False)
-        wait_until(lambda: "listening" in running.log.read_text() or running.process.poll() is not None)
-        wait_until(lambda: running.is_healthy("web"))
-        return running
 
-    return begin
+@pytest.fixture(scope="module")
+def web(shared_recorder: Callable[..., Recorder]) -> Recorder:
+    return shared_recorder("web")
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, servers: trustme.CA, agents: trustme.CA, web: Recorder
+) -> Iterator[Rad]:
+    """One gateway for the tests that only talk to it; agents may show a certificate."""
+    folder = tmp_path_factory.mktemp("shared")
+    with gateways(folder) as start:
+        yield begin(folder / "gateway0", start, servers, agents, web, "optional")
+
+
+@pytest.fixture
+def start(tmp_path: Path, gateway: Start, servers: trustme.CA, agents: trustme.CA, web: Recorder) -> Start:
+    """Starts a gateway for one test: `start("required")`."""
+    return lambda asks="optional": begin(tmp_path / "gateway0", gateway, servers, agents, web, asks)
 
 
 def trusting(servers: trustme.CA, issued: trustme.LeafCert | None = None) -> ssl.SSLContext:
@@ -119,32 +135,27 @@ def shown(rad: Rad, servers: trustme.CA) -> set[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_agent_is_who_its_certificate_says(
-    start: Start, servers: trustme.CA, agents: trustme.CA, mode: str
+    shared: Rad, servers: trustme.CA, agents: trustme.CA, mode: str
 ) -> None:
-    rad = await asyncio.to_thread(start)
+    before = len(shared.log.read_text())
     context = trusting(servers, agents.issue_cert("alice.agents.example"))
-    async with agent(rad, context, mode) as client:
+    async with agent(shared, context, mode) as client:
         assert "record" in [tool.name for tool in (await client.list_tools()).tools]
         for number in range(3):
             result = await client.call_tool("record", {"call_id": str(number)})
             assert result.content[0].text == "web"
     said = "agent=alice.agents.example|auth_mtls outcome=ok"
-    await asyncio.to_thread(wait_until, lambda: rad.log.read_text().count(said) >= 3)
-    log = rad.log.read_text()
+    await asyncio.to_thread(wait_until, lambda: shared.log.read_text()[before:].count(said) >= 3)
+    log = shared.log.read_text()
     assert "PRIVATE" not in log
-    assert f"https://127.0.0.1:{rad.port}" in log
+    assert f"https://127.0.0.1:{shared.port}" in log
 
 
-def explanations(error: BaseException) -> str:
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return " ".join([repr(error), *map(explanations, inner)])
-
-
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["absent", "not allowed", "expired", "foreign"])
 async def test_an_agent_without_a_certificate_that_counts_gets_nothing(
-    start: Start, servers: trustme.CA, agents: trustme.CA, mode: str, kind: str
+    start: Start, servers: trustme.CA, agents: trustme.CA, kind: str
 ) -> None:
+    """One gateway for each kind, because it logs such connections once a minute."""
     rad = await asyncio.to_thread(start)
     issued, reason = {
         "absent": (None, "no plugin recognises its credentials"),
@@ -152,10 +163,11 @@ async def test_an_agent_without_a_certificate_that_counts_gets_nothing(
         "expired": (agents.issue_cert("alice.agents.example", not_after=NOW - DAY), "certificate has expired"),
         "foreign": (trustme.CA().issue_cert("alice.agents.example"), "unable to get local issuer certificate"),
     }[kind]
-    with pytest.raises(BaseException) as caught:  # noqa: PT011 - also a group
-        async with agent(rad, trusting(servers, issued), mode) as client:
-            await client.call_tool("record", {"call_id": "1"})
-    assert not isinstance(caught.value, AssertionError)
+    for mode in MODES:
+        with pytest.raises(BaseException) as caught:  # noqa: PT011 - also a group
+            async with agent(rad, trusting(servers, issued), mode) as client:
+                await client.call_tool("record", {"call_id": "1"})
+        assert not isinstance(caught.value, AssertionError)
     if kind in {"absent", "not allowed"}:
         async with httpx2.AsyncClient(verify=trusting(servers, issued), trust_env=False) as http:
             answer = await http.post(f"https://127.0.0.1:{rad.port}/mcp", json={})
@@ -166,14 +178,13 @@ async def test_an_agent_without_a_certificate_that_counts_gets_nothing(
     assert "tools/call" not in rad.log.read_text()
 
 
-async def test_the_operators_call_shows_a_certificate(start: Start, agents: trustme.CA, tmp_path: Path) -> None:
-    rad = await asyncio.to_thread(start)
+async def test_the_operators_call_shows_a_certificate(shared: Rad, agents: trustme.CA, tmp_path: Path) -> None:
     mine = tmp_path / "mine.pem"
     agents.issue_cert("alice.agents.example").private_key_and_cert_chain_pem.write_to_path(str(mine))
     call = ("call", "record", "--arg", "call_id=1")
-    called = await asyncio.to_thread(rad.run, *call, "--client-cert", str(mine))
+    called = await asyncio.to_thread(shared.run, *call, "--client-cert", str(mine))
     assert (called.returncode, called.stdout) == (0, "web\n"), called.stderr
-    refused = await asyncio.to_thread(rad.run, *call)
+    refused = await asyncio.to_thread(shared.run, *call)
     assert refused.returncode == 1
     assert "authentication is required" in refused.stderr
     assert "or with a client certificate (--client-cert)" in refused.stderr

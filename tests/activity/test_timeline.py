@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from mcp import types
 
 from gateway_core import Decision, HookStep, HopStep, Reject, WaitStep, hookimpl
 from gateway_core.activity.details import of_ended
@@ -17,6 +18,7 @@ from gateway_core.exchange.trail import Mark
 from gateway_core.hooks import loader
 from gateway_core.testing import configured
 from tests.activity.conftest import SERVER, Stand, eventually
+from tests.activity.test_activity import ASKER
 
 pytestmark = pytest.mark.timeout(180)
 PAUSE = 0.3
@@ -48,6 +50,23 @@ def spans(details: Any) -> list[tuple[str, str, str]]:
 
 def of_upstream(details: Any) -> list[tuple[str, str, str]]:
     return [one for one in spans(details) if one[0] in {"waited", "tried", "sent", "replied"}]
+
+
+async def test_a_parked_call_that_goes_on_shows_its_request_in_both_calls(stand: Stand) -> None:
+    """The server knows no modern requests, so that it asks in the middle of its call."""
+    await stand.start(upstreams=(ASKER,))
+    await stand.ask("/admin/calls/recent")
+
+    async def agree(*_: Any) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"greeting": "Hello"})
+
+    async with stand.client(elicitation_callback=agree) as client:
+        await client.call_tool("greet", {"who": "you"})
+    found = await stand.ask("/admin/calls/recent?name=greet")
+    after, before = [await stand.ask(f"/admin/calls/{call['id']}") for call in found["calls"]]
+    assert [one for one in of_upstream(before) if one[0] != "waited"] == [("sent", "asker", "")]
+    assert of_upstream(after)[-2:] == [("sent", "asker", ""), ("replied", "asker", "")]
+    assert after["spent"]["upstreams"] > 0
 
 
 async def test_a_slow_server_and_a_slow_plugin_show_different_spans(

@@ -28,6 +28,16 @@ def test_listeners_hear_nothing_of_an_equal_catalog_except_the_kinds_given() -> 
     assert heard == [frozenset({"prompts"})]
 
 
+def test_all_listeners_hear_a_change_although_one_fails() -> None:
+    world, heard = World(["a"]), list[frozenset[str]]()
+    world.offer("a", "x|1")
+    current = CurrentCatalog(world.catalog)
+    current.listen(lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    current.listen(lambda kinds, _: heard.append(kinds))
+    world.offer("a", "x|1", "y|2")
+    assert heard == [frozenset({"tools"})]
+
+
 def test_after_a_replacement_only_the_new_catalog_is_heard() -> None:
     before, after = World(["a"]), World(["a"])
     for world in (before, after):

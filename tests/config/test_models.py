@@ -169,12 +169,28 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "pattern": (
         'security.redact_patterns = ["ok", "(a"]',
-        "3: mcp.proxy.security.redact_patterns[1]: is not a regular expression of RE2 "
-        "(no look-around, no back-references): missing ): (a",
+        "3: mcp.proxy.security.redact_patterns[1]: is not valid RE2, which has no look-around and no "
+        "back-references: missing ): (a",
     ),
     "look-ahead": (
         'security.redact_patterns = ["(?=a)"]',
-        "3: mcp.proxy.security.redact_patterns[0]: is not a regular",
+        "3: mcp.proxy.security.redact_patterns[0]: is not valid RE2",
+    ),
+    "pattern that quotes what follows": (
+        "security.redact_patterns = ['ok', '\\Qabc']",
+        "3: mcp.proxy.security.redact_patterns[1]: cannot be part of a list: missing )",
+    ),
+    "pattern that matches everything": (
+        "security.redact_patterns = ['x*']",
+        "3: mcp.proxy.security.redact_patterns[0]: matches everything; name a part of what is to match",
+    ),
+    "long pattern": (
+        f"security.redact_patterns = ['{'x' * 1025}']",
+        "3: mcp.proxy.security.redact_patterns[0]: has 1025 characters; the limit is 1024",
+    ),
+    "many patterns": (
+        f"security.redact_patterns = {['x'] * 65}",
+        "3: mcp.proxy.security.redact_patterns: 65 patterns are too many; the limit is 64",
     ),
     "empty pattern": ('security.redact_patterns = [""]', "3: mcp.proxy.security.redact_patterns[0]: must not be empty"),
     "one upstream table": (

@@ -7,7 +7,6 @@ process, without any server. So an error in the shape of a result, or an answer 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 import warnings
@@ -232,8 +231,7 @@ def differences(url: str, revision: str, server: str, neighbours: Mapping[str, s
         return differ
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "contents.log").open("w") as log, contextlib.redirect_stderr(log):
-        found = asyncio.run(compare())
+    found = asyncio.run(compare())
     (folder / "contents.json").write_text(json.dumps(found, indent=1, ensure_ascii=False))
     return found
 

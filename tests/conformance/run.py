@@ -8,6 +8,7 @@ failure that `expected.toml` does not have, and on one of its failures that pass
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import signal
 import sys
@@ -55,6 +56,8 @@ def main() -> int:
         parser.error(f"no such pair; there are: {', '.join(pair.name for pair in PAIRS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the children of the running pairs end in any case
     shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    logging.basicConfig(filename=OUT / "clients.log")  # of the SDK, whose warnings belong to no line of the report
     good = True
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for pair, found in zip(chosen, pool.map(results, chosen), strict=True):

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_core.control import Access, BrowserSessions, ControlPlane, table
+from gateway_core.control import Access, BrowserSessions, ControlPlane
 from gateway_core.control.endpoint import AnyEndpoint
+from gateway_core.control.table import table
 from gateway_core.errors import UnknownProfile
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
@@ -69,7 +70,7 @@ class FakeOperations:
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         return {"name": name, "profile": profile} if profile else {"name": name}
 
-    async def reload(self) -> FakeReport:
+    async def reload(self, *, patient: bool) -> FakeReport:
         return await self._of_file("reload")
 
     async def compare(self) -> FakeReport:
@@ -111,7 +112,7 @@ class FakeOperations:
 def plane_of(operations: FakeOperations, guard: HostGuard, token: str, *more: AnyEndpoint) -> ControlPlane:
     """A control plane with the endpoints of the gateway, and `more`. `token`: for everything; `READ` is the other."""
     operations.control = ControlPlane(
-        (*table(operations), *more), operations, Access(token, READ, operations.browsers), guard
+        lambda: (*table(operations), *more), operations, Access(token, READ, operations.browsers), guard
     )
     return operations.control
 

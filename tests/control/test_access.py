@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gateway_core.control.access import PAGE_KEY
 from tests.control.conftest import READ
 
 READING = [
@@ -41,23 +42,23 @@ async def test_an_empty_read_token_lets_no_request_in(start: Any, monkeypatch: p
 
 
 @pytest.fixture
-def cookie(plane: Any) -> str:
-    """The header of a browser that may change things."""
-    return cookie_of(plane, "change")
+def browser(plane: Any) -> dict[str, str]:
+    """The headers of a browser that may change things."""
+    return browser_with(plane, "change")
 
 
-def cookie_of(plane: Any, right: Any) -> str:
+def browser_with(plane: Any, right: Any) -> dict[str, str]:
     session = plane.operations.browsers.enter(plane.operations.browsers.issue(right).secret)
     assert session is not None
-    return f"radium-{plane.control.port}={session.secret}"
+    return {"Cookie": f"radium-{plane.control.port}={session.secret}", PAGE_KEY: session.page_key}
 
 
 @pytest.mark.parametrize(("right", "changed"), [("change", 200), ("read", 403)])
 async def test_a_cookie_has_the_right_that_it_was_made_with(plane: Any, right: str, changed: int) -> None:
-    cookie = cookie_of(plane, right)
-    async with plane.get("/admin/me", None, Cookie=cookie) as answer:
+    browser = browser_with(plane, right)
+    async with plane.get("/admin/me", None, **browser) as answer:
         assert (answer.status, (await answer.json())["right"]) == (200, right)
-    here = {"Cookie": cookie, "Origin": plane.control.address}
+    here = {**browser, "Origin": plane.control.address}
     async with plane.get("/admin/reload", None, method="POST", **here) as answer:
         assert answer.status == changed
 
@@ -70,9 +71,11 @@ async def test_a_cookie_has_the_right_that_it_was_made_with(plane: Any, right: s
         {"Origin": "{here}", "Sec-Fetch-Site": "same-origin"},
     ],
 )
-async def test_a_page_of_the_control_plane_may_change_things(plane: Any, cookie: str, headers: dict[str, str]) -> None:
+async def test_a_page_of_the_control_plane_may_change_things(
+    plane: Any, browser: dict[str, str], headers: dict[str, str]
+) -> None:
     headers = {name: value.format(here=plane.control.address) for name, value in headers.items()}
-    async with plane.get("/admin/reload", None, method="POST", Cookie=cookie, **headers) as answer:
+    async with plane.get("/admin/reload", None, method="POST", **browser, **headers) as answer:
         assert answer.status == 200
 
 
@@ -90,12 +93,14 @@ async def test_a_page_of_the_control_plane_may_change_things(plane: Any, cookie:
         {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-origin"},
     ],
 )
-async def test_a_page_of_another_port_or_site_changes_nothing(plane: Any, cookie: str, headers: dict[str, str]) -> None:
+async def test_a_page_of_another_port_or_site_changes_nothing(
+    plane: Any, browser: dict[str, str], headers: dict[str, str]
+) -> None:
     """Browsers send the cookie to every port of this host, also from pages of other ports."""
     headers = {
         name: value.format(here=plane.control.address, port=plane.control.port) for name, value in headers.items()
     }
-    async with plane.get("/admin/calls/a1%2Fb/cancel", None, method="POST", Cookie=cookie, **headers) as answer:
+    async with plane.get("/admin/calls/a1%2Fb/cancel", None, method="POST", **browser, **headers) as answer:
         assert answer.status in {401, 403}
     assert plane.operations.done == []
 
@@ -112,32 +117,44 @@ async def test_a_page_of_another_port_or_site_changes_nothing(plane: Any, cookie
     ],
 )
 async def test_a_page_of_another_port_reads_nothing(
-    plane: Any, cookie: str, headers: dict[str, str], status: int
+    plane: Any, browser: dict[str, str], headers: dict[str, str], status: int
 ) -> None:
-    async with plane.get("/admin/status", None, Cookie=cookie, **headers) as answer:
+    async with plane.get("/admin/status", None, **browser, **headers) as answer:
         assert answer.status == status
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-async def test_a_wrong_token_is_not_made_up_for_by_a_cookie(plane: Any, cookie: str) -> None:
-    async with plane.get("/admin/status", "Bearer wrong", Cookie=cookie) as answer:
+async def test_a_wrong_token_is_not_made_up_for_by_a_cookie(plane: Any, browser: dict[str, str]) -> None:
+    async with plane.get("/admin/status", "Bearer wrong", **browser) as answer:
         assert answer.status == 401
 
 
 @pytest.mark.parametrize("made", ["radium-{port}=wrong", "radium-{port}=", "radium={secret}", "radium-1={secret}"])
-async def test_another_cookie_is_no_right(plane: Any, cookie: str, made: str) -> None:
-    made = made.format(port=plane.control.port, secret=cookie.partition("=")[2])
-    async with plane.get("/admin/status", None, Cookie=made) as answer:
+async def test_another_cookie_is_no_right(plane: Any, browser: dict[str, str], made: str) -> None:
+    made = made.format(port=plane.control.port, secret=browser["Cookie"].partition("=")[2])
+    async with plane.get("/admin/status", None, **{**browser, "Cookie": made}) as answer:
         assert answer.status == 401
 
 
-async def test_a_page_of_a_plugin_is_read_with_every_right(plane: Any, cookie: str) -> None:
+@pytest.mark.parametrize("key", [None, "", "wrong", "ä"])
+async def test_a_program_on_another_port_that_gets_the_cookie_can_do_nothing_with_it(
+    plane: Any, browser: dict[str, str], key: str | None
+) -> None:
+    """Browsers send the cookie to every port of its host, and programs can make up every other header."""
+    stolen = {"Cookie": browser["Cookie"], "Origin": plane.control.address, "Sec-Fetch-Site": "same-origin"}
+    stolen |= {} if key is None else {PAGE_KEY: key}
+    for method, path in (("GET", "/admin/status"), ("POST", "/admin/reload")):
+        async with plane.get(path, None, method=method, **stolen) as answer:
+            assert answer.status == 401
+
+
+async def test_a_page_of_a_plugin_is_read_with_every_right(plane: Any, browser: dict[str, str]) -> None:
     from gateway_core import Page
     from gateway_core.hooks.pages import PluginPage
 
     plane.operations.pages = {"/figures": PluginPage("figures", Page("/figures", lambda status: b"x"))}
     async with plane.get("/figures", f"Bearer {READ}") as answer:
         assert answer.status == 200
-    async with plane.get("/figures", None, Cookie=cookie) as answer:
+    async with plane.get("/figures", None, **browser) as answer:
         assert answer.status == 200

@@ -1,12 +1,14 @@
 """How browsers get a cookie, keep it and lose it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gateway_core.control import browsers
+from gateway_core.control.access import PAGE_KEY
 from gateway_core.control.browsers import BrowserSessions
 from gateway_core.control.endpoint import Asked, Event, EventStream
 from tests.control.conftest import READ
@@ -25,11 +27,24 @@ def test_a_code_makes_one_session_with_its_right() -> None:
     assert known.waiting() == [code.id]
     session = known.enter(code.secret)
     assert session is not None
-    assert (session.right, known.session(session.secret)) == ("read", session)
+    assert (session.right, known.session(session.secret, session.page_key)) == ("read", session)
     assert known.enter(code.secret) is None
     assert known.waiting() == []
-    assert known.session(code.secret) is None
+    assert known.session(code.secret, "") is None
     assert code.secret not in repr(code)
+    assert session.page_key not in repr(session)
+
+
+def test_a_session_needs_its_cookie_and_its_page_key() -> None:
+    known = BrowserSessions()
+    one, other = (known.enter(known.issue("read").secret) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert len({one.secret, one.page_key, other.secret, other.page_key}) == 4
+    for key in ("", "x", "ä", "\udcff", other.page_key, one.secret):
+        assert known.session(one.secret, key) is None
+    assert known.session(one.page_key, one.page_key) is None
+    assert known.session(one.secret, one.page_key) is one
 
 
 @pytest.mark.parametrize("offered", ["", "x", "ä\udcff"])
@@ -37,7 +52,7 @@ def test_what_was_not_issued_is_no_session(offered: str) -> None:
     known = BrowserSessions()
     known.issue("read")
     assert known.enter(offered) is None
-    assert known.session(offered) is None
+    assert known.session(offered, offered) is None
 
 
 def test_codes_and_sessions_end_at_their_time() -> None:
@@ -52,7 +67,7 @@ def test_codes_and_sessions_end_at_their_time() -> None:
         (session.id, browsers.SESSION_TIME - browsers.CODE_TIME)
     ]
     clock.now += browsers.SESSION_TIME - browsers.CODE_TIME
-    assert known.session(session.secret) is None
+    assert known.session(session.secret, session.page_key) is None
     assert known.sessions() == []
 
 
@@ -65,8 +80,8 @@ def test_codes_and_sessions_are_bounded_and_the_oldest_go() -> None:
     assert len(known.sessions()) == browsers.MAX_SESSIONS
     assert sessions[0] is not None
     assert sessions[-1] is not None
-    assert known.session(sessions[0].secret) is None
-    assert known.session(sessions[-1].secret) is sessions[-1]
+    assert known.session(sessions[0].secret, sessions[0].page_key) is None
+    assert known.session(sessions[-1].secret, sessions[-1].page_key) is sessions[-1]
 
 
 async def log_in(plane: Any, right: str = "change") -> Any:
@@ -81,16 +96,25 @@ async def enter(plane: Any, path: str, **headers: str) -> Any:
         return answer
 
 
+def signed_in(answer: Any) -> dict[str, str]:
+    """The headers that a browser sends after this answer."""
+    return {
+        "Cookie": answer.headers["Set-Cookie"].partition(";")[0],
+        PAGE_KEY: answer.headers["Location"].partition("#key=")[2],
+    }
+
+
 async def test_a_browser_enters_once_and_gets_a_cookie_that_no_page_can_read(plane: Any) -> None:
     made = await log_in(plane)
     assert made["url"] == plane.control.address + made["path"]
     answer = await enter(plane, made["path"], **{"Sec-Fetch-Site": "cross-site"})
-    assert (answer.status, answer.headers["Location"]) == (303, "/ui/")
+    assert answer.status == 303
+    assert re.fullmatch(r"/ui/#key=[\w-]{43}", answer.headers["Location"])
     name, value, *attributes = [part.strip() for part in answer.headers["Set-Cookie"].replace("=", ";", 1).split(";")]
     assert name == f"radium-{plane.control.port}"
     assert {*attributes} == {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"}
     assert value not in made["path"]
-    async with plane.get("/admin/me", None, Cookie=f"{name}={value}") as me:
+    async with plane.get("/admin/me", None, **signed_in(answer)) as me:
         assert (await me.json())["right"] == "change"
     again = await enter(plane, made["path"])
     assert again.status == 403
@@ -135,15 +159,15 @@ async def test_a_browser_logs_out_and_its_streams_end(start: Any) -> None:
 
     plane = await start("sesame", None, EventStream("/admin/flow", "read", "A flow", dict[str, int], flow))
     made = await log_in(plane, "read")
-    cookie = (await enter(plane, made["path"])).headers["Set-Cookie"].partition(";")[0]
-    async with plane.get("/admin/flow", None, Cookie=cookie) as stream:
+    browser = signed_in(await enter(plane, made["path"]))
+    async with plane.get("/admin/flow", None, **browser) as stream:
         await stream.content.readuntil(b"open\n\n")
-        here = {"Cookie": cookie, "Origin": plane.control.address}
+        here = {**browser, "Origin": plane.control.address}
         async with plane.get("/admin/browser-logout", None, method="POST", **here) as answer:
             assert await answer.json() == {"ended": True}
         events.put_nowait(Event("1", {"secret": 1}))
         assert await stream.read() == b""
-    async with plane.get("/admin/me", None, Cookie=cookie) as answer:
+    async with plane.get("/admin/me", None, **browser) as answer:
         assert answer.status == 401
 
 

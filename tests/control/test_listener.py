@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ async def test_a_free_port_is_taken_and_told(plane: Any) -> None:
 
 
 async def test_a_name_becomes_the_address_that_listens(plane: Any) -> None:
-    control = ControlPlane((), plane.operations, Access("t", "", plane.operations.browsers), HostGuard("localhost"))
+    control = ControlPlane(tuple, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("localhost"))
     await control.start("localhost", 0)
     try:
         assert control.host in {"127.0.0.1", "::1"}
@@ -38,7 +39,7 @@ async def test_every_address_of_a_name_goes_on_in_the_next_process(plane: Any, m
 
     def made() -> ControlPlane:
         access = Access("t", "", plane.operations.browsers)
-        return ControlPlane((), plane.operations, access, HostGuard("localhost"))
+        return ControlPlane(tuple, plane.operations, access, HostGuard("localhost"))
 
     first, second = made(), made()
     with monkeypatch.context() as patched:
@@ -58,11 +59,64 @@ async def test_every_address_of_a_name_goes_on_in_the_next_process(plane: Any, m
 
 
 async def test_a_port_in_use_raises_and_leaves_nothing(plane: Any) -> None:
-    other = ControlPlane((), plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
+    other = ControlPlane(tuple, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
     with pytest.raises(OSError, match="address already in use"):
         await other.start("127.0.0.1", plane.control.port)
     assert other.address == ""
     await other.close()
+
+
+async def test_requests_wait_until_the_application_is_loaded_in_a_thread(plane: Any) -> None:
+    may_load, threads = threading.Event(), []
+
+    def endpoints() -> tuple[()]:
+        threads.append(threading.current_thread())
+        may_load.wait(20)
+        return ()
+
+    access = Access("t", "", plane.operations.browsers)
+    control = ControlPlane(endpoints, plane.operations, access, HostGuard("127.0.0.1"))
+    await control.start("127.0.0.1", 0)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+        leaving = (await asyncio.open_connection("127.0.0.1", control.port))[1]
+        writer.write(b"GET /healthz HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)  # the head arrives in two parts, and the first one alone is read
+        writer.write(b"Host: 127.0.0.1\r\n\r\n")
+        leaving.close()
+        loads = asyncio.gather(control.load(), control.load())
+        may_load.set()
+        await loads
+        assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+    finally:
+        may_load.set()
+        await control.close()
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+
+
+async def test_a_control_plane_closes_while_it_is_loaded(plane: Any) -> None:
+    may_load = threading.Event()
+
+    def endpoints() -> tuple[()]:
+        may_load.wait(20)
+        return ()
+
+    access = Access("t", "", plane.operations.browsers)
+    control = ControlPlane(endpoints, plane.operations, access, HostGuard("127.0.0.1"))
+    await control.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+    loading = asyncio.ensure_future(control.load())
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(control.close())
+    await asyncio.sleep(0)
+    may_load.set()
+    await closing
+    await loading
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_each_connection_has_one_request(plane: Any) -> None:

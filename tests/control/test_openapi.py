@@ -7,9 +7,11 @@ import pytest
 from openapi_spec_validator import validate
 
 from gateway_core import Page
-from gateway_core.control import Access, BrowserSessions, table
+from gateway_core.control import Access, BrowserSessions
+from gateway_core.control.access import PAGE_KEY
 from gateway_core.control.app import application
 from gateway_core.control.endpoint import Endpoint, WebPage
+from gateway_core.control.table import table
 from gateway_core.hooks.pages import PluginPage
 from gateway_core.http1.hosts import HostGuard
 from tests.control.conftest import READ, FakeOperations
@@ -58,8 +60,8 @@ def test_each_operation_says_who_may_use_it_and_what_goes_wrong(described: Any) 
             schemes
             == {
                 "open": set(),
-                "read": {"readToken", "changeToken", "browser"},
-                "change": {"changeToken", "browser"},
+                "read": {"readToken", "changeToken", "browser", "pageKey"},
+                "change": {"changeToken", "browser", "pageKey"},
             }[right]
         )
         assert {"400", "403"} <= found["responses"].keys()
@@ -92,6 +94,8 @@ def test_parameters_and_bodies_are_described(described: Any) -> None:
 
 def test_the_cookie_is_that_of_this_listener(plane: Any, described: Any) -> None:
     assert described["components"]["securitySchemes"]["browser"]["name"] == f"radium-{plane.control.port}"
+    assert described["components"]["securitySchemes"]["pageKey"]["name"] == PAGE_KEY
+    assert {"browser": [], "pageKey": []} in described["paths"]["/admin/status"]["get"]["security"]
 
 
 def test_pages_of_plugins_are_described(described: Any) -> None:

@@ -522,8 +522,20 @@ async def test_no_new_work_begins_when_memory_is_short(world: Any, helpers: Any)
         assert answer.json["error"]["code"] == OVERLOADED
         assert answer.json["error"]["message"] == "the gateway uses 93% of its memory (limits.memory)"
     assert [(answer.status, answer.headers.get("Retry-After")) for answer in calls[:2]] == [(503, "2"), (503, "2")]
+    assert world.downstream.gate.rejected == 3
     assert (await world.modern("tools/list")).status == 200, "what calls in flight may need"
     budget.level, budget.tight = 0.5, False
+    assert (await world.modern("tools/call", {"name": "echo", "arguments": {}})).status == 200
+
+
+async def test_a_body_for_which_there_is_no_memory_is_rejected_and_counted(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.budget, "limit", 200_000)
+    answer = await world.modern("tools/call", {"name": "echo", "arguments": {"text": "x" * 300_000}})
+    assert (answer.status, answer.json["error"]["code"]) == (503, OVERLOADED)
+    assert "limits.memory" in answer.json["error"]["message"]
+    assert world.downstream.gate.rejected == 1
     assert (await world.modern("tools/call", {"name": "echo", "arguments": {}})).status == 200
 
 

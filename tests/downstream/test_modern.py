@@ -263,6 +263,7 @@ async def test_more_requests_than_the_limit_are_told_to_come_back(start: Any) ->
     second = await world.modern("tools/call", {"name": "echo"}, 2)
     assert (second.status, second.json["error"]["code"], second.json["id"]) == (503, -31005, 2)
     assert second.headers["Retry-After"] == "1"
+    assert world.downstream.gate.rejected == 1
     world.pipeline.released.set()
     assert (await first).status == 200
     assert (await world.modern("tools/call", {"name": "echo"})).status == 200
@@ -332,9 +333,11 @@ async def test_while_stopping_lists_are_answered_and_nothing_else_begins(world: 
         refused = await world.modern(method, params, 5)
         assert (refused.status, refused.json["error"]["code"], refused.json["id"]) == (503, -31005, 5)
         assert refused.headers["Retry-After"] == "1"
+    assert world.downstream.gate.rejected == 2
     assert not world.downstream.subscriptions
     assert "result" in (await world.modern(LIST)).json
     assert "result" in (await world.modern("server/discover")).json
+    assert world.downstream.gate.rejected == 2
 
 
 async def test_while_stopping_later_rounds_of_calls_go_on_and_what_only_speaks_of_them_does_not(world: Any) -> None:

@@ -145,7 +145,7 @@ async def test_questions_that_are_open_at_the_same_time_give_a_call_their_time_o
     exchange.back = slow = Slow()
     loop = asyncio.get_running_loop()
     started = loop.time()
-    exchange.begin(deadline := InlineCall(Deadlines(), started=started, longest=100.0), 60)
+    exchange.begin(deadline := InlineCall(Deadlines(), started=started, longest=100.0), 60, 1)
     asking = [asyncio.create_task(exchange.ask("u", "roots/list", b"{}")) for _ in range(50)]
     await asyncio.sleep(0.05)
     slow.answer.set()
@@ -157,7 +157,7 @@ async def test_an_agent_that_does_not_answer_costs_the_question_and_not_the_call
     exchange, _ = exchange_of()
     exchange.back = Slow()
     deadline = deadline_in(0.02)
-    exchange.begin(deadline, 0.05)
+    exchange.begin(deadline, 0.05, 1)
     with pytest.raises(RpcError, match=r"did not answer roots/list of u within 0\.05 s"):
         await exchange.ask("u", "roots/list", b"{}")
     await asyncio.sleep(0.05)

@@ -1,30 +1,30 @@
-"""A server on stdio, on the official SDK, whose name and extra tools its arguments give; it tells its process."""
+"""A light server on stdio whose name and extra tools its arguments give; it tells its process."""
 
-import asyncio
 import os
 import sys
 
-from mcp.server.mcpserver import MCPServer
+sys.path.insert(0, __file__.rpartition("/tests/")[0])
+
+from tests.servers.light import Call, Light
 
 name, *extra = sys.argv[1:]
-server = MCPServer(name, version="1.0.0", log_level="ERROR")
+server = Light(name)
 
 
-@server.tool(name=f"{name}_pid")
 def pid() -> str:
     """The id of this process."""
     return str(os.getpid())
 
 
-@server.tool(name=f"{name}_wait")
-async def wait(seconds: float) -> str:
+def wait(call: Call, seconds: float) -> str:
     """Answer after a while."""
-    await asyncio.sleep(seconds)
+    call.cancelled.wait(seconds)
     return "waited"
 
 
+server.tool(pid, f"{name}_pid")
+server.tool(wait, f"{name}_wait")
 for one in extra:
-    server.add_tool(lambda: "extra", name=one, description="An extra tool.")
+    server.tool(lambda: "extra", one)
 
-if __name__ == "__main__":
-    server.run("stdio")
+server.run()

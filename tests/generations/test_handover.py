@@ -33,7 +33,7 @@ def test_a_listener_ends_if_the_address_is_another(listening: Listening, host: s
 
 def test_all_of_it_can_be_written_and_read() -> None:
     left = Handover(
-        Listening("h", 1, [3]), Listening("c", 2, [4]), [(5, b"\xff")], b"\0key", [Browser("1", "s", "read", 7.5)]
+        Listening("h", 1, [3]), Listening("c", 2, [4]), [(5, b"\xff")], b"\0key", [Browser("1", "s", "read", 7.5, "p")]
     )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(left), type=Handover) == left
     assert left.descriptors == [3, 4, 5]

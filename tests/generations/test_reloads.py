@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from loguru import logger
 from mcp import Client, MCPError
+from mcp.types import ElicitResult
 
 from gateway_core.activity.events import Reloaded
 from gateway_core.catalog import memory
@@ -32,6 +33,24 @@ from tests.generations.conftest import MODERN, Prepared, Stand, names, served, t
 pytestmark = pytest.mark.timeout(180)
 MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
 PREFIX = {"name": "conflict_autoprefix"}
+
+
+Install = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """`install(name, source, cls)` installs a plugin of one module."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(name: str, source: str, cls: str) -> None:
+        (tmp_path / f"{name}_plugin.py").write_text(source)
+        info = tmp_path / f"gateway_{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gateway-{name}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[gateway_core]\n{name} = {name}_plugin:{cls}\n")
+
+    return make
 
 
 def is_running(pid: str) -> bool:
@@ -487,6 +506,30 @@ async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_ser
     assert redact not in stand.gateway._loop_lag._plugins
 
 
+async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand: Stand) -> None:
+    metrics = {"name": "observe_metrics"}
+    await stand.start(served("one"), plugins=[metrics])
+
+    def lags() -> Any:
+        return stand.gateway.status()["loop"]["lags"]
+
+    async with asyncio.timeout(30):
+        while not sum(lags()["counts"]):
+            await asyncio.sleep(0.05)
+    assert len(lags()["counts"]) == len(lags()["bounds"]) + 1
+    before = sum(lags()["counts"])
+    await stand.reload(served("one"), plugins=[{**metrics, "hook_times": True}])
+    assert sum(lags()["counts"]) >= before
+    await stand.reload(served("one"), plugins=[{"name": "security_redact"}])
+    assert lags() is None
+    await stand.settled()
+    assert lags() is None
+    await stand.reload(served("one"), plugins=[metrics])
+    async with asyncio.timeout(30):
+        while not sum(lags()["counts"]):
+            await asyncio.sleep(0.05)
+
+
 @MODES
 async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
     closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}
@@ -515,6 +558,80 @@ async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(st
     assert [one["type"] for one in entries if one["type"] in {"start", "stop"}] == ["start", "stop"]
 
 
+OPINIONS = """
+from gateway_core import Ask, CallResult, PluginConfig, Reject, hookimpl
+
+
+ANSWER = {"content": [], "structuredContent": {"result": "yes"}}
+
+
+class Opinions:
+    class Config(PluginConfig):
+        pass
+
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    def before_call(self, call):
+        wish = call.arguments.get("wish")
+        if wish == "fail":
+            raise ValueError
+        if wish == "ask":
+            return None if call.answers else Ask("Sure?")
+        return {"refuse": Reject("no"), "answer": CallResult.of(ANSWER)}.get(wish)
+"""
+WISHES = ("", "refuse", "answer", "ask", "fail", "")
+
+
+@MODES
+async def test_each_line_and_entry_about_a_call_names_the_generation_that_judged_it(
+    stand: Stand, install: Install, mode: str
+) -> None:
+    install("opinions", OPINIONS, "Opinions")
+    report = {"name": "security_policy", "mode": "report", "rules": [{"name": "closed", "then": "deny"}]}
+    plugins = [{"name": name} for name in ("audit_log", "opinions", "security_redact")]
+    lines: list[dict[str, Any]] = []
+    handler = logger.add(lambda message: lines.append(dict(message.record["extra"])), level="DEBUG")
+
+    async def agree(context: Any, params: Any) -> ElicitResult:
+        return ElicitResult(action="accept", content={})
+
+    async def make_calls(client: Client) -> None:
+        for wish in WISHES:
+            with contextlib.suppress(MCPError):
+                await client.call_tool("one_pid", {"wish": wish} if wish else {})
+        with contextlib.suppress(MCPError):
+            await client.call_tool("no_such_tool", {})
+        await client.list_tools()
+
+    try:
+        await stand.start(served("one"), plugins=[*plugins, report])
+        async with stand.client(mode, elicitation_callback=agree) as client:
+            await make_calls(client)
+            marks = len(lines)
+            await stand.reload(served("one"), plugins=[*plugins, report], timeout=50.0)
+            lines_before, lines[:marks] = lines[:marks], []
+            await make_calls(client)
+        await stand.settled()
+        await stand.gateway.stop()
+    finally:
+        logger.remove(handler)
+    assert [line["rule"] for line in lines_before if "rule" in line], "security_policy reports, once a minute"
+    for number, written in ((1, lines_before), (2, lines)):
+        about_calls = [line for line in written if "exchange" in line]
+        assert [line for line in about_calls if line.get("generation") != number] == []
+        assert {line["outcome"] for line in about_calls if "outcome" in line} >= {"ok", "refused", "error"}
+        assert sum(line.keys() == {"exchange", "generation"} for line in about_calls) >= 6, "payloads"
+        assert {line["plugin"] for line in about_calls if "plugin" in line} == {"opinions"}
+    entries = [json.loads(line) for line in stand.path.with_name("audit.jsonl").read_text().splitlines()]
+    for number in (1, 2):
+        decisions = {one["decision"] for one in entries if one.get("generation") == number}
+        asked = {"ask"} if mode == MODERN else set()
+        assert decisions == {"allow", "refuse", "answer", "fail"} | asked
+    assert [one for one in entries if one["type"] in {"call", "authentication"} and "generation" not in one] == []
+
+
 SECRETIVE = """
 from pydantic import SecretStr
 from gateway_core import PluginConfig, hookimpl
@@ -533,15 +650,8 @@ class Secretive:
 """
 
 
-async def test_secrets_of_plugins_are_hidden_as_long_as_their_generation_serves(
-    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "secretive_plugin.py").write_text(SECRETIVE)
-    info = tmp_path / "gateway_secretive-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gateway-secretive\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[gateway_core]\nsecretive = secretive_plugin:Secretive\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+async def test_secrets_of_plugins_are_hidden_as_long_as_their_generation_serves(stand: Stand, install: Install) -> None:
+    install("secretive", SECRETIVE, "Secretive")
 
     def plugins(pepper: str) -> list[dict[str, str]]:
         return [{"name": "secretive", "pepper": pepper}]

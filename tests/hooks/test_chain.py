@@ -470,7 +470,7 @@ async def test_a_failing_before_call_is_passed_over_with_on_error_ignore(log):
 async def test_a_failure_is_logged_once_with_plugin_hook_exchange_and_place_and_without_its_text(log):
     await serve([plugin("broken", before_call=boom)])
     (record,) = log
-    assert record["extra"] == {"plugin": "broken", "hook": "before_call", "exchange": "exchange"}
+    assert record["extra"] == {"plugin": "broken", "hook": "before_call", "exchange": "exchange", "generation": 1}
     assert "plugin broken failed in before_call for exchange: raised ValueError at " in record["message"]
     assert "test_chain.py" in record["message"]
     assert "in boom" in record["message"]

@@ -5,7 +5,7 @@ import itertools
 import re
 import sys
 import textwrap
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
@@ -182,10 +182,19 @@ def only_installed(monkeypatch):
         points = [EntryPoint(name, "nothing:Nothing", "gateway_core") for name in names]
         monkeypatch.setattr(
             "gateway_core.hooks.loader.entry_points",
-            lambda group, name=None: [point for point in points if name in (None, point.name)],
+            lambda group, **wanted: EntryPoints(points).select(**wanted),
         )
 
     return only
+
+
+def test_the_metadata_of_distributions_is_read_once_for_all_plugins(monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        "gateway_core.hooks.loader.entry_points", lambda **wanted: looked.append(wanted) or entry_points(**wanted)
+    )
+    assert len(load([entry("routing_priority"), entry("conflict_autoprefix")])) == 2
+    assert looked == [{"group": "gateway_core"}]
 
 
 def test_a_bundled_plugin_that_is_missing_names_the_command_that_installs_it(only_installed):

@@ -8,7 +8,7 @@ import pytest
 from gateway_core import Allowance, Page, Principal, hookimpl
 from gateway_core.errors import PluginError
 from gateway_core.hooks import Chain
-from gateway_core.hooks.pages import MAX_ALLOWANCES, allowances_of
+from gateway_core.hooks.pages import MAX_ALLOWANCES, MAX_COUNTED, allowances_of
 from gateway_core.testing import configured
 
 
@@ -111,10 +111,15 @@ def test_a_plugin_whose_limits_cannot_be_read_hides_no_others(given: Any, why: s
     assert problems == [f"the limits of the plugin p0 cannot be read: {why}"]
 
 
-def test_the_limits_of_one_plugin_are_bounded() -> None:
-    many = chain(WithLimits([Allowance("x" * 1000, 9, "y" * 1000, 3)] * (MAX_ALLOWANCES + 9))).plugins
-    found, _ = allowances_of(many, Principal("alice"))
+@pytest.mark.parametrize(
+    ("more", "said"), [(0, None), (1, "1"), (9, "9"), (MAX_COUNTED, "2000 or more"), (MAX_COUNTED + 1, "2000 or more")]
+)
+def test_the_limits_of_one_plugin_are_bounded_and_the_others_are_counted(more: int, said: str | None) -> None:
+    many = chain(WithLimits([Allowance("x" * 1000, 9, "y" * 1000, 3)] * (MAX_ALLOWANCES + more))).plugins
+    found, problems = allowances_of(many, Principal("alice"))
     assert len(found) == MAX_ALLOWANCES
+    text = "the plugin p0 has more limits for this agent that are not shown: "
+    assert problems == ([] if said is None else [text + said])
     assert (found[0].allowance.what, found[0].allowance.per) == ("x" * 300, "y" * 300)
 
 

@@ -120,3 +120,14 @@ async def test_nothing_is_measured_unless_a_plugin_asks() -> None:
     unmeasured = chain(Asks())
     await run(unmeasured)
     assert unmeasured.times is None
+    assert not unmeasured.measures_loop_lag
+
+
+async def test_a_plugin_asks_for_one_measurement_without_the_other() -> None:
+    class Asks(Sync):
+        measures_hooks = False
+        measures_loop_lag = True
+
+    asked = chain(Asks())
+    assert asked.measures_loop_lag
+    assert asked.times is None

@@ -17,7 +17,7 @@ from fuzz.checks import read_requests
 from gateway_core.http1.head import HttpError
 from gateway_core.http1.reader import RequestReader
 
-EXAMPLES = int(os.environ.get("RADIUM_FUZZ", "20000" if os.environ.get("CI") else "2000"))
+EXAMPLES = int(os.environ.get("RADIUM_FUZZ", "5000" if os.environ.get("CI") else "2000"))
 LIMIT = 1 << 20
 
 

@@ -19,26 +19,23 @@ def test_the_name_of_a_call_is_shown_without_secrets(method, name, shown):
 
 
 def test_the_members_of_a_call_name_what_it_asks_for():
-    assert access.members("prompts/get", "p", "me", None, 2) == {
+    assert access.members("prompts/get", "p", "me", None) == {
         "method": "prompts/get",
         "prompt": "p",
         "principal": "me",
-        "generation": 2,
     }
-    assert access.members("tools/list", "", "me", None, 1) == {
+    assert access.members("tools/list", "", "me", None) == {
         "method": "tools/list",
         "principal": "me",
-        "generation": 1,
     }
 
 
 def test_a_session_is_shown_by_a_digest_of_its_id():
-    first, again, other = (access.members("tools/list", "", "me", name, 1)["session"] for name in ("abc", "abc", "abd"))
+    first, again, other = (access.members("tools/list", "", "me", name)["session"] for name in ("abc", "abc", "abd"))
     assert first == again != other
     assert "abc" not in first
 
 
-def test_only_the_line_of_a_call_in_a_profile_names_it():
-    fields = {"exchange": "a"}
-    assert access.with_profile(fields, "") is fields
-    assert access.with_profile(fields, "desk") == {"exchange": "a", "profile": "desk"}
+def test_the_line_of_a_call_names_its_generation_and_in_a_profile_that_too():
+    assert access.completed({"exchange": "a"}, 2, "") == {"exchange": "a", "generation": 2}
+    assert access.completed({"exchange": "a"}, 2, "desk") == {"exchange": "a", "generation": 2, "profile": "desk"}

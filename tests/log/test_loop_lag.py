@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from loguru import logger
 
-from gateway_core.log.loop_lag import LoopLag
+from gateway_core.log.loop_lag import BOUNDS, Lags, LoopLag
 
 
 @pytest.fixture
@@ -90,6 +90,39 @@ async def test_a_loop_that_waits_blocks_nobody_however_late_it_is(lag: LoopLag, 
     lag._beat = time.monotonic() - 60
     await asyncio.sleep(0.3)
     assert lines == []
+
+
+async def test_a_histogram_of_all_lags_is_kept_if_somebody_asks_for_it(lines: list[str]) -> None:
+    watching = LoopLag({}, measures=True)
+    watching.start()
+    lags = watching.lags
+    assert lags is not None
+    async with asyncio.timeout(20):
+        while sum(lags.counts) < 3:
+            await asyncio.sleep(0.02)
+    before = sum(lags.counts[BOUNDS.index(0.25) :]), lags.seconds
+    block(0.5)
+    await asyncio.sleep(0.02)
+    assert sum(lags.counts[BOUNDS.index(0.25) :]) == before[0] + 1
+    assert lags.seconds >= before[1] + 0.4
+    watching.use({}, measures=True)
+    assert watching.lags is lags
+    watching.use({}, measures=False)
+    assert watching.lags is None
+    watching.stop()
+
+
+def test_a_lag_counts_up_to_its_bound() -> None:
+    lags = Lags()
+    for late in (0.0, 0.001, 0.0011, 5.0, 5.1):
+        lags.add(late)
+    assert lags.counts == [2, 1, *[0] * (len(BOUNDS) - 3), 1, 1]
+    assert lags.seconds == pytest.approx(10.1021)
+
+
+async def test_lags_are_not_measured_unless_somebody_asks_for_them(lag: LoopLag) -> None:
+    await asyncio.sleep(0.2)
+    assert lag.lags is None
 
 
 async def test_nothing_is_watched_after_the_end(lines: list[str]) -> None:

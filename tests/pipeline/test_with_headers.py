@@ -108,7 +108,7 @@ def test_no_other_pipeline_has_the_extra_step() -> None:
         made.record_all(False)
         return str(made._delivery.__qualname__)
 
-    assert delivery(Routes()) == "with_headers.<locals>.begin"
+    assert delivery(Routes()) == "_with_headers.<locals>.begin"
     assert delivery() == "Delivery"
     assert delivery(Blind()) == "ObservedDelivery"
 

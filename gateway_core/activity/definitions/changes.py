@@ -93,6 +93,10 @@ class Record:
         """Number of kept changes of the same definition that no operator has marked as seen."""
         return sum(not self._changes[number].seen for number in self._ids.get(change.of, ()))
 
+    def has_equal(self, change: DefinitionChange) -> bool:
+        """Whether a kept change of the same definition has the same members, before and after."""
+        return any(self._changes[number].members == change.members for number in self._ids.get(change.of, ()))
+
     def add(self, change: DefinitionChange) -> None:
         """Add a change with an id that no other has. Others are dropped if there is no room: seen ones first."""
         if change.id in self._changes:

@@ -10,6 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from loguru import logger
@@ -17,7 +19,7 @@ from loguru import logger
 from gateway_core.activity.definitions.differences import Differences, differences
 from gateway_core.api import Kind
 from gateway_core.supervised import cancel_all, failed
-from gateway_core.upstream.status import Definition, Definitions
+from gateway_core.upstream.status import Definition, Definitions, PrivateTo
 
 MAX_AT_ONCE: Final = 200
 """Changes of one server at once that are kept."""
@@ -27,6 +29,8 @@ MAX_PAUSE: Final = 60.0
 """The most seconds between two comparisons of one upstream."""
 CLOSE: Final = 5.0
 """Seconds that the end of the gateway waits for comparisons."""
+MAX_PRIVATE: Final = 32
+"""Private lists of agents that wait to be compared; those of further agents are not compared."""
 MAX_REMOVED: Final = 4 * 1024 * 1024
 """Bytes of removed definitions that are remembered: if one comes back, it is compared."""
 _ENTRY: Final = 1024
@@ -37,15 +41,25 @@ class _Ended(Exception):
     """The gateway does not wait for the comparison any longer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Lists to compare."""
+
+    before: Definitions
+    after: Definitions
+    private: PrivateTo | None
+
+
 class Comparisons:
     """The comparisons of all upstreams."""
 
-    def __init__(self, take: Callable[[str, Differences], None], clean: Callable[[bytes], bytes]) -> None:
-        """`take`: called with an upstream and what differs. `clean`: hides secrets in a text; the thread calls it."""
+    def __init__(self, take: Callable[[str, Differences, bool], None], clean: Callable[[bytes], bytes]) -> None:
+        """`take`: called with an upstream, what differs, and whether these are private lists of one agent. `clean`:
+        hides secrets in a text; the thread calls it."""
         self._take = take
         self._clean = clean
-        self._waiting: dict[str, tuple[Definitions, Definitions]] = {}
-        """Upstream -> the lists to compare."""
+        self._waiting: dict[tuple[str, str], _Waiting] = {}
+        """Upstream, and whose private lists these are -> the lists to compare."""
         self._not_before: dict[str, float] = {}
         """Upstream -> the time of the loop from which it is compared again."""
         self._current = ""
@@ -59,13 +73,24 @@ class Comparisons:
         """Whether the thread has to end."""
         self._removed = _Removed()
 
-    def add(self, upstream: str, before: Definitions, after: Definitions) -> None:
-        """Compare these lists soon. Lists that change again meanwhile are compared once, first with last."""
-        earlier, later = self._waiting.pop(upstream, ({}, {}))
-        self._waiting[upstream] = ({**before, **earlier}, {**later, **after})
+    def add(self, upstream: str, before: Definitions, after: Definitions, private: PrivateTo | None = None) -> None:
+        """Compare these lists soon. Lists that change again meanwhile are compared once, first with last.
+
+        `private`: whose lists they are; of those, only definitions in both are compared.
+        """
+        key = upstream, "" if private is None else private.viewer
+        if private is not None and key not in self._waiting and self._waits_private >= MAX_PRIVATE:
+            return
+        known = self._waiting.pop(key, None)
+        earlier, later = ({}, {}) if known is None else (known.before, known.after)
+        self._waiting[key] = _Waiting({**before, **earlier}, {**later, **after}, private)
         self._woken.set()
         if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._run(), name="compare definitions")
+
+    @property
+    def _waits_private(self) -> int:
+        return sum(it.private is not None for it in self._waiting.values())
 
     async def close(self) -> None:
         """Compare what waits, for `CLOSE` seconds at most. Comparisons that do not end in time are logged."""
@@ -79,7 +104,7 @@ class Comparisons:
             await cancel_all([self._running])
             logger.warning(
                 "the gateway stops before it has compared the definitions of {}: their changes are not shown",
-                ", ".join(dict.fromkeys([self._current, *self._waiting])),
+                ", ".join(dict.fromkeys([self._current, *(upstream for upstream, _ in self._waiting)])),
             )
 
     async def _run(self) -> None:
@@ -87,7 +112,8 @@ class Comparisons:
         while self._waiting:
             now = loop.time()
             self._not_before = {name: at for name, at in self._not_before.items() if at > now}
-            upstream = min(self._waiting, key=lambda name: self._not_before.get(name, now))
+            key = min(self._waiting, key=lambda one: self._not_before.get(one[0], now))
+            upstream = key[0]
             pause = self._not_before.get(upstream, now) - now
             if pause > 0 and not self._closing:
                 self._woken.clear()
@@ -95,19 +121,23 @@ class Comparisons:
                     await asyncio.wait_for(self._woken.wait(), pause)
                 continue
             self._current = upstream
-            before, after = self._waiting.pop(upstream)
+            waiting = self._waiting.pop(key)
             try:
-                found = await asyncio.to_thread(self._compare, upstream, before, after)
+                found = await asyncio.to_thread(self._compare, upstream, waiting)
                 if found.found:
-                    self._take(upstream, found)
+                    self._take(upstream, found, waiting.private is not None)
             except Exception as error:  # noqa: BLE001 - a bug here must not end the comparisons of other servers
                 failed(f"comparing the definitions of upstream {upstream}", error)
             self._not_before[upstream] = loop.time() + min(MAX_PAUSE, PAUSE * self._took)
 
-    def _compare(self, upstream: str, before: Definitions, after: Definitions) -> Differences:
+    def _compare(self, upstream: str, lists: _Waiting) -> Differences:
         """What differs. Runs in the thread."""
         start = time.thread_time()
+        before, after, private = lists.before, lists.after, lists.private
         try:
+            if private is not None:
+                clean = partial(_hidden, self._clean, private.hide)
+                return differences(*_in_both(before, after), clean, MAX_AT_ONCE, self._check)
             before = self._removed.restored(upstream, before, after)
             found = differences(before, after, self._clean, MAX_AT_ONCE, self._check)
             self._removed.keep(upstream, found, before)
@@ -118,6 +148,20 @@ class Comparisons:
     def _check(self) -> None:
         if self._ended:
             raise _Ended
+
+
+def _hidden(clean: Callable[[bytes], bytes], hide: Callable[[str], str], data: bytes) -> bytes:
+    return hide(clean(data).decode(errors="replace")).encode(errors="replace")
+
+
+def _in_both(before: Definitions, after: Definitions) -> tuple[Definitions, Definitions]:
+    """The definitions whose names both have: an agent may be allowed to see more or less than before."""
+    names = {kind: {it.name for it in before.get(kind, ())} & {it.name for it in after[kind]} for kind in after}
+    one, other = (
+        {kind: [it for it in lists.get(kind, ()) if it.name in known] for kind, known in names.items()}
+        for lists in (before, after)
+    )
+    return one, other
 
 
 class _Removed:

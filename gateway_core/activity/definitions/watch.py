@@ -16,7 +16,7 @@ from gateway_core.activity.definitions.kept import VERSION, ChangesFile, Content
 from gateway_core.activity.events import DefinitionsChanged
 from gateway_core.activity.journal import Journal
 from gateway_core.log.wording import count
-from gateway_core.upstream.status import Definitions
+from gateway_core.upstream.status import Definitions, PrivateTo
 
 DELAY: Final = 1.0
 """Seconds from a change until it is written, because lists often change several times in a row."""
@@ -47,22 +47,31 @@ class DefinitionWatch:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def compare(self, upstream: str, before: Definitions, after: Definitions) -> None:
-        """Compare these lists soon. Lists that change again meanwhile are compared once, first with last."""
-        self._comparisons.add(upstream, before, after)
+    def compare(
+        self, upstream: str, before: Definitions, after: Definitions, private: PrivateTo | None = None, /
+    ) -> None:
+        """See `Comparisons.add`."""
+        self._comparisons.add(upstream, before, after, private)
 
-    def _take(self, upstream: str, found: Differences) -> None:
-        """Log, record and report the changes of one upstream."""
-        total = len(found.found)
+    def _take(self, upstream: str, found: Differences, is_private: bool) -> None:
+        """Log, record and report the changes of one upstream.
+
+        `is_private`: its lists for one agent. What it changes for several in the same way counts once.
+        """
+        total, number = len(found.found), found.number("changed")
         kept = [self._change(upstream, one) for one in found.shown]
+        if is_private:
+            new = [change for change in kept if not self._record.has_equal(change)]
+            total, number = total - len(kept) + len(new), number - len(kept) + len(new)
+            kept = new
         often = {change.of for change in kept if self._record.unseen_of(change) >= MAX_OF_ONE}
         named = [change for change in kept if change.what == "changed" and change.of not in often]
-        self._log(upstream, named, found.number("changed"))
+        self._log(upstream, named, number, " to an agent" if is_private else "")
         self._record.leave_out(total - len(kept))
-        for number, change in enumerate(kept):
+        for position, change in enumerate(kept):
             self._record.add(change)
-            if number < MAX_EVENTS:
-                last = number == MAX_EVENTS - 1
+            if position < MAX_EVENTS:
+                last = position == MAX_EVENTS - 1
                 self._journal.add(_event(change, total - MAX_EVENTS if last else 0))
         self._write_soon()
 
@@ -105,17 +114,18 @@ class DefinitionWatch:
     def _shown(self, text: str) -> str:
         return self._clean(text.encode(errors="backslashreplace")).decode(errors="replace")
 
-    def _log(self, upstream: str, changed: Sequence[DefinitionChange], number: int) -> None:
-        """`number`: all changed definitions."""
+    def _log(self, upstream: str, changed: Sequence[DefinitionChange], number: int, whom: str) -> None:
+        """`number`: all changed definitions. `whom`: to whom they were published; empty for everybody."""
         if not changed:
             return
         named = [f"{it.kind} {it.name[:MAX_SHOWN]!r} ({_members(it)})" for it in changed[:MAX_LOGGED]]
         if more := number - len(named):
             named.append(f"{more} more")
         logger.bind(upstream=upstream).warning(
-            "upstream {} changed {} that it had published: {}; to compare them: rad mcp proxy definitions",
+            "upstream {} changed {} that it had published{}: {}; to compare them: rad mcp proxy definitions",
             upstream,
             "a definition" if len(named) == 1 else "definitions",
+            whom,
             ", ".join(named),
         )
 

@@ -58,6 +58,7 @@ _CHAR: Final = r"""[^\s&;|"'<>()`\\]"""
 """A character of a word: neither white space nor one that ends a command or a quoted text."""
 _WORD_VALUE: Final = rf"""(?:(?:bearer|basic|digest|token)[ \t]+)?\\*["']?{_CHAR}+"""
 _WORD_ARGUMENT: Final = rf"""\\*["']?(?:[^\s&;|"'<>()`\\\-]{_CHAR}*)"""
+_REPEATS: Final = frozenset("*+?{")
 _ONE_WORD: Final = re.compile(rf"{_CHAR}*")
 
 
@@ -294,8 +295,11 @@ def _is_word(value: Any) -> bool:
 
 
 def _bare(pattern: str) -> tuple[str, bool, bool]:
-    """A pattern without its anchors, and whether it had one at the beginning and at the end."""
-    anchored = pattern.startswith("^")
+    """A pattern without its anchors, and whether it had one at the beginning and at the end.
+
+    An anchor that is repeated, as in `^+a`, stays.
+    """
+    anchored = pattern.startswith("^") and pattern[1:2] not in _REPEATS
     ended = pattern.endswith("$") and not pattern.endswith(r"\$")
     return pattern[anchored : len(pattern) - ended], anchored, ended
 

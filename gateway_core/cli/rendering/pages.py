@@ -151,6 +151,8 @@ def login_note(one: Mapping[str, Any]) -> str:
     login, again = one["login"], command(f"login {one['name']}")
     if login["users"] is not None:
         of_users = f"{count(login['users'], 'user')} logged in"
+        if login["users_due"]:
+            of_users += f", {login['users_due']} of them must log in again"
         return of_users if login["needed"] else f"{of_users}; its lists are those of the operator's login"
     if login["needed"]:
         return f"needs a login, {login['reason']}; to log in: {again}"

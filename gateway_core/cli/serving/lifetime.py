@@ -164,9 +164,9 @@ async def serve(
         with port.explained(proxy.host, proxy.port):
             if not await _unless_stopped(gateway.start(), signals):
                 return None
-        _announce(gateway, starter, log.file(config))
         async with _reloading(gateway, source, signals, watch=launch.watch):
-            await _race(_forever(), signals.stop, signals.restart)
+            serving = _report_and_serve(gateway, starter, log.file(config))
+            await _race(serving, signals.stop, signals.restart)
             if signals.stop.is_set():
                 await _unless_now(gateway.drain(), signals)
                 return None
@@ -183,7 +183,11 @@ async def _stop_instead(gateway: Gateway, signals: Signals) -> None:
     gateway.stop_instead()
 
 
-async def _forever() -> None:
+async def _report_and_serve(gateway: Gateway, starter: Starter | None, log: str) -> None:
+    """Report that the gateway has started once operators are served, too. Agents are served already."""
+    await gateway.control.load()
+    gc.freeze()  # once more, for what was loaded now
+    _announce(gateway, starter, log)
     await asyncio.Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""Browsers: how one gets a cookie, what its user may do, and how it loses the cookie."""
+"""Browsers: how one gets a cookie and a page key, what its user may do, and how its session ends."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         if made is None:
             raise Problem(403, "this address was used, or is too old; `rad mcp proxy ui` opens a new one")
         logger.info("a browser may {} on the control plane for {:g} hours", made.right, SESSION_TIME / 3600)
-        response = web.Response(status=303, headers={"Location": DASHBOARD, "Referrer-Policy": "no-referrer"})
+        # browsers send no fragment: the page takes the key out of its own address
+        location = f"{DASHBOARD}#key={made.page_key}"
+        response = web.Response(status=303, headers={"Location": location, "Referrer-Policy": "no-referrer"})
         response.set_cookie(
             cookie_name(request), made.secret, max_age=int(SESSION_TIME), path="/", httponly=True, samesite="Strict"
         )
@@ -119,7 +121,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "POST",
             "/admin/browser-logins",
             "change",
-            "Make an address at which one browser gets a cookie",
+            "Make an address at which one browser signs in",
             Code,
             login,
             body=Login,
@@ -128,9 +130,9 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         Endpoint("POST", "/admin/browser-logout", "read", "End the session of this browser", LoggedOut, logout),
         WebPage(
             ENTER,
-            "Give a browser its cookie",
+            "Give a browser its cookie and its page key",
             enter,
-            {303: "The browser has a cookie and goes to the dashboard", 403: "The code cannot be used"},
+            {303: "The browser is signed in and goes to the dashboard", 403: "The code cannot be used"},
             head=False,
         ),
     )

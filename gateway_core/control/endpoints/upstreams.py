@@ -6,7 +6,8 @@ from functools import partial
 from typing import Protocol, TypedDict
 
 from gateway_core.control.endpoint import AnyEndpoint, Asked, Endpoint, Problem
-from gateway_core.control.endpoints.configuration import EDITED, Applied, Edits, applied
+from gateway_core.control.endpoints.applying import EDITED, Applied, applied
+from gateway_core.control.endpoints.configuration import Edits
 
 
 class Pool(Protocol):

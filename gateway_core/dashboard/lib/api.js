@@ -1,4 +1,5 @@
-// Requests to the control plane. The browser sends the cookie; this page never sees a token.
+// Requests to the control plane. The browser sends the cookie, this page its key; it never sees a token.
+import { pageKey } from "./page_key.js";
 
 const TIME_LIMIT = 130_000; // a reload may take two minutes
 
@@ -27,7 +28,7 @@ async function request(method, path, body, { signal, limit = TIME_LIMIT } = {}) 
   try {
     response = await fetch(path, {
       method,
-      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      headers: { Accept: "application/json", ...pageKey(), ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: "no-store",
       credentials: "same-origin",

@@ -2,6 +2,7 @@
 import { attentionOf } from "./definitions.js";
 import { address } from "./router.js";
 import { isFailure } from "./figures.js";
+import { isLoginDue } from "./servers.js";
 import { count, duration } from "./text.js";
 
 const SOON = 14 * 86400; // seconds before a certificate ends
@@ -49,7 +50,7 @@ function ofServer(one) {
   else if (one.state === "misconfigured") found.push(entry("bad", "Server misconfigured", one.last_error ?? one.warnings?.[0] ?? "", { key: `misconfigured ${one.name}` }));
   else if (one.state === "ejected") found.push(entry("warn", "Server ejected", "Its calls failed, so others are preferred for a while.", { key: `ejected ${one.name}` }));
   if (one.drained) found.push(entry("info", "Server drained", "New calls go elsewhere until it is resumed.", { key: `drained ${one.name}` }));
-  if (one.state === "needs_login" || one.login?.needed) {
+  if (isLoginDue(one)) {
     const why = one.login?.reason ?? "A person must log in.";
     found.push(entry("warn", "Login due", why, { key: `login ${one.name}`, command: `rad mcp proxy login ${one.name}` }));
   }

@@ -24,6 +24,9 @@ export const stateRank = (state) => (ORDER.indexOf(state) + ORDER.length) % ORDE
 /** Whether an operator has kept new calls from it. */
 export const isDraining = (of) => Boolean(of.drained);
 
+/** Whether the operator has to log in. Where each user logs in, the operator may. */
+export const isLoginDue = (of) => of.state === "needs_login" || Boolean(of.login?.needed && of.login.users == null);
+
 function words(of) {
   if (of.state === "draining") return of.in_flight ? "draining" : "drained";
   return stateWord(of.state) + (isDraining(of) ? ", drained" : "");

@@ -1,4 +1,5 @@
 // Reads a stream of server-sent events with fetch, so that a refusal can be told from a lost connection.
+import { pageKey } from "./page_key.js";
 
 const MAX_LINE = 8 * 1024 * 1024;
 
@@ -24,7 +25,7 @@ export class Refused extends Error {
  * `opened` is called once the server has accepted the request; `heard` for each part that arrives.
  */
 export async function* events(url, { lastId = "", signal, opened = () => {}, heard = () => {} }) {
-  const headers = { Accept: "text/event-stream", ...(lastId ? { "Last-Event-ID": lastId } : {}) };
+  const headers = { Accept: "text/event-stream", ...pageKey(), ...(lastId ? { "Last-Event-ID": lastId } : {}) };
   const response = await fetch(url, { headers, signal, cache: "no-store", credentials: "same-origin", redirect: "error" });
   const isStream = response.headers.get("Content-Type")?.startsWith("text/event-stream");
   if (!response.ok || !isStream) {

@@ -4,7 +4,7 @@ import { path } from "../lib/api.js";
 import { Action, Drawer, Empty, Facts, Failure, Heading, Loading, Panel, Status, confirm, toast } from "../lib/parts.js";
 import { Plot } from "../lib/plot.js";
 import { address, go } from "../lib/router.js";
-import { ServerState, isDraining, stateRank, stateWord } from "../lib/servers.js";
+import { ServerState, isDraining, isLoginDue, stateRank, stateWord } from "../lib/servers.js";
 import { store, useResource, useStore } from "../lib/store.js";
 import { Table } from "../lib/table.js";
 import { Text, compact, count, decimal, duration, milliseconds, number, percent, visible } from "../lib/text.js";
@@ -116,7 +116,7 @@ function Details({ of, close }) {
     </div>
     ${of.last_error && html`<section class="notice is-${of.state === "healthy" ? "idle" : "bad"}"><h3>Last error</h3><p><${Text} value=${of.last_error} limit=${1500} /></p></section>`}
     ${(of.warnings ?? []).length > 0 && html`<section class="notice is-warn"><h3>Warnings</h3><ul>${of.warnings.map((text) => html`<li key=${text}><${Text} value=${text} limit=${800} /></li>`)}</ul></section>`}
-    ${of.login?.needed && html`<section class="notice is-warn"><h3>Login due</h3><p><${Text} value=${of.login.reason} limit=${400} /></p><p>In a terminal: <code>rad mcp proxy login <${Text} value=${of.name} /></code></p></section>`}
+    ${isLoginDue(of) && html`<section class="notice is-warn"><h3>Login due</h3><p><${Text} value=${of.login?.reason ?? "A person must log in."} limit=${400} /></p><p>In a terminal: <code>rad mcp proxy login <${Text} value=${of.name} /></code></p></section>`}
     <${Trend} of=${of} />
     <section>
       <h3>Connection</h3>
@@ -130,7 +130,8 @@ function Details({ of, close }) {
         ["Ejected", of.ejections ? count(of.ejections, "time") : null],
         ["Next try", of.next_retry_in == null ? null : `in ${duration(Math.max(0, Math.round(of.next_retry_in)))}`],
         ["Identities", of.identities == null ? null : number(of.identities)],
-        ["Login", of.login && !of.login.needed ? loginOf(of.login) : null],
+        ["Login", of.login && !isLoginDue(of) ? loginOf(of.login) : null],
+        ["Access token", of.tokens && tokensOf(of.tokens)],
       ]} />
     </section>
     <section>
@@ -147,8 +148,24 @@ function Details({ of, close }) {
   <//>`;
 }
 
-const loginOf = (login) =>
+const loginOf = (login) => (login.users == null ? ownLogin(login) : usersOf(login));
+
+const ownLogin = (login) =>
   [login.issuer && visible(login.issuer), login.expires_in != null && `the token ends in ${duration(Math.round(login.expires_in))}`, login.renewable && "renewable"].filter(Boolean).join(", ") || "done";
+
+const usersOf = (login) =>
+  [`${count(login.users, "user")} logged in`, login.users_due > 0 && `${number(login.users_due)} of them must log in again`].filter(Boolean).join(", ");
+
+function tokensOf({ expires_at: end, renewals }) {
+  const left = end == null ? 0 : Math.round(end - Date.now() / 1000);
+  const ends = left > 0 ? `ends in ${duration(left)}` : "has ended";
+  return [
+    end != null && ends,
+    renewals.renewed > 0 && `renewed ${count(renewals.renewed, "time")}`,
+    renewals.failed > 0 && `${count(renewals.failed, "renewal")} failed`,
+    renewals.login_needed > 0 && `${count(renewals.login_needed, "renewal")} needed a login`,
+  ].filter(Boolean).join(", ") || "none yet";
+}
 
 const RATE = [
   { label: "calls", colour: "accent", fill: true },

@@ -58,7 +58,8 @@ class Authentication:
         """`anonymous`: whether a client without any credentials is served. `generation`: the number of the
         configuration, for the log and for observers."""
         self._authenticators = authenticators
-        self._generation = generation
+        self.generation = generation
+        """The number of the configuration that judges credentials now."""
         self._proxies = proxies
         self._required = bool(authenticators or proxies.names_people) and not anonymous
         self._now = now
@@ -70,7 +71,7 @@ class Authentication:
 
     def use(self, authenticators: Authenticators, generation: int) -> None:
         """Ask the same plugins through the chain of another configuration; verdicts stay."""
-        self._authenticators, self._generation = authenticators, generation
+        self._authenticators, self.generation = authenticators, generation
 
     def known(self, client: Client, head: RequestHead) -> Verdict | None:
         """The caller of a request, as far as it is known; None if the plugins have to be asked (`ask`).
@@ -83,7 +84,7 @@ class Authentication:
         if not self._authenticators:
             if self._required:
                 if self._spoken.due(f"refused {caller.address}"):
-                    logger.bind(generation=self._generation).warning(
+                    logger.bind(generation=self.generation).warning(
                         "a client at {} was refused: no trusted proxy names it (trusted_proxies.identity_header); "
                         "logged once a minute",
                         caller.address,
@@ -159,7 +160,7 @@ class Authentication:
             raise busy("too many credentials are being looked at")
 
     async def _judge(self, key: bytes, caller: Caller, credentials: Credentials) -> Verdict:
-        authenticators, generation = self._authenticators, self._generation
+        authenticators, generation = self._authenticators, self.generation
         try:
             plugin, found = await authenticators.judge(credentials)
         except RpcError as error:

@@ -25,10 +25,12 @@ class ProfileChoice:
     profile in the file whose `groups` and `claims` the principal has, then the default profile.
     """
 
-    def __init__(self, profiles: Iterable[ProfileConfig]) -> None:
+    def __init__(self, profiles: Iterable[ProfileConfig], generation: int = 1) -> None:
+        """`generation`: the number of the configuration, for the log."""
         self._profiles: Final = {profile.name: profile for profile in profiles}
         self._conditional = [it for it in self._profiles.values() if it.groups is not None or it.claims is not None]
         self._default = default_profile(self._profiles.values())
+        self._log = logger.bind(generation=generation)
         self._spoken = Sparing()
 
     def place(self, caller: Caller, named: str | None) -> Caller:
@@ -49,7 +51,7 @@ class ProfileChoice:
     def _bound(self, principal: Principal, bound: Any, named: str | None) -> str:
         if not isinstance(bound, str) or bound not in self._profiles:
             if self._spoken.due(f"unknown profile of {principal.id}"):
-                logger.warning(
+                self._log.warning(
                     "{} was refused: its claim profile names no profile of the configuration; logged once a minute",
                     principal.id,
                 )
@@ -59,7 +61,7 @@ class ProfileChoice:
                 text = (
                     "{} was refused: its token names the profile {} and lacks what that requires; logged once a minute"
                 )
-                logger.warning(text, principal.id, bound)
+                self._log.warning(text, principal.id, bound)
             raise HttpError(403, "these credentials are bound to a profile that they may not use")
         if named is not None and named != bound:
             raise _unknown()

@@ -91,21 +91,18 @@ class QuestionPageHttp:
             person = await (self._with_key(client, head, key) if key else self._authentication.proven(client, head))
         except HttpError as error:
             return _question(page, needs_key=True, problem=f"Nothing was done: {error.message}. Try again later.")
+        lines = logger.bind(exchange=page.exchange, generation=page.generation)
         may = self._pages.may_answer(page, person) and not (key and person is None)
         if not answer:
             return _question(page, needs_key=not may)
         if not may:
-            logger.warning("a person could not answer a question of plugin {}: {}", page.plugin, _why_not(person))
+            lines.warning("a person could not answer a question of plugin {}: {}", page.plugin, _why_not(person))
             return _question(page, needs_key=True, problem="This key does not allow you to answer. Nothing was done.")
         who = "" if person is None else person.id
         if not self._pages.decide(page, (_ACTIONS[answer], who)):
             return self._gone(page.token)
-        logger.info(
-            "a question of plugin {} was answered on its page by {}: {}",
-            page.plugin,
-            who or "someone unproven",
-            answer,
-        )
+        by = who or "someone unproven"
+        lines.info("a question of plugin {} was answered on its page by {}: {}", page.plugin, by, answer)
         if answer == "approve":
             return _page(200, "You approved the call", "It goes on now. You can close this page.")
         return _page(200, "You declined the call", "It was not executed. You can close this page.")

@@ -108,7 +108,9 @@ class Calls:
         try:
             return await self._pipeline.call(exchange, params, answer)
         except Exception as error:  # noqa: BLE001 - after a bug the agent still needs a response
-            logger.error("exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error))
+            logger.bind(exchange=exchange.id, generation=exchange.generation).error(
+                "exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error)
+            )
             return CallResult.failed(internal_error())
 
 

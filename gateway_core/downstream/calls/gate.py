@@ -27,6 +27,8 @@ class Gate:
     closing: bool = False
     deferring: bool = False
     """Whether new work waits for the next process, in place of being rejected."""
+    rejected: int = 0
+    """Requests, sessions and subscriptions that were rejected, since the start."""
     _emptied: asyncio.Future[None] | None = None
 
     def enter(self, message: Message, principal: Principal) -> None:
@@ -38,18 +40,34 @@ class Gate:
         if (self.closing or self.budget.tight) and not _finishes(message):
             self.check_open()
         if self.in_flight * 2 > self.limit:
-            self.shares.check(principal)
-        if self.in_flight >= self.limit:
-            raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
+            self._check_room(principal)
         self.in_flight += 1
+
+    def _check_room(self, principal: Principal) -> None:
+        """Raise `RpcError(OVERLOADED)` if the limit, or that of the principal, is reached."""
+        try:
+            self.shares.check(principal)
+            if self.in_flight >= self.limit:
+                raise overloaded(f"the limit of {count(self.limit, 'request')} in flight is reached")
+        except RpcError:
+            self.count_rejected()
+            raise
 
     def check_open(self) -> None:
         """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory; `Deferred` if it restarts."""
         if self.deferring:
             raise Deferred
-        if self.closing:
-            raise overloaded("the gateway is stopping")
-        self.budget.check()
+        try:
+            if self.closing:
+                raise overloaded("the gateway is stopping")
+            self.budget.check()
+        except RpcError:
+            self.count_rejected()
+            raise
+
+    def count_rejected(self) -> None:
+        """Count one more request that was rejected."""
+        self.rejected += 1
 
     def limit_to(self, limit: int) -> None:
         """Apply another limit to the requests that come from now on."""

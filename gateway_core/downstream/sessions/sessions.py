@@ -26,7 +26,7 @@ from gateway_core.limits.budget import MemoryBudget
 from gateway_core.limits.slices import Slices, sliced
 from gateway_core.log.sparing import Sparing
 from gateway_core.log.wording import count
-from gateway_core.supervised import failed
+from gateway_core.supervised import run_each
 from gateway_core.upstream.upstream import Upstream
 
 SUBSCRIBE_AGAIN: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -75,10 +75,13 @@ class Sessions:
 
         `gone`: upstreams that were replaced or removed.
         """
-        for session in self:
+
+        def step(session: LiveSession) -> None:
             session.reconsider(gone)
             if session.record.log_level:
                 self._events.log_level(session.record.id, session.record.log_level)
+
+        run_each("applying another configuration to a session", self._spoken, self, step)
 
     def open(self, caller: Caller, owner: str, *, on_channel: bool = False) -> LiveSession:
         """Open a session; at a limit, end the idlest session that may end. `on_channel`: see `SessionRecord`.
@@ -247,9 +250,12 @@ class Sessions:
 
     def changed(self, kinds: frozenset[str], principal: str = "") -> None:
         """Notify agents that lists have changed: those of a principal, or all."""
-        for session in self:
+
+        def step(session: LiveSession) -> None:
             visible = kinds if principal else self._catalog.changed_in(session.record.caller.profile, kinds)
             session.changed(visible, principal)
+
+        run_each("telling an agent that lists have changed", self._spoken, self, step)
 
     def end(self, session: LiveSession) -> None:
         """End a session: cancel its calls, end its streams, close its upstream sessions. No effect if it has ended.
@@ -284,16 +290,7 @@ class Sessions:
 
     def end_all(self) -> None:
         """End all sessions of this process."""
-        self._each("ending a session", self, self.end)
-
-    def _each(self, during: str, sessions: Iterable[LiveSession], step: Callable[[LiveSession], None]) -> None:
-        """Run a step for each session. A bug in one is logged once a minute and does not keep the others open."""
-        for session in sessions:
-            try:
-                step(session)
-            except Exception as error:  # noqa: BLE001
-                if self._spoken.due(during):
-                    failed(during, error)
+        run_each("ending a session", self._spoken, self, self.end)
 
     def end_idle(self) -> None:
         """End the idlest tenth of the sessions without a call, at least one, because memory is short."""
@@ -305,7 +302,7 @@ class Sessions:
             logger.warning(
                 "ending {}: memory is short (limits.memory); logged once a minute", count(len(ended), "idle session")
             )
-        self._each("ending an idle session", ended, self.end)
+        run_each("ending an idle session", self._spoken, ended, self.end)
 
     def end_expired(self) -> Slices[None]:
         """End the sessions that were unused for too long or are no longer in the store.
@@ -313,11 +310,18 @@ class Sessions:
         A session whose credentials have ended watches nothing until its agent proves itself again.
         """
         for records in self._store.expire(lambda: [session.record for session in self]):
-            self._each("ending an unused session", self._served((it.caller.key, it.id) for it in records), self.end)
+            run_each(
+                "ending an unused session",
+                self._spoken,
+                self._served((it.caller.key, it.id) for it in records),
+                self.end,
+            )
             yield
         now = time.time()
         for keys in sliced(self._credentials.take(now)):
-            self._each("suspending a session", self._served(keys), lambda session: session.suspend_if_ended(now))
+            run_each(
+                "suspending a session", self._spoken, self._served(keys), lambda session: session.suspend_if_ended(now)
+            )
             yield
         self._kept.expire()
 

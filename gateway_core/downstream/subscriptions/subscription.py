@@ -24,6 +24,7 @@ from gateway_core.downstream.subscriptions.resources import MAX_WATCHED, Watched
 from gateway_core.downstream.subscriptions.tasks import MAX_FOLLOWED, Followed
 from gateway_core.errors import INVALID_PARAMS, RpcError
 from gateway_core.exchange.exchange import Agent
+from gateway_core.log.sparing import Sparing
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import (
@@ -35,6 +36,7 @@ from gateway_core.mcp.names import (
     list_changed,
     listen_key,
 )
+from gateway_core.supervised import run_each
 from gateway_core.upstream.notifications.subscription import ACKNOWLEDGED, RESOURCES
 from gateway_core.upstream.upstream import Upstream
 
@@ -193,6 +195,7 @@ class Subscriptions:
         self._call = call
         self._check_open = check_open
         self._open: set[Subscription] = set()
+        self._spoken = Sparing()
 
     def open(self, agent: Agent, message: Message, mailbox: Mailbox, ended: Callable[[], None]) -> Subscription:
         """Begin a subscription; see `Subscription`.
@@ -213,13 +216,12 @@ class Subscriptions:
 
     def reconsider(self, gone: Collection[Upstream]) -> None:
         """After a change of the configuration: see `Sessions.reconsider`."""
-        for subscription in list(self._open):
-            subscription.reconsider(gone)
+        during = "applying another configuration to a subscription"
+        run_each(during, self._spoken, list(self._open), lambda subscription: subscription.reconsider(gone))
 
     def end_all(self) -> None:
         """End all subscriptions, each with its final response."""
-        for subscription in list(self._open):
-            subscription.end()
+        run_each("ending a subscription", self._spoken, list(self._open), lambda subscription: subscription.end())
 
     def __len__(self) -> int:
         return len(self._open)

@@ -15,12 +15,14 @@ from pathlib import Path
 from gateway_core.config import Config, read_file, text_of
 from gateway_core.config.loader import FILE_LIMIT
 from gateway_core.errors import ConfigError, EditRefused, FileProblem, OutdatedEdit, PluginError
+from gateway_core.generations import reloads
 from gateway_core.generations.draft import Draft, unwritable, version_of
 from gateway_core.generations.editing import powers
 from gateway_core.generations.editing.concealed import FileText
 from gateway_core.generations.editing.keyed import Change, KeyChange, changed
 from gateway_core.generations.reloads import Reloads, Report
 from gateway_core.generations.source import Prepared, Source
+from gateway_core.generations.turns import Turns, in_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Edits:
         self._file = file
         self._reported = reported
         self._listening = listening
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     async def show(self) -> ShownFile:
         """The file as it is now. Raises `ConfigError` for one that cannot be read or is no TOML."""
@@ -113,7 +115,7 @@ class Edits:
         """Make a text the content of the file, in which `MARKER` stands for what the file has, and put it in force.
 
         `version`: the one that the text was made of. Returns what changed, and the new version. Raises `OutdatedEdit`,
-        `EditRefused`, `OSError`, and as a reload.
+        `EditRefused`, `TryLater`, `OSError`, and as a reload.
         """
         return await self._apply(lambda before: before.restored(self._given(text)), version)
 
@@ -137,7 +139,8 @@ class Edits:
         return await self.change([KeyChange(f'upstreams."{upstream}".enabled', enabled)])
 
     async def _apply(self, edit: Callable[[FileText], FileText], version: str | None) -> tuple[Report, str]:
-        async with self._turn:
+        until = in_seconds(reloads.CHANGE_WAIT)
+        async with self._turns.turn("an edit of the configuration", until):
             source = self._file()
             now, after = await asyncio.to_thread(self._judged, source.path, edit, version)
             content = after.text.encode()
@@ -150,7 +153,8 @@ class Edits:
                 return made[0]
 
             edited = _Edited(source, lambda: after.text)
-            report = await self._reported(self._reloads.reload(edited, listening=self._listening(), draft=draft))
+            reload = self._reloads.reload(edited, listening=self._listening(), draft=draft, until=until)
+            report = await self._reported(reload)
             return report, made[0].version
 
     def _judged(

@@ -24,6 +24,7 @@ ATTRIBUTES: Final = frozenset(
         "fails_closed",
         "known_groups",
         "measures_hooks",
+        "measures_loop_lag",
         "methods",
         "needs_client_certificates",
         "pages",
@@ -35,7 +36,13 @@ ATTRIBUTES: Final = frozenset(
 """Optional attributes of plugins. `Plugin` declares their types."""
 METHODS: Final = frozenset({"allowances", "notes", "use_clock"})
 """Optional methods of plugins other than hooks."""
-FLAGS: Final = ("after_call_reads_arguments", "fails_closed", "measures_hooks", "needs_client_certificates")
+FLAGS: Final = (
+    "after_call_reads_arguments",
+    "fails_closed",
+    "measures_hooks",
+    "measures_loop_lag",
+    "needs_client_certificates",
+)
 """Those that are True or False."""
 _ORDERING: Final = ("tryfirst", "trylast", "wrapper", "hookwrapper")
 _CLOSE: Final = 0.85

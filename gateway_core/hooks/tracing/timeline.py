@@ -76,13 +76,26 @@ class Timeline:
         carried = None if self._along is None else self._along(upstream)
         if carried is not None:
             request.carry(carried)
+        return await self._sent(upstream, send(request), _always)
+
+    async def resume(self, upstream: UpstreamView, waiting: Awaitable[T], is_reply: Callable[[T], bool]) -> T:
+        """See `Hops`. It counts as a request of this call, from its begin on."""
+        if self._along is not None:
+            self._along(upstream)
+        return await self._sent(upstream, waiting, is_reply)
+
+    async def _sent(self, upstream: UpstreamView, waiting: Awaitable[T], is_reply: Callable[[T], bool]) -> T:
+        """Record a request that begins now."""
         number, begun = self._started, time.perf_counter()
         self._started += 1
         self._open[number] = upstream.name, begun
         ended: Ended = "cancelled"
         code: int | None = None
         try:
-            reply = await send(request)
+            reply = await waiting
+            if not is_reply(reply):
+                ended = "open"
+                return reply
             error: Any = getattr(reply, "error", None)
             ended, code = "answered", None if error is None else error.code
             return reply
@@ -124,6 +137,10 @@ class Timeline:
     def _add(self, step: Step) -> None:
         if len(self._steps) < MAX_STEPS:
             self._steps.append(step)
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 def _how(problem: DeliveryError) -> Ended:

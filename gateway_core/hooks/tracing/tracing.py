@@ -25,12 +25,15 @@ _NONE: Final[Mapping[str, str]] = {}
 class Tracing:
     """Calls `trace_call` and what it returned. A failure changes nothing but the log: the call is not followed."""
 
-    def __init__(self, hook: Hook | None, timelines: dict[str, Timeline]) -> None:
-        """`timelines`: receives those of the calls that are followed, by the ids of their exchanges."""
+    def __init__(self, hook: Hook | None, timelines: dict[str, Timeline], generation: int = 1) -> None:
+        """`timelines`: receives those of the calls that are followed, by the ids of their exchanges.
+
+        `generation`: for the log.
+        """
         self._hook = hook
         self._ask: Callable[[CallBegun], Any] = _follow_nothing if hook is None else hook.function
         self._timelines = timelines
-        self._failures = FailureLog()
+        self._failures = FailureLog(generation)
 
     def __bool__(self) -> bool:
         return self._hook is not None

@@ -223,12 +223,12 @@ class LoginQuestions:
         except CannotBeAsked:
             raise (login.in_words() if form is not None else login.url_required(elicitation)) from None
         except NoAnswer:
-            log_answer(exchange.id, GATEWAY_ITSELF, "no answer in time")
+            log_answer(exchange.id, exchange.generation, GATEWAY_ITSELF, "no answer in time")
             raise login.in_words(f"nothing happened within {self._wait:g} s") from None
         except RpcError as problem:
-            log_answer(exchange.id, GATEWAY_ITSELF, "no answer")
+            log_answer(exchange.id, exchange.generation, GATEWAY_ITSELF, "no answer")
             raise login.in_words(f"the client did not get an answer: {problem.message[:200]}") from None
-        log_answer(exchange.id, GATEWAY_ITSELF, action)
+        log_answer(exchange.id, exchange.generation, GATEWAY_ITSELF, action)
         if action != "accept":
             raise declined(action)
         return content

@@ -165,8 +165,9 @@ class Parking:
         call.await_news()
         if call.task.done() or call.open_questions():
             call.tell()
+        hops, waiting = exchange.hops, self._round(call)
         try:
-            return await self._round(call)
+            return await (waiting if hops is None else hops.resume(call.upstream.view, waiting, _is_reply))
         finally:
             exchange.lacks(call.exchange.missing)
 
@@ -314,7 +315,8 @@ class Parking:
     def _lapsed(self, key: str) -> None:
         call = self._taken(key)
         if call is not None:
-            logger.bind(exchange=call.exchange.id, upstream=call.upstream.name).info(
+            exchange = call.exchange
+            logger.bind(exchange=exchange.id, generation=exchange.generation, upstream=call.upstream.name).info(
                 "a call is cancelled: its client did not come back with answers within {:g} s", self._wait
             )
             self._give_up(call)
@@ -324,6 +326,10 @@ class Parking:
         call.task.cancel()
         self._ending.add(call.task)
         call.task.add_done_callback(self._ending.discard)
+
+
+def _is_reply(outcome: object) -> bool:
+    return isinstance(outcome, Reply)
 
 
 def answers_in(raw: Raw) -> Mapping[str, Raw]:

@@ -176,7 +176,7 @@ class PluginQuestions:
         self, exchange: Exchange, call: Call, question: Question, page: QuestionPage
     ) -> Answers | CallResult | None:
         """Wait for the answer on a page that a modern agent has opened; None if the agent has to be asked again."""
-        page.continue_in(exchange.id)
+        page.continue_in(exchange)
         left = page.left
         waiting = self.wait_on_page(exchange, _who(question), ELICIT, decided(page), left)
         try:
@@ -231,13 +231,13 @@ class PluginQuestions:
             missing = "a stream for the question: Accept: text/event-stream"
             return _refused(question, f"this request cannot carry it; what is missing is {missing}", missing=missing)
         except NoAnswer:
-            log_answer(exchange.id, question.plugin, "no answer in time")
+            log_answer(exchange.id, exchange.generation, question.plugin, "no answer in time")
             return _refused(question, f"there was no answer within {seconds:g} s")
         except RpcError as error:
             if error.code == OVERLOADED:
                 return _refused(question, error.message, OVERLOADED, **error.data)
             return _refused(question, f"the client did not get an answer: {error.message[:200]}")
-        log_answer(exchange.id, question.plugin, action)
+        log_answer(exchange.id, exchange.generation, question.plugin, action)
         ask = question.ask
         by = "" if page is None else page.answered_by
         given = GivenAnswer(question.plugin, ask.name, call.subject(), action, content, ask.approves, by)
@@ -284,7 +284,7 @@ class PluginQuestions:
                 if not pending.page or read[0] != "accept":  # who accepts the address of a page has not answered yet
                     given_answer = GivenAnswer(pending.plugin, pending.name, pending.subject, *read, pending.approves)
                     answers = answers.with_one(given_answer)
-                    log_answer(call.exchange_id, pending.plugin, read[0])
+                    log_answer(call.exchange_id, call.generation, pending.plugin, read[0])
                     self._pages.close(self._pages.at(pending.page))
         if bytes(responses):
             rest[RESPONSES] = responses
@@ -341,9 +341,10 @@ def declined(action: Action) -> RpcError:
     return RpcError.of_gateway(REJECTED, f"a login is needed, and {how}; the call was not executed")
 
 
-def log_answer(exchange_id: str, plugin: str, how: str) -> None:
-    """Log how a question of a plugin ended."""
+def log_answer(exchange_id: str, generation: int, plugin: str, how: str) -> None:
+    """Log how a question of a plugin about a call ended. `generation`: that of the call."""
+    lines = logger.bind(exchange=exchange_id, generation=generation)
     if plugin == GATEWAY_ITSELF:
-        logger.bind(exchange=exchange_id).info("the user was asked to log in: {}", how)
+        lines.info("the user was asked to log in: {}", how)
         return
-    logger.bind(exchange=exchange_id, plugin=plugin).info("the user was asked for plugin {}: {}", plugin, how)
+    lines.bind(plugin=plugin).info("the user was asked for plugin {}: {}", plugin, how)

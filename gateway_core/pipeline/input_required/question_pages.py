@@ -16,6 +16,7 @@ from gateway_core.api import OPERATOR, Action, Call, Principal
 from gateway_core.concealing import QUESTION_PAGES
 from gateway_core.errors import REJECTED, RpcError, overloaded
 from gateway_core.exchange.back import BackChannel
+from gateway_core.exchange.exchange import Exchange
 from gateway_core.hooks import Question
 from gateway_core.hooks.forms import read_answer
 from gateway_core.mcp import jsonrpc
@@ -44,6 +45,8 @@ class QuestionPage:
     """As `Ask.approvers`; if there are none, the principal itself may answer."""
     exchange: str
     """The id of the exchange that waits for the answer. The retry of a modern agent is another one."""
+    generation: int
+    """That of the exchange, for the log."""
     until: float
     """Loop time at which it lapses."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -56,9 +59,9 @@ class QuestionPage:
         """Call `close` at the time at which the page lapses, unless `end` is called before."""
         self._lapse = asyncio.get_running_loop().call_at(self.until, close, self)
 
-    def continue_in(self, exchange: str) -> None:
+    def continue_in(self, exchange: Exchange) -> None:
         """Another exchange waits for the answer from now on."""
-        self.exchange = exchange
+        self.exchange, self.generation = exchange.id, exchange.generation
 
     def end(self) -> None:
         """Stop waiting for an answer."""
@@ -148,6 +151,7 @@ class QuestionPages:
             principal=principal,
             approvers=approvers,
             exchange=call.exchange_id,
+            generation=call.generation,
             until=loop.time() + seconds,
         )
         page.lapse_with(self.close)

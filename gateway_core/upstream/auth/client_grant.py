@@ -18,17 +18,26 @@ from gateway_core.upstream.auth.credentials import Credentials
 from gateway_core.upstream.auth.discovery import AuthorizationServer, configured, discover, resource_of
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 from gateway_core.upstream.auth.endpoint import EndpointAnswer, ask
-from gateway_core.upstream.auth.tokens import Backoff, Token, TokenSource
+from gateway_core.upstream.auth.tokens import Backoff, RenewalCounts, Token, TokenSource
 from gateway_core.upstream.network.access import Access
 
 
 class ClientGrant(TokenSource):
     """An access token that the gateway requests with its credentials as a client of the authorization server."""
 
-    def __init__(self, upstream: str, url: URL, config: AuthConfig, access: Access, *, held: HeldSecrets) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        url: URL,
+        config: AuthConfig,
+        access: Access,
+        *,
+        held: HeldSecrets,
+        counts: RenewalCounts | None = None,
+    ) -> None:
         """`access` holds the upstream's proxies, its TLS, and the addresses at which it was reached; its metadata may
-        name others of the same kind. `held` learns each token."""
-        super().__init__(upstream, Fetcher.of(url, config, access))
+        name others of the same kind. `held` learns each token. `counts`: see `TokenSource`."""
+        super().__init__(upstream, Fetcher.of(url, config, access), counts)
         self._url = url
         self._config = config
         self._credentials = Credentials.of(config)
@@ -87,6 +96,7 @@ class ClientGrant(TokenSource):
             self._lost = backoff is self._renewals and self._config.token_url is None
             raise
         backoff.succeeded()
+        self.counts.succeeded()
         self._scopes = wanted
         self._held.learn(f"access token of upstream {self._upstream}", answer.access_token)
         self._token = Token.of(answer.access_token, self._life(answer), replaces_refused=replaces_refused)

@@ -10,10 +10,9 @@ from typing import Final
 from urllib.parse import quote_plus
 from uuid import uuid4
 
-from aiohttp import hdrs
-
 from gateway_core.config import AuthConfig
 from gateway_core.config.keys import algorithms
+from gateway_core.http1.client import field_names
 
 ASSERTION_LIFE: Final = 60
 """Lifetime of an assertion in seconds; it is used once, immediately."""
@@ -77,7 +76,7 @@ class Credentials:
         """Form members and headers that authenticate a token request. `audience` names the authorization server."""
         if method == "client_secret_basic":
             pair = f"{quote_plus(self._id)}:{quote_plus(self._secret or '')}"  # RFC 6749, section 2.3.1
-            return {}, {hdrs.AUTHORIZATION: "Basic " + base64.b64encode(pair.encode()).decode()}
+            return {}, {field_names.AUTHORIZATION: "Basic " + base64.b64encode(pair.encode()).decode()}
         if method == "client_secret_post":
             return {"client_id": self._id, "client_secret": self._secret or ""}, {}
         if method == "private_key_jwt":

@@ -13,42 +13,28 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Collection, Mapping
-from typing import Any, Final, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from aiohttp import (
-    AddrInfoType,
-    ClientConnectorCertificateError,
-    ClientConnectorError,
-    ClientError,
-    ClientHttpProxyError,
-    ClientProxyConnectionError,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-    hdrs,
-)
 from yarl import URL
 
 from gateway_core.config import AuthConfig
 from gateway_core.errors import NotSent
-from gateway_core.http1.client.dial import ProxyFailed
+from gateway_core.http1.client import field_names
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.http1.media_types import JSON
-from gateway_core.mcp.names import USER_AGENT
 from gateway_core.upstream.auth import reach
 from gateway_core.upstream.network.access import Access
-from gateway_core.upstream.network.host import KEEPALIVE
-from gateway_core.upstream.network.trust import why_untrusted
 
 TIMEOUT: Final = 10.0
 """Seconds for one request."""
 MAX_ANSWER: Final = 64 * 1024
 MAX_URL: Final = 2048
-_AT_FORBIDDEN: Final = "at an address that this upstream must not lead to"
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -60,10 +46,6 @@ class Refused(Exception):
         """`code`: the error code of the token endpoint (RFC 6749, section 5.2)."""
         super().__init__(reason)
         self.code = code
-
-
-class _Forbidden(OSError):
-    """A connection to this address is not allowed."""
 
 
 class Fetcher:
@@ -126,7 +108,7 @@ class Fetcher:
     async def register(self, url: URL, metadata: Mapping[str, Any]) -> tuple[int, bytes]:
         """Post a JSON object. Returns status and body of the response. Raises `Refused`."""
         body = msgspec.json.encode(metadata)
-        return await self._exchange("POST", url, body, {hdrs.CONTENT_TYPE: JSON})
+        return await self._exchange("POST", url, body, {field_names.CONTENT_TYPE: JSON})
 
     async def check_host(self, url: URL) -> None:
         """Raise `Refused` if a browser must not be sent to `url`, because of the address of its host."""
@@ -135,8 +117,8 @@ class Fetcher:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._check_name(url)
-        except (TimeoutError, _Forbidden):
-            raise Refused(f"{url.origin()} is {_AT_FORBIDDEN}") from None
+        except (TimeoutError, reach.Forbidden):
+            raise Refused(f"{url.origin()} is {reach.Forbidden.TEXT}") from None
 
     async def close(self) -> None:
         """Close all sessions. Later requests are refused."""
@@ -148,10 +130,18 @@ class Fetcher:
         self, verb: str, url: URL, body: Mapping[str, str] | bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         strange = url.origin() not in self._own
+        # In a thread, because agents are served meanwhile; it takes a tenth of a second.
+        await asyncio.to_thread(import_module, "gateway_core.upstream.auth.http")
+        from gateway_core.upstream.auth import http  # noqa: PLC0415 - few gateways need it
+
         try:
-            options = await self._access.options(url, {hdrs.ACCEPT: JSON, **headers})
+            options = await self._access.options(url, {field_names.ACCEPT: JSON, **headers})
             proxied = "proxy" in options
-            session = self._session(guarded=strange and not proxied)
+            guarded = strange and not proxied
+            if self._closed:
+                raise Refused("the gateway is closing")
+            session = self._sessions.get(guarded) or http.session(self._check if guarded else None)
+            self._sessions[guarded] = session
             async with asyncio.timeout(TIMEOUT):
                 if strange and proxied:
                     await self._check_name(url)
@@ -162,7 +152,7 @@ class Fetcher:
                     url,
                     data=body,
                     allow_redirects=False,
-                    timeout=ClientTimeout(),
+                    timeout=http.NO_LIMIT,
                     **options,
                 ) as response,
             ):
@@ -176,56 +166,20 @@ class Fetcher:
             raise Refused(f"no answer within {TIMEOUT:g} s") from None
         except NotSent as problem:
             raise Refused(problem.reason) from None
-        except (ClientError, OSError) as error:
-            raise Refused(_explained(error, url)) from None
-
-    def _session(self, *, guarded: bool) -> ClientSession:
-        """The session for a request. `guarded`: it connects only to addresses allowed for this upstream."""
-        if self._closed:
-            raise Refused("the gateway is closing")
-        if guarded not in self._sessions:
-            options: dict[str, Any] = {"keepalive_timeout": KEEPALIVE}
-            if guarded:
-                options = {"socket_factory": self._socket, "force_close": True, "use_dns_cache": False}
-            self._sessions[guarded] = ClientSession(
-                connector=TCPConnector(**options),
-                cookie_jar=DummyCookieJar(),
-                headers={hdrs.USER_AGENT: USER_AGENT, hdrs.ACCEPT_ENCODING: "identity"},
-                auto_decompress=False,
-                trust_env=False,
-            )
-        return self._sessions[guarded]
+        except (http.ClientError, OSError) as error:
+            raise Refused(http.explained(error, url)) from None
 
     async def _check_name(self, url: URL) -> None:
-        """Raise `_Forbidden` if the host resolves to an address that this upstream must not lead to."""
+        """Raise `Forbidden` if the host resolves to an address that this upstream must not lead to."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(url.raw_host, url.port, type=socket.SOCK_STREAM)
         except OSError:
             return
-        if not all(reach.allowed(str(where[0]), self._access.addresses) for *_, where in found):
-            raise _Forbidden
+        for *_, where in found:
+            self._check(str(where[0]))
 
-    def _socket(self, address: AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, where = address
-        if not reach.allowed(str(where[0]), self._access.addresses):
-            raise _Forbidden
-        return socket.socket(family, kind, protocol)
-
-
-def _explained(error: Exception, url: URL) -> str:
-    """Why a host could not be asked, without secrets."""
-    cause = error.os_error if isinstance(error, ClientConnectorError) else error
-    match error:
-        case _ if isinstance(cause, _Forbidden):
-            return _AT_FORBIDDEN
-        case ProxyFailed():
-            return str(error)
-        case ClientHttpProxyError():
-            return f"the proxy refused with HTTP {error.status}"
-        case ClientProxyConnectionError():
-            return "the proxy cannot be reached"
-        case ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as reason):
-            return f"its certificate is not trusted: {why_untrusted(reason, url.host or '')}"
-        case _:
-            return f"not reachable ({type(error).__name__})"
+    def _check(self, address: str) -> None:
+        """Raise `Forbidden` if this upstream must not lead to an IP address."""
+        if not reach.allowed(address, self._access.addresses):
+            raise reach.Forbidden

@@ -34,7 +34,7 @@ from gateway_core.upstream.auth.endpoint import EndpointAnswer, ask
 from gateway_core.upstream.auth.login_state import is_end, is_same, over, renewed, why_unusable
 from gateway_core.upstream.auth.logins import GATEWAY, Change, Login, Logins, learn_secrets
 from gateway_core.upstream.auth.registration import credentials_of
-from gateway_core.upstream.auth.tokens import Backoff, Token, TokenSource
+from gateway_core.upstream.auth.tokens import Backoff, RenewalCounts, Token, TokenSource
 from gateway_core.upstream.network.access import Access
 
 RENEWAL: Final = 45.0
@@ -53,10 +53,18 @@ class LoginTokens(TokenSource):
     """The access token of one identity's login at one upstream."""
 
     def __init__(
-        self, upstream: str, url: URL, config: AuthConfig, access: Access, *, logins: Logins, identity: str = GATEWAY
+        self,
+        upstream: str,
+        url: URL,
+        config: AuthConfig,
+        access: Access,
+        *,
+        logins: Logins,
+        identity: str = GATEWAY,
+        counts: RenewalCounts | None = None,
     ) -> None:
-        """`access`: as for `ClientCredentials`."""
-        super().__init__(upstream, Fetcher.of(url, config, access))
+        """`access`: as for `ClientCredentials`. `counts`: see `TokenSource`."""
+        super().__init__(upstream, Fetcher.of(url, config, access), counts)
         self._url = url
         self._config = config
         self._access = access
@@ -92,8 +100,8 @@ class LoginTokens(TokenSource):
     def report(self) -> dict[str, Any]:
         """The state of the login as JSON, without secrets."""
         login, reason = self.login, self.why_unusable()
-        users = None if self._config.identity == "gateway" else len(self._logins.at(self._upstream).keys() - {GATEWAY})
-        found: dict[str, Any] = {"needed": bool(reason), "reason": reason or None, "users": users}
+        users, due = self._users()
+        found: dict[str, Any] = {"needed": bool(reason), "reason": reason or None, "users": users, "users_due": due}
         if login is None:
             return {**found, "issuer": None, "scopes": [], "wanted": [], "expires_in": None, "renewable": False}
         return {
@@ -104,6 +112,18 @@ class LoginTokens(TokenSource):
             "expires_in": None if login.expires_at is None else round(max(0.0, login.expires_at - time.time()), 1),
             "renewable": bool(login.refresh_token),
         }
+
+    def _users(self) -> tuple[int, int] | tuple[None, None]:
+        """How many users have a login, and how many of these logins cannot be used; None if no user logs in here."""
+        if self._config.identity == "gateway":
+            return None, None
+        logins = [login for identity, login in self._logins.at(self._upstream).items() if identity != GATEWAY]
+        return len(logins), sum(bool(why_unusable(login, self._url, self._config)) for login in logins)
+
+    @property
+    def expires_at(self) -> float | None:
+        login = self.login
+        return login.expires_at if login is not None and login.access_token else None
 
     @property
     def stamp(self) -> tuple[float, str]:
@@ -233,6 +253,7 @@ class LoginTokens(TokenSource):
             login, is_mine = await self._claim(self._login)
             if is_mine:
                 login = await self._refresh(login, challenge)
+                self.counts.succeeded()
         except Refused as failure:
             backoff.failed(str(failure))
             self._server = None  # its endpoint may have moved

@@ -14,6 +14,12 @@ from typing import Final
 _NAT64: Final = ip_network("64:ff9b::/96")
 
 
+class Forbidden(OSError):
+    """A connection to this address is not allowed."""
+
+    TEXT: Final = "at an address that this upstream must not lead to"
+
+
 def kind_of(address: str) -> str:
     """The kind of an IP address: `public`, `private`, `loopback`, `link-local`, or `other`, which is never allowed."""
     ip = _inner(ip_address(address.partition("%")[0]))

@@ -20,7 +20,7 @@ from gateway_core.upstream.auth.client_grant import ClientGrant
 from gateway_core.upstream.auth.discovery import AuthorizationServer, discover_issuer
 from gateway_core.upstream.auth.documents import Refused
 from gateway_core.upstream.auth.endpoint import EndpointAnswer
-from gateway_core.upstream.auth.tokens import Backoff, PrincipalTokens, TokenSource
+from gateway_core.upstream.auth.tokens import Backoff, PrincipalTokens, RenewalCounts, TokenSource
 from gateway_core.upstream.network.access import Access
 
 GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -34,10 +34,12 @@ MAX_LIFE: Final = 3600.0
 class TokenExchange(ClientGrant):
     """The access token of one principal for this upstream."""
 
-    def __init__(self, upstream: str, url: URL, config: AuthConfig, access: Access, *, subject_token: str) -> None:
+    def __init__(
+        self, upstream: str, url: URL, config: AuthConfig, access: Access, *, subject_token: str, counts: RenewalCounts
+    ) -> None:
         """`subject_token`: the agent's access token. See `ClientGrant`."""
         self.held: Final = HeldSecrets()
-        super().__init__(upstream, url, config, access, held=self.held)
+        super().__init__(upstream, url, config, access, held=self.held, counts=counts)
         self._subject_token = subject_token
 
     def present(self, subject_token: str) -> None:
@@ -92,6 +94,7 @@ class ExchangedTokens(PrincipalTokens):
     def __init__(self, config: UpstreamConfig) -> None:
         assert config.auth is not None, "checked by the caller"
         assert config.url is not None, "checked by the configuration"
+        super().__init__()
         self._name = config.name
         self._url = URL(config.url)
         self._auth = config.auth
@@ -102,7 +105,8 @@ class ExchangedTokens(PrincipalTokens):
         return rights_of(agent.principal)
 
     def source(self, agent: Agent, access: Access) -> TokenSource:
-        return TokenExchange(self._name, self._url, self._auth, access, subject_token=_token_of(agent))
+        token = _token_of(agent)
+        return TokenExchange(self._name, self._url, self._auth, access, subject_token=token, counts=self.counts)
 
     def used(self, source: TokenSource, agent: Agent) -> None:
         if isinstance(source, TokenExchange):

@@ -16,7 +16,7 @@ from typing import Final
 
 from loguru import logger
 
-from gateway_core.errors import NotSent
+from gateway_core.errors import LoginNeeded, NotSent, UserLoginNeeded
 from gateway_core.exchange.exchange import Agent
 from gateway_core.upstream.auth.challenge import Challenge
 from gateway_core.upstream.auth.documents import Fetcher, Refused
@@ -71,8 +71,34 @@ class Backoff:
         self.failures = 0
 
 
+@dataclass(slots=True)
+class RenewalCounts:
+    """How often access tokens were requested, by the result. A first token counts, too, unless a login brought it."""
+
+    renewed: int = 0
+    failed: int = 0
+    """Without a token, for a reason that may pass: the next attempt follows."""
+    login_needed: int = 0
+    """Without a token, because a person has to log in."""
+
+    def succeeded(self) -> None:
+        """Count a request that led to a token."""
+        self.renewed += 1
+
+    def ended(self, failure: BaseException) -> None:
+        """Count a request that did not, and why."""
+        if isinstance(failure, LoginNeeded | UserLoginNeeded):
+            self.login_needed += 1
+        else:
+            self.failed += 1
+
+
 class PrincipalTokens(ABC):
     """Gives each principal access tokens for one upstream."""
+
+    def __init__(self) -> None:
+        self.counts: Final = RenewalCounts()
+        """Of all principals."""
 
     @abstractmethod
     def part(self, agent: Agent) -> str:
@@ -93,12 +119,22 @@ class PrincipalTokens(ABC):
 class TokenSource(ABC):
     """Keeps and renews the access token of one upstream."""
 
-    def __init__(self, upstream: str, fetcher: Fetcher) -> None:
+    def __init__(self, upstream: str, fetcher: Fetcher, counts: RenewalCounts | None = None) -> None:
+        """`counts`: shared with other sources; None: its own."""
+        self.counts: Final = RenewalCounts() if counts is None else counts
         self._upstream = upstream
         self._fetcher = fetcher
         self._token: Token | None = None
         self._task: asyncio.Task[Token] | None = None
         self._renewals = Backoff()
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the token expires, in seconds since 1970; None without a token, or if the time is unknown."""
+        token = self._token
+        if token is None or token.expires_at == math.inf:
+            return None
+        return round(time.time() + token.expires_at - time.monotonic(), 1)
 
     async def authorization(self) -> str | None:
         """The value of the `Authorization` header; None until a challenge leads to the authorization server.
@@ -153,7 +189,7 @@ class TokenSource(ABC):
 
     @abstractmethod
     async def _renew(self, challenge: Challenge | None, backoff: Backoff, replaces_refused: bool) -> Token:
-        """Obtain a token and keep it. Raises `Refused`, after it recorded the failure in `backoff`."""
+        """Obtain a token, count and keep it. Raises `Refused`, after it recorded the failure in `backoff`."""
 
     def _refused_again(self) -> bool:
         """Whether the upstream refuses even a token that just replaced a refused one."""
@@ -185,4 +221,5 @@ class TokenSource(ABC):
     def _ended(self, task: asyncio.Task[Token]) -> None:
         self._task = None
         if not task.cancelled() and (failure := task.exception()) is not None:
+            self.counts.ended(failure)
             logger.warning("{}: {}", self._who, failure)

@@ -66,7 +66,7 @@ class Identities:
         self._config = config
         self._limits = limits
         self._status = status
-        self._tokens = tokens
+        self.tokens: Final = tokens
         self._own = own
         self._held = held
         self._account = account
@@ -125,8 +125,8 @@ class Identities:
         if found is None:
             self._take_place(agent, identity.key)
             found = self._made(identity, agent)
-        elif self._tokens is not None and found.http is not None and found.http.tokens is not None:
-            self._tokens.used(found.http.tokens, agent)
+        elif self.tokens is not None and found.http is not None and found.http.tokens is not None:
+            self.tokens.used(found.http.tokens, agent)
         self._connections[identity.key] = found  # again at the end: the order of use
         found.begin(agent, self._status.clock.now())
         try:
@@ -198,8 +198,8 @@ class Identities:
     def _made(self, identity: Identity, agent: Agent) -> IdentityConnections:
         config = self._config
         access = self._own.access  # holds nothing of an identity
-        tokens = self._own.tokens if self._tokens is None else self._tokens.source(agent, access)
-        behalf = OnBehalf(identity.headers, access, tokens, owns_tokens=self._tokens is not None)
+        tokens = self._own.tokens if self.tokens is None else self.tokens.source(agent, access)
+        behalf = OnBehalf(identity.headers, access, tokens, owns_tokens=self.tokens is not None)
         http = HttpClient(config, self._limits, self._held, self._account, behalf=behalf)
 
         async def connect(owner: Agent | None) -> Connection:

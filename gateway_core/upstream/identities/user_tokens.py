@@ -20,6 +20,7 @@ class UserTokens(PrincipalTokens):
     def __init__(self, config: UpstreamConfig, logins: Logins) -> None:
         assert config.auth is not None, "checked by the configuration"
         assert config.url is not None, "checked by the configuration"
+        super().__init__()
         self._name: Final = config.name
         self._url: Final = URL(config.url)
         self._auth: Final = config.auth
@@ -43,7 +44,10 @@ class UserTokens(PrincipalTokens):
         return str(login.since)
 
     def source(self, agent: Agent, access: Access) -> TokenSource:
-        return LoginTokens(self._name, self._url, self._auth, access, logins=self._logins, identity=agent.principal.id)
+        identity = agent.principal.id
+        return LoginTokens(
+            self._name, self._url, self._auth, access, logins=self._logins, identity=identity, counts=self.counts
+        )
 
     def used(self, source: TokenSource, agent: Agent) -> None:
         return

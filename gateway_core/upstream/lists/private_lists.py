@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from loguru import logger
@@ -27,7 +28,7 @@ from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, FetchedLists
 from gateway_core.upstream.lists.gathering import Failure, ListRequests, Outcome
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.requests import Reply, Request
-from gateway_core.upstream.status import NO_EVENTS, UpstreamEvents
+from gateway_core.upstream.status import NO_EVENTS, PrivateTo, UpstreamEvents
 
 MAX_PRINCIPALS: Final = 256
 """Principals whose private lists are kept; beyond this, the least recently used are dropped."""
@@ -38,6 +39,9 @@ PATIENCE: Final = 3.0
 FETCH_TIMEOUT: Final = 15.0
 """Seconds for fetching private lists: a late result still serves the next request."""
 
+
+_CALLED: Final[tuple[Kind, ...]] = ("tool", "prompt")
+"""The lists whose changes are reported. Resources are often data of their user."""
 
 Ask = Callable[[Exchange, Request], Awaitable[Reply]]
 
@@ -184,8 +188,22 @@ class PrivateLists:
         if known is None or known.number < number:
             own = self._own_lists(known.fetched if known is not None else None, outcomes, agent, hinted=hinted)
             if own is not None or known is None:
+                if known is not None and known.fetched is not None and own is not None:
+                    self._compare(agent, known.fetched, own)
                 known = Part(own, changes, number, time.monotonic())
         self._keep(principal, known)
+
+    def _compare(self, agent: Agent, before: FetchedLists, after: FetchedLists) -> None:
+        """Report the lists of what a principal can call, if they differ from those that it had before."""
+        differing = [
+            kind
+            for kind in _CALLED
+            if kind in before.items and [it.raw for it in before.of(kind)] != [it.raw for it in after.of(kind)]
+        ]
+        if differing:
+            earlier, later = ({kind: lists.of(kind) for kind in differing} for lists in (before, after))
+            private = PrivateTo(agent.viewer, partial(self._hide, agent))
+            self._events.lists_differ(self._config.name, earlier, later, private)
 
     def _keep(self, principal: str, part: Part) -> None:
         self._parts.pop(principal, None)

@@ -6,10 +6,10 @@ import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import UpstreamConfig
+from gateway_core.http1.client import field_names
 from gateway_core.upstream.network.proxies import Proxies
 from gateway_core.upstream.network.trust import Trust
 
@@ -39,7 +39,7 @@ class Access:
             if proxy.authorization:
                 # aiohttp sends `proxy_headers` with CONNECT alone.
                 key = "proxy_headers" if url.scheme == "https" else "headers"
-                found[key] = {**found.get(key, {}), hdrs.PROXY_AUTHORIZATION: proxy.authorization}
+                found[key] = {**found.get(key, {}), field_names.PROXY_AUTHORIZATION: proxy.authorization}
         return found
 
     async def _context(self, url: URL) -> ssl.SSLContext:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.errors import RefusedUpstream
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.upstream.base import NoMcpAnswer
 
@@ -51,7 +51,7 @@ def destination(response: ClientResponse, verb: str, url: URL) -> URL:
 
 def _location(response: ClientResponse, url: URL) -> URL | None:
     """The absolute URL in `Location` without its fragment; None if it is missing, repeated or malformed."""
-    given = response.headers.getall(hdrs.LOCATION, ())
+    given = response.headers.getall(field_names.LOCATION, ())
     if len(given) != 1 or not 0 < len(given[0]) <= MAX_LOCATION or not given[0].isprintable():
         return None
     try:

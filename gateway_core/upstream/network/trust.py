@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import Final
 
@@ -62,6 +63,23 @@ class Trust:
     async def context_for_others(self) -> ssl.SSLContext:
         """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
         return await _current(self._others)
+
+
+class TrustedAuthorities:
+    """The TLS context of connections that a plugin makes. It trusts the authorities in a PEM file, or the system's.
+
+    A changed file counts from the next connection on. While it cannot be used, the last context stays.
+    """
+
+    def __init__(self, ca: str | os.PathLike[str] | None = None) -> None:
+        self._trust = Trust(None if ca is None else TlsConfig(ca=os.fspath(ca)))
+
+    async def context(self) -> ssl.SSLContext:
+        """The context for a new connection. Raises `OSError` if the file cannot be used and never could."""
+        try:
+            return await self._trust.context()
+        except Permanent as problem:
+            raise OSError(str(problem)) from None
 
 
 async def _current(renewed: RenewedContext) -> ssl.SSLContext:

@@ -14,10 +14,10 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 import msgspec
-from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.errors import OutcomeUnknown, RefusedUpstream, RpcError, UnusableAnswer
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.head import Malformed
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.inline.driver import in_task
@@ -204,7 +204,7 @@ async def failure_in(response: ClientResponse, request_id: int | None, *, in_ses
         elif in_session:
             with contextlib.suppress(OutcomeUnknown):
                 body = await read_body(response, MAX_ERROR_BODY)
-    said = [] if not in_session else response.headers.getall(hdrs.WWW_AUTHENTICATE, ())
+    said = [] if not in_session else response.headers.getall(field_names.WWW_AUTHENTICATE, ())
     text = error.message if error is not None else " ".join([body.decode("utf-8", "replace"), *said])
     return Failure(status, error, ours, text if in_session else "")
 
@@ -212,7 +212,7 @@ async def failure_in(response: ClientResponse, request_id: int | None, *, in_ses
 def reply_to(response: ClientResponse, failure: Failure) -> Reply:
     """The reply in a response whose status is no success. Without one, raises the `DeliveryError` for the status."""
     status, error = failure.status, failure.error if failure.status != 401 else None
-    retry_after = _retry_after(response.headers.get(hdrs.RETRY_AFTER, ""))
+    retry_after = _retry_after(response.headers.get(field_names.RETRY_AFTER, ""))
     refused = status in REFUSALS or (status == 503 and retry_after is not None)
     if error is not None and (failure.ours or (status < 500 and not refused)):
         return Reply(error=error)

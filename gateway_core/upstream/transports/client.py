@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aiohttp import hdrs
 from loguru import logger
 from multidict import CIMultiDict
 from yarl import URL
@@ -21,6 +20,7 @@ from yarl import URL
 from gateway_core.concealing import HeldSecrets
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, RefusedUpstream
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.dial import refused_by
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.tokens import is_token
@@ -119,7 +119,7 @@ class HttpClient:
         those of the session, which are sent and updated.
         """
         if last:
-            headers = {**headers, hdrs.CONNECTION: "close"}
+            headers = {**headers, field_names.CONNECTION: "close"}
         url = url or self.url
         if self.tokens is None:
             return await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
@@ -128,7 +128,7 @@ class HttpClient:
         while True:
             authorization = await self.tokens.authorization()
             if authorization is not None:
-                headers = {**headers, hdrs.AUTHORIZATION: authorization}
+                headers = {**headers, field_names.AUTHORIZATION: authorization}
             response = await self._send(verb, headers, body, url, before_send, last=last, cookies=cookies)
             if repeated or not await _worth_another(self.tokens, authorization, response):
                 return response
@@ -147,7 +147,7 @@ class HttpClient:
         cookies: Cookies | None,
     ) -> ClientResponse:
         if cookies is not None and cookies.any and (value := cookies.header(url)):
-            headers = {**headers, hdrs.COOKIE: value}
+            headers = {**headers, field_names.COOKIE: value}
         head = self._head(verb, headers, url, None if body is None else len(body))
         return await self.send(head, body or b"", before_send, last=last, cookies=cookies, url=url)
 
@@ -255,17 +255,17 @@ class HttpClient:
         """All header lines but Content-Length. `headers` replace configured headers of the same name."""
         complete: CIMultiDict[str] = CIMultiDict(
             {
-                hdrs.HOST: self.url.host_port_subcomponent or "",
-                hdrs.USER_AGENT: USER_AGENT,
-                hdrs.ACCEPT_ENCODING: "identity",
+                field_names.HOST: self.url.host_port_subcomponent or "",
+                field_names.USER_AGENT: USER_AGENT,
+                field_names.ACCEPT_ENCODING: "identity",
             }
         )
         if self.url.user is not None:
             secret = f"{self.url.user}:{self.url.password or ''}".encode("latin-1", "replace")
-            complete[hdrs.AUTHORIZATION] = f"Basic {b64encode(secret).decode()}"
+            complete[field_names.AUTHORIZATION] = f"Basic {b64encode(secret).decode()}"
         proxy = self.connections.forwarding
         if proxy is not None and proxy.authorization:
-            complete[hdrs.PROXY_AUTHORIZATION] = proxy.authorization
+            complete[field_names.PROXY_AUTHORIZATION] = proxy.authorization
         complete.update(self._headers)
         complete.update(headers)
         for name, value in complete.items():
@@ -284,7 +284,7 @@ async def _worth_another(tokens: TokenSource, authorization: str | None, respons
     """Whether to send the request again with another token after this response. Raises `NotSent`."""
     if response.status not in {401, 403}:
         return False
-    challenge = Challenge.of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+    challenge = Challenge.of(response.headers.getall(field_names.WWW_AUTHENTICATE, ()))
     try:
         return await tokens.challenged(authorization, response.status, challenge)
     except BaseException:

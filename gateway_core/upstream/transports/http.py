@@ -15,13 +15,13 @@ import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
-from aiohttp import hdrs
 from msgspec import Raw
 
 from gateway_core.api import Era
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import UPSTREAM_FAILED, DeliveryError, OutcomeUnknown, RpcError
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.inline.driver import in_task
@@ -283,7 +283,7 @@ class HttpConnection(Connection):
             await asyncio.sleep(RESUME_DELAY if retry is None else max(0.01, retry / 1000))
             parser = EventParser(self._limit, self._context.account)
             try:
-                response = await self._session.open("GET", {hdrs.LAST_EVENT_ID: last_id})
+                response = await self._session.open("GET", {field_names.LAST_EVENT_ID: last_id})
             except DeliveryError:
                 continue
             try:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from aiohttp import hdrs
 from loguru import logger
 from msgspec import Raw
 
 from gateway_core.exchange.exchange import Exchange
 from gateway_core.exchange.hops import CONTEXT_KEYS
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.internal_errors import where
@@ -148,9 +148,9 @@ class HttpSession:
         )
 
     def _headers(self, verb: str, *, json: bool, fresh: bool = False) -> dict[str, str]:
-        headers: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
+        headers: dict[str, str] = {field_names.ACCEPT: EVENT_STREAM if verb == "GET" else f"{JSON}, {EVENT_STREAM}"}
         if json:
-            headers[hdrs.CONTENT_TYPE] = JSON
+            headers[field_names.CONTENT_TYPE] = JSON
         if not fresh:
             headers[MCP_PROTOCOL_VERSION_HEADER] = self.version
             if self.id is not None:

@@ -12,9 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import hdrs
-
 from gateway_core.errors import DeliveryError, OutcomeUnknown
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.media_types import EVENT_STREAM
 from gateway_core.upstream.messages.noise import Noisy
@@ -45,7 +44,7 @@ async def stand_by(
 
     async def open_stream(last_id: str) -> ClientResponse | None:
         nonlocal opened
-        response = await session.open("GET", {hdrs.LAST_EVENT_ID: last_id} if last_id else {})
+        response = await session.open("GET", {field_names.LAST_EVENT_ID: last_id} if last_id else {})
         listening.set()
         if response.status == 200 and response.content_type == EVENT_STREAM:
             opened = True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aiohttp import hdrs
 from msgspec import Raw
 
+from gateway_core.http1.client import field_names
 from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import (
@@ -28,12 +28,12 @@ async def challenge_of(http: HttpClient, *, is_sse: bool) -> Challenge:
     `http` has no tokens. The requests execute nothing: a list in the modern form, and the GET of both HTTP transports.
     """
     post: dict[str, str] = {
-        hdrs.ACCEPT: f"{JSON}, {EVENT_STREAM}",
-        hdrs.CONTENT_TYPE: JSON,
+        field_names.ACCEPT: f"{JSON}, {EVENT_STREAM}",
+        field_names.CONTENT_TYPE: JSON,
         MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION,
         MCP_METHOD_HEADER: _LIST,
     }
-    get: dict[str, str] = {hdrs.ACCEPT: EVENT_STREAM}
+    get: dict[str, str] = {field_names.ACCEPT: EVENT_STREAM}
     requests: list[tuple[str, dict[str, str], bytes | None]] = [("GET", get, None)]
     if not is_sse:
         requests.insert(0, ("POST", post, jsonrpc.request(Raw(b"1"), _LIST, _PARAMS)))
@@ -41,5 +41,5 @@ async def challenge_of(http: HttpClient, *, is_sse: bool) -> Challenge:
         response = await http.open(verb, headers, body=body)
         response.close()
         if response.status == 401:
-            return Challenge.of(response.headers.getall(hdrs.WWW_AUTHENTICATE, ()))
+            return Challenge.of(response.headers.getall(field_names.WWW_AUTHENTICATE, ()))
     return Challenge()

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 from typing import Any, Final
 
-from aiohttp import hdrs
 from yarl import URL
 
 from gateway_core.config import LimitsConfig, UpstreamConfig
 from gateway_core.errors import NotSent, OutcomeUnknown, Permanent, RefusedUpstream
+from gateway_core.http1.client import field_names
 from gateway_core.http1.client.response import ClientResponse
 from gateway_core.http1.media_types import EVENT_STREAM, JSON
 from gateway_core.upstream.base import ClientContext
@@ -64,7 +64,7 @@ class SseConnection(DuplexConnection):
         """The response to the GET. Raises `NotSent` for every failure: a GET executes nothing."""
         try:
             response = await self._http.open(
-                "GET", {hdrs.ACCEPT: EVENT_STREAM, hdrs.CACHE_CONTROL: "no-store"}, cookies=self._cookies
+                "GET", {field_names.ACCEPT: EVENT_STREAM, field_names.CACHE_CONTROL: "no-store"}, cookies=self._cookies
             )
         except (OutcomeUnknown, RefusedUpstream) as error:
             raise NotSent(error.reason) from None
@@ -157,7 +157,7 @@ class SseConnection(DuplexConnection):
 
     async def _post(self, endpoint: URL, data: bytes, pending: Pending | None) -> None:
         """POST one message and check that the server accepted it. Raises `DeliveryError`."""
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: JSON, hdrs.ACCEPT: JSON}
+        headers: dict[str, str] = {field_names.CONTENT_TYPE: JSON, field_names.ACCEPT: JSON}
         before_send = pending.mark_sent if pending is not None else None
         response = await self._http.open(
             "POST", headers, body=data, url=endpoint, before_send=before_send, cookies=self._cookies

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import Any, Final
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -30,7 +31,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from gateway_core import is_loopback
+from gateway_core import TrustedAuthorities, is_loopback
 
 TIMEOUT: Final = 5.0
 """Seconds for one document."""
@@ -51,10 +52,10 @@ class _InsideError(OSError):
 class Fetcher:
     """An HTTP client for the documents of one issuer."""
 
-    def __init__(self, named: Collection[URL], ca: str | None) -> None:
+    def __init__(self, named: Collection[URL], ca: str | Path | None) -> None:
         """`named`: the URLs that the operator configured. `ca`: PEM file with the authorities to trust."""
         self._named = {url.origin() for url in named}
-        self._trust = ssl.create_default_context(cafile=ca)
+        self._trust = TrustedAuthorities(ca)
         self._sessions: dict[bool, ClientSession] = {}
         """By whether they connect only to public addresses; each is made on first use."""
 
@@ -92,8 +93,12 @@ class Fetcher:
         proxy = _proxy_for(url)
         if strange and proxy is not None:
             await _check_name(url)
+        try:
+            context = await self._trust.context()
+        except OSError as problem:
+            raise FetchError(f"{url.origin()} is not asked, because ca cannot be used: {problem}") from None
         session = self._session(guarded=strange and proxy is None)
-        async with session.get(url, allow_redirects=False, ssl=self._trust, proxy=proxy) as response:
+        async with session.get(url, allow_redirects=False, ssl=context, proxy=proxy) as response:
             if 400 <= response.status <= 499:
                 return None
             if response.status != 200:

@@ -62,7 +62,8 @@ class IssuerConfig(PluginConfig):
     )
     ca: ConfigPath | None = Field(
         default=None,
-        description="a PEM file with the authorities to trust for its server, instead of the system's",
+        description="a PEM file with the authorities to trust for its server, instead of the system's; it is read "
+        "again when it changes",
     )
 
     @field_validator("issuer")

@@ -239,6 +239,35 @@ def _context() -> ssl.SSLContext:
     return context
 
 
+async def test_a_changed_file_of_authorities_counts_from_the_next_document_on(
+    start: Any, client: Any, tmp_path: Any
+) -> None:
+    authority, path = await start(ssl=_context()), tmp_path / "ca.pem"
+    url = URL(f"{authority.issuer}{METADATA}")
+    AUTHORITY.cert_pem.write_to_path(str(path))
+    fetcher = client(authority.issuer, ca=str(path))
+    assert await fetcher.get(url)
+    path.write_text("no certificate")
+    assert await fetcher.get(url), "what was read last stays"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    with pytest.raises(FetchError, match="not trusted"):
+        await fetcher.get(url)
+    AUTHORITY.cert_pem.write_to_path(str(path))
+    assert await fetcher.get(url)
+
+
+async def test_a_file_of_authorities_that_has_gone_is_named_until_it_is_back(
+    start: Any, client: Any, tmp_path: Any
+) -> None:
+    authority, path = await start(ssl=_context()), tmp_path / "ca.pem"
+    url = URL(f"{authority.issuer}{METADATA}")
+    fetcher = client(authority.issuer, ca=path)
+    with pytest.raises(FetchError, match=r"is not asked, because ca cannot be used: .*cannot be read"):
+        await fetcher.get(url)
+    AUTHORITY.cert_pem.write_to_path(str(path))
+    assert await fetcher.get(url)
+
+
 async def test_only_a_trusted_authority_is_believed(start: Any, judge: Any, tmp_path: Any) -> None:
     authority = await start(ssl=_context())
     path = tmp_path / "ca.pem"

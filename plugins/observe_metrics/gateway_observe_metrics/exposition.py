@@ -29,7 +29,11 @@ _GATEWAY: Final = (
 )
 """Name, member of the status, and help of the gauges of the gateway."""
 _UPSTREAM: Final = (
-    ("calls_in_flight", "in_flight", "Requests that wait for an answer of the upstream."),
+    (
+        "calls_in_flight",
+        "in_flight",
+        "Requests to the upstream that have not ended, those that wait for a place included.",
+    ),
     ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
     ("tools", "tools", "Tools that the upstream lists."),
 )
@@ -39,6 +43,7 @@ _UPSTREAM_TOTALS: Final = (
     ("connects", "connects", "Connections opened to the upstream; each after the first is a reconnection."),
     ("ejections", "ejections", "How often the upstream was ejected because its calls failed."),
 )
+_LOGIN_NEEDED: Final = UpstreamState.NEEDS_LOGIN.value
 
 
 def render(calls: Calls, waited: float, decisions: Counter[Any], logins: Counter[Any], status: Status) -> bytes:
@@ -79,7 +84,9 @@ def _of_calls(calls: Calls, waited: float) -> Iterator[Metric]:
         duration.add_metric(served, list(zip(bounds, accumulate(counts), strict=True)), sum_value=seconds)
     yield total
     yield duration
-    yield CounterMetricFamily("radium_call_waited_seconds", "Seconds for which calls waited for people.", waited)
+    yield CounterMetricFamily(
+        "radium_call_waited_seconds", "Seconds of the durations in which people were asked.", waited
+    )
 
 
 def _of_plugins(decisions: Counter[Any], authentications: Counter[Any], status: Status) -> Iterator[Metric]:
@@ -114,6 +121,11 @@ def _of_state(status: Status) -> Iterator[Metric]:
     yield info
     for name, member, help_text in _GATEWAY:
         yield GaugeMetricFamily(f"radium_{name}", help_text, status[member])
+    yield CounterMetricFamily(
+        "radium_requests_rejected",
+        "Requests that began no call: the gateway was full, short of memory or stopping.",
+        status["rejected"],
+    )
     memory = status["memory"]
     yield GaugeMetricFamily("radium_memory_bytes", "Memory in use, as the limit counts it.", memory["used"])
     yield GaugeMetricFamily("radium_memory_limit_bytes", "The limit of the memory (limits.memory).", memory["limit"])
@@ -123,7 +135,13 @@ def _of_state(status: Status) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "radium_loop_blocked_seconds", "By how many seconds the event loop was late.", loop["blocked_seconds"]
     )
+    if lags := loop["lags"]:
+        lag = HistogramMetricFamily("radium_loop_lag_seconds", "How late the event loop ran a timer.")
+        bounds = [*map(str, lags["bounds"]), "+Inf"]
+        lag.add_metric((), list(zip(bounds, accumulate(lags["counts"]), strict=True)), sum_value=lags["seconds"])
+        yield lag
     yield from _of_upstreams(status["upstreams"])
+    yield from _of_tokens(status["upstreams"])
 
 
 def _of_upstreams(upstreams: Sequence[Status]) -> Iterator[Metric]:
@@ -144,3 +162,49 @@ def _of_upstreams(upstreams: Sequence[Status]) -> Iterator[Metric]:
         for upstream in upstreams:
             total.add_metric((upstream["name"],), upstream[member])
         yield total
+
+
+def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
+    """Access tokens and logins. No figure names a user."""
+    expiry = GaugeMetricFamily(
+        "radium_upstream_token_expiry_timestamp_seconds",
+        "When the gateway's own access token for the upstream expires.",
+        labels=("upstream",),
+    )
+    renewable = GaugeMetricFamily(
+        "radium_upstream_token_renewable",
+        "Whether the gateway can renew that token (1), or a person has to log in when it expires (0).",
+        labels=("upstream",),
+    )
+    renewals = CounterMetricFamily(
+        "radium_upstream_token_renewals",
+        "Requests for access tokens for the upstream, those for users included.",
+        labels=("upstream", "outcome"),
+    )
+    due = GaugeMetricFamily(
+        "radium_upstream_login_due", "Whether the operator has to log in (1) or not (0).", labels=("upstream",)
+    )
+    users = GaugeMetricFamily(
+        "radium_upstream_user_logins", "Logins of users, by whether they can be used.", labels=("upstream", "state")
+    )
+    identities = GaugeMetricFamily(
+        "radium_upstream_identities", "Identities of agents that are connected to the upstream.", labels=("upstream",)
+    )
+    for upstream in upstreams:
+        name, login, tokens = upstream["name"], upstream["login"], upstream["tokens"]
+        if tokens is not None:
+            if tokens["expires_at"] is not None:
+                expiry.add_metric((name,), tokens["expires_at"])
+                renewable.add_metric((name,), float(login is None or login["renewable"]))
+            for outcome, number in tokens["renewals"].items():
+                renewals.add_metric((name, outcome), number)
+        if login is not None:
+            # Where each user logs in, the operator may.
+            is_needed = login["needed"] and login["users"] is None
+            due.add_metric((name,), float(is_needed or upstream["state"] == _LOGIN_NEEDED))
+            if login["users"] is not None:
+                users.add_metric((name, "usable"), login["users"] - login["users_due"])
+                users.add_metric((name, "due"), login["users_due"])
+        if upstream["identities"] is not None:
+            identities.add_metric((name,), upstream["identities"])
+    yield from (expiry, renewable, renewals, due, users, identities)

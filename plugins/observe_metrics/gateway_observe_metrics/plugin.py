@@ -49,6 +49,8 @@ class Settings(PluginConfig):
 class Metrics(Plugin[Settings]):
     """The plugin. It decides nothing."""
 
+    measures_loop_lag = True
+
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
         self.measures_hooks = config.hook_times

@@ -1,5 +1,6 @@
 """What is counted, and what Prometheus reads."""
 
+import re
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ STATUS: dict[str, Any] = {
     "sessions": 2,
     "in_flight": 1,
     "parked": 0,
+    "rejected": 6,
     "memory": {"limit": 1000, "used": 10},
     "log": {"dropped": 4},
-    "loop": {"blocked": 1, "blocked_seconds": 0.5},
+    "loop": {"blocked": 1, "blocked_seconds": 0.5, "lags": None},
     "plugins": [
         {"name": "observe_metrics", "times": {}},
         {"name": "slow", "times": {"before_call": {"calls": 7, "seconds": 1.5}}},
@@ -36,6 +38,9 @@ STATUS: dict[str, Any] = {
             "errors": 2,
             "connects": 3,
             "ejections": 1,
+            "identities": None,
+            "login": None,
+            "tokens": None,
         },
         {
             "name": 'a"b\nc',
@@ -47,6 +52,9 @@ STATUS: dict[str, Any] = {
             "errors": 0,
             "connects": 0,
             "ejections": 0,
+            "identities": None,
+            "login": None,
+            "tokens": None,
         },
     ],
 }
@@ -68,13 +76,13 @@ LABELS = (
 )
 
 
-def figures(plugin: Metrics) -> dict[tuple[str, ...], float]:
+def figures(plugin: Metrics, **changes: Any) -> dict[tuple[str, ...], float]:
     """Name and labels of each sample -> its value, as the parser of the client library reads the page.
 
-    The labels are in the order of `LABELS`.
+    The labels are in the order of `LABELS`. `changes`: members of the status.
     """
     (page,) = plugin.pages
-    text = page.render(STATUS).decode()
+    text = page.render({**STATUS, **changes}).decode()
     return {
         (sample.name, *(sample.labels[name] for name in LABELS if name in sample.labels)): sample.value
         for family in text_string_to_metric_families(text)
@@ -186,8 +194,71 @@ def test_the_state_of_the_gateway_is_shown() -> None:
     assert found["radium_upstream_calls_queued", "files"] == 5
     assert found["radium_upstream_ejections_total", "files"] == 1
     assert found["radium_loop_blocked_seconds_total",] == 0.5
+    assert found["radium_requests_rejected_total",] == 6
     assert found["radium_log_lines_dropped_total",] == 4
     assert found["process_open_fds",] > 0
+
+
+def test_lags_of_the_loop_are_a_histogram() -> None:
+    plugin = Metrics(Settings())
+    assert plugin.measures_loop_lag
+    lags = {"bounds": [0.001, 0.1, 5.0], "counts": [7, 2, 1, 1], "seconds": 8.5}
+    found = figures(plugin, loop={"blocked": 2, "blocked_seconds": 8.0, "lags": lags})
+    name = "radium_loop_lag_seconds"
+    assert [found[f"{name}_bucket", bound] for bound in ("0.001", "0.1", "5.0", "+Inf")] == [7, 9, 10, 11]
+    assert (found[f"{name}_count",], found[f"{name}_sum",]) == (11, 8.5)
+
+
+LOGIN: dict[str, Any] = {"needed": False, "renewable": True, "users": None, "users_due": None}
+TOKENS: dict[str, Any] = {"expires_at": None, "renewals": {"renewed": 3, "failed": 2, "login_needed": 1}}
+
+
+def of_tokens(**changes: Any) -> dict[tuple[str, ...], float]:
+    """The figures of tokens and logins of an upstream, without its name, and nothing for one that has none."""
+    one, other = STATUS["upstreams"]
+    found = figures(Metrics(Settings()), upstreams=[{**one, **changes}, other])
+    tokens = {key: value for key, value in found.items() if re.search("token|login_due|user_logins|identities", key[0])}
+    assert all(key[1] == "files" for key in tokens)
+    return {(key[0].removeprefix("radium_upstream_"), *key[2:]): value for key, value in tokens.items()}
+
+
+def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
+    assert of_tokens() == {}
+    renewals = {
+        ("token_renewals_total", "renewed"): 3,
+        ("token_renewals_total", "failed"): 2,
+        ("token_renewals_total", "login_needed"): 1,
+    }
+    assert of_tokens(tokens=TOKENS) == renewals
+    expiring = of_tokens(tokens={**TOKENS, "expires_at": 1790000000.5})
+    expiry = {("token_expiry_timestamp_seconds",): 1790000000.5}
+    assert expiring == {**renewals, **expiry, ("token_renewable",): 1}
+    assert of_tokens(identities=4) == {("identities",): 4}
+
+
+@pytest.mark.parametrize(
+    ("login", "state", "due"),
+    [
+        ({}, "healthy", 0),
+        ({"needed": True}, "connecting", 1),
+        ({}, "needs_login", 1),
+        ({"needed": True, "users": 0, "users_due": 0}, "healthy", 0),
+        ({"needed": True, "users": 0, "users_due": 0}, "needs_login", 1),
+    ],
+)
+def test_a_login_is_due_where_the_operator_has_to_log_in(login: dict[str, Any], state: str, due: int) -> None:
+    assert of_tokens(login={**LOGIN, **login}, state=state)["login_due",] == due
+
+
+@pytest.mark.parametrize("renewable", [True, False])
+def test_the_token_of_a_login_may_not_be_renewable(renewable: bool) -> None:
+    found = of_tokens(login={**LOGIN, "renewable": renewable}, tokens={**TOKENS, "expires_at": 1790000000.5})
+    assert found["token_renewable",] == renewable
+
+
+def test_logins_of_users_are_counted_and_nobody_is_named() -> None:
+    found = of_tokens(login={**LOGIN, "users": 5, "users_due": 2}, tokens=TOKENS)
+    assert (found["user_logins", "usable"], found["user_logins", "due"]) == (3, 2)
 
 
 def test_hooks_are_measured_only_if_the_file_says_so() -> None:

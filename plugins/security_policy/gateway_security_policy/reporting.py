@@ -39,6 +39,11 @@ class Report:
         self._written.move_to_end(key)
         while len(self._written) > MAX_KEYS:
             self._written.popitem(last=False)
-        fields = {"exchange": call.exchange_id, "agent": call.principal.id, "rule": rule}
+        fields = {
+            "exchange": call.exchange_id,
+            "agent": call.principal.id,
+            "rule": rule,
+            "generation": call.generation,
+        }
         what = "ask a person about" if verdict.effect == "ask" else "refuse"
         note(f"security_policy would {what} {call.method} {name}".rstrip(), fields)

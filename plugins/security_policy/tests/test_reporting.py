@@ -36,11 +36,11 @@ def test_a_line_says_what_would_have_been_refused_to_whom_and_by_which_rule():
     assert lines == [
         (
             "security_policy would refuse tools/call x",
-            {"exchange": "exchange", "agent": "alice|i", "rule": "no x"},
+            {"exchange": "exchange", "agent": "alice|i", "rule": "no x", "generation": 1},
         ),
         (
             "security_policy would refuse tools/call y",
-            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "no rule matches"},
+            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "no rule matches", "generation": 1},
         ),
     ]
 
@@ -50,7 +50,7 @@ def test_a_call_that_needs_a_person_goes_on_and_is_logged():
     assert lines == [
         (
             "security_policy would ask a person about tools/call x",
-            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "careful"},
+            {"exchange": "exchange", "agent": "agent@127.0.0.1", "rule": "careful", "generation": 1},
         )
     ]
 

@@ -197,7 +197,8 @@ class Redact(Plugin[Settings]):
 
     @staticmethod
     def _log(call: Call, line: Callable[[], str]) -> None:
-        note(line, {"exchange": call.exchange_id})  # lazy: skips the search if the line is not written
+        # lazy: skips the search if the line is not written
+        note(line, {"exchange": call.exchange_id, "generation": call.generation})
 
 
 class _Payload:

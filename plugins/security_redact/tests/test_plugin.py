@@ -473,7 +473,7 @@ def test_records_carry_the_exchange():
     handler = logger.add(lambda message: seen.append(message.record["extra"]), level="INFO")
     run_hook(redactor(), "before_call", make_call(arguments={}))
     logger.remove(handler)
-    assert seen == [{"exchange": "exchange"}]
+    assert seen == [{"exchange": "exchange", "generation": 1}]
 
 
 def test_what_an_agent_goes_on_with_is_in_no_log(lines):

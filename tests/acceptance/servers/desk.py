@@ -1,60 +1,61 @@
-"""The servers of the page on profiles. Argument: `tickets` or `wiki`."""
+"""The servers of the page on profiles, on the light server. Argument: `tickets` or `wiki`."""
 
 import sys
 from typing import Any
 
-from mcp.server import MCPServer
-from mcp_types import EmbeddedResource, ResourceLink, TextResourceContents
+sys.path.insert(0, __file__.rpartition("/tests/")[0])
+
+from tests.servers.light import Light
 
 NAME = sys.argv[1]
-server: Any = MCPServer(NAME, version="1.0", instructions=f"The instructions of {NAME}.")
+server = Light(NAME, "1.0", f"The instructions of {NAME}.")
 
 if NAME == "tickets":
 
-    @server.tool()
+    @server.tool
     def search_issues(project: str, query: str, token: str, limit: int = 5) -> str:
         """Search the issues of a project."""
         return f"{query} in {project}, at most {limit}, with a token of {len(token)} characters: {token}"
 
-    @server.tool()
+    @server.tool
     def create_issue(project: str, title: str) -> str:
         """Create an issue."""
         return f"{title} in {project}"
 
-    @server.tool()
+    @server.tool
     def delete_issue(project: str, number: int) -> str:
         """Delete an issue."""
         return f"{number} of {project} is deleted"
 
-    @server.prompt()
+    @server.prompt
     def triage() -> str:
         """Sort tickets."""
         return "Sort them."
 else:
 
-    @server.tool()
+    @server.tool
     def search(query: str) -> str:
         """Search the pages."""
         return f"no page has {query}"
 
-    @server.tool()
+    @server.tool
     def edit(page: str) -> str:
         """Edit a page."""
         return f"{page} is changed"
 
-    @server.tool()
+    @server.tool
     def related() -> list[Any]:
         """Show related pages."""
         uris = ("page://home", "page://notes/a", "https://example.org/a")
-        links = [ResourceLink(type="resource_link", name=uri, uri=uri) for uri in uris]
-        inside = TextResourceContents(uri="page://notes/b", text="The notes of b.")
-        return [*links, EmbeddedResource(type="resource", resource=inside)]
+        links = [{"type": "resource_link", "name": uri, "uri": uri} for uri in uris]
+        inside = {"uri": "page://notes/b", "text": "The notes of b."}
+        return [*links, {"type": "resource", "resource": inside}]
 
-    @server.prompt()
+    @server.prompt
     def tour() -> list[Any]:
         """Show the notes."""
-        link = ResourceLink(type="resource_link", name="a", uri="page://notes/a")
-        return [{"role": "user", "content": link.model_dump(mode="json", by_alias=True, exclude_none=True)}]
+        link = {"type": "resource_link", "name": "a", "uri": "page://notes/a"}
+        return [{"role": "user", "content": link}]
 
     @server.resource("page://home")
     def home() -> str:
@@ -67,4 +68,4 @@ else:
         return f"The notes of {name}."
 
 
-server.run("stdio")
+server.run()

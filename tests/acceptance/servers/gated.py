@@ -1,33 +1,39 @@
-"""A server on stdio, on the official SDK, that files in a folder control.
+"""A light server on stdio that files in a folder control.
 
 `gated.py NAME FOLDER` writes a line to `NAME.starts` at each start, and then waits while `NAME.gate` exists. If
 `NAME.broken` exists, it exits. `NAME.tools` has the names of its tools, one a line, and `NAME.version` its version.
 """
 
-import asyncio
 import os
 import sys
 import time
-from pathlib import Path
 
-name, folder = sys.argv[1], Path(sys.argv[2])
+sys.path.insert(0, __file__.rpartition("/tests/")[0])
+
+from tests.servers.light import Call, Light
+
+name, folder = sys.argv[1:]
+
+
+def path(kind: str) -> str:
+    return f"{folder}/{name}.{kind}"
 
 
 def content(kind: str, default: str) -> str:
-    path = folder / f"{name}.{kind}"
-    return path.read_text() if path.exists() else default
+    if not os.path.exists(path(kind)):
+        return default
+    with open(path(kind)) as file:
+        return file.read()
 
 
-with (folder / f"{name}.starts").open("a") as starts:
+with open(path("starts"), "a") as starts:
     starts.write(f"{os.getpid()}\n")
-while (folder / f"{name}.gate").exists():
+while os.path.exists(path("gate")):
     time.sleep(0.02)
-if (folder / f"{name}.broken").exists():
+if os.path.exists(path("broken")):
     sys.exit("cannot open the database")
 
-from mcp.server.mcpserver import MCPServer  # noqa: E402 - loads slowly
-
-server = MCPServer(name, version=content("version", "1.0.0"), log_level="ERROR")
+server = Light(name, content("version", "1.0.0"))
 
 
 def pid() -> str:
@@ -35,14 +41,13 @@ def pid() -> str:
     return str(os.getpid())
 
 
-async def wait(seconds: float) -> str:
+def wait(call: Call, seconds: float) -> str:
     """Answer after a while."""
-    await asyncio.sleep(seconds)
+    call.cancelled.wait(seconds)
     return "waited"
 
 
 for tool in content("tools", "pid\nwait").split():
-    server.add_tool(wait if tool == "wait" else pid, name=f"{name}_{tool}", description="A tool.")
+    server.tool(wait if tool == "wait" else pid, f"{name}_{tool}")
 
-if __name__ == "__main__":
-    server.run("stdio")
+server.run()

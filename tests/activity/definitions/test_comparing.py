@@ -15,6 +15,7 @@ from gateway_core.activity.definitions import comparing
 from gateway_core.activity.definitions.comparing import Comparisons
 from gateway_core.activity.definitions.differences import Differences
 from gateway_core.upstream.lists.fetched_lists import Item
+from gateway_core.upstream.status import PrivateTo
 from tests.activity.conftest import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -26,6 +27,7 @@ class Stage:
     def __init__(self) -> None:
         self.found: list[tuple[str, Differences]] = []
         self.times: list[float] = []
+        self.private: list[bool] = []
         self.busy = 0.0
         self.goes_on = threading.Event()
         self.goes_on.set()
@@ -44,8 +46,9 @@ class Stage:
 
         await eventually(are_found)
 
-    def _take(self, upstream: str, found: Differences) -> None:
+    def _take(self, upstream: str, found: Differences, is_private: bool) -> None:
         self.found.append((upstream, found))
+        self.private.append(is_private)
         self.times.append(time.monotonic())
 
     def _clean(self, data: bytes) -> bytes:
@@ -56,8 +59,12 @@ class Stage:
         return data
 
 
-def item(description: str) -> Item:
-    return Item("tool", "t", json.dumps({"name": "t", "description": description}).encode(), "")
+def item(description: str, name: str = "t") -> Item:
+    return Item("tool", name, json.dumps({"name": name, "description": description}).encode(), "")
+
+
+def private_to(viewer: str) -> PrivateTo:
+    return PrivateTo(viewer, lambda text: text.replace(f"secret of {viewer}", "[HIDDEN]"))
 
 
 @pytest.fixture
@@ -83,6 +90,28 @@ async def test_lists_that_change_again_before_they_are_compared_are_compared_onc
     await stage.of.close()
     ((_, found),) = stage.found
     assert (found.shown[0].members[0].before, found.shown[0].members[0].after) == ("1", "4")
+
+
+async def test_private_lists_are_compared_per_agent_without_its_secrets_where_both_have_a_name(stage: Stage) -> None:
+    stage.add("a", "1", "2")
+    for viewer in ("ada", "bob"):
+        before = {"tool": [item("old"), item("x", "only before")]}
+        after = {"tool": [item("y", "only after"), item(f"new, secret of {viewer}, secret of nobody")]}
+        stage.of.add("a", before, after, private_to(viewer))
+    await stage.of.close()
+    assert stage.private == [False, True, True]
+    shown = [[(one.name, one.members[0].after) for one in found.shown] for _, found in stage.found]
+    assert shown == [[("t", "2")], *[[("t", "new, [HIDDEN], secret of nobody")]] * 2]
+
+
+async def test_the_private_lists_that_wait_are_bounded(stage: Stage) -> None:
+    for number in range(comparing.MAX_PRIVATE + 5):
+        stage.of.add("a", {"tool": [item("1")]}, {"tool": [item("2")]}, private_to(str(number)))
+    stage.of.add("a", {"tool": [item("2")]}, {"tool": [item("3")]}, private_to("0"))
+    stage.add("b", "1", "2")
+    await stage.of.close()
+    assert sorted(stage.private) == [False, *[True] * comparing.MAX_PRIVATE]
+    assert {found.shown[0].members[0].after for name, found in stage.found if name == "a"} == {"2", "3"}
 
 
 async def test_a_bug_in_one_comparison_does_not_end_the_others(stage: Stage) -> None:

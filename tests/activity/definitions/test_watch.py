@@ -20,6 +20,7 @@ from gateway_core.activity.events import MAX_NAME
 from gateway_core.activity.journal import Journal
 from gateway_core.gateway import Gateway
 from gateway_core.upstream.lists.fetched_lists import Item
+from gateway_core.upstream.status import PrivateTo
 from tests.activity.conftest import READ_TOKEN, TOKEN, Stand, eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -90,6 +91,22 @@ def warnings() -> Iterator[list[str]]:
     handler = logger.add(lines.append, format="{message}", level="WARNING", filter="gateway_core.activity")
     yield lines
     logger.remove(handler)
+
+
+async def test_what_a_server_changes_for_several_agents_in_the_same_way_is_one_change(warnings: list[str]) -> None:
+    def tool(text: str) -> Item:
+        return Item("tool", "read", json.dumps({"name": "read", "description": text}).encode(), "")
+
+    watch = DefinitionWatch(Journal())
+    for viewer, after in (("ada", "new"), ("bob", "new"), ("eve", "another")):
+        private = PrivateTo(viewer, lambda text: text)
+        watch.compare("notes", {"tool": [tool("old")]}, {"tool": [tool(after)]}, private)
+    await watch.close()
+    found = [change.members[0].after for change in watch.latest(9, lambda change: True)]
+    assert found == ["another", "new"]
+    said = "upstream notes changed a definition that it had published to an agent: tool 'read' (description);"
+    assert [line.startswith(said) for line in warnings] == [True, True]
+    assert not any(name in line for line in warnings for name in ("ada", "bob", "eve"))
 
 
 async def test_a_changed_description_is_reported_everywhere(changing: Changing, warnings: list[str]) -> None:

@@ -332,6 +332,12 @@ def test_as_many_patterns_as_are_allowed_can_be_used_with_everything_else():
         assert hider.value({"own_63_x": "a", "taskId": "b"}) == {"own_63_x": "[REDACTED]", "taskId": "[REDACTED]"}
 
 
+@pytest.mark.parametrize("pattern", ["^+pin", "^{2}pin", "^pin", "pin"])
+def test_a_pattern_may_repeat_its_anchor(pattern):
+    hider = Hider([pattern], builtin=False)
+    assert hider.value({"pin": "1234", "other": "x"}) == {"pin": "[REDACTED]", "other": "x"}
+
+
 @pytest.mark.parametrize("pattern", ["(", "x*", "", "x" * (MAX_LENGTH + 1)])
 def test_patterns_that_cannot_be_used_are_refused(pattern):
     with pytest.raises(ValueError, match="pattern"):

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway_core.control.access import PAGE_KEY
+
 pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
 
 
@@ -18,8 +20,8 @@ def control(shared_gateway: Path, status: Any) -> str:
     return str(status()["control"])
 
 
-def status_of(address: str, token: str = "", verb: str = "GET", cookie: str = "") -> int:
-    headers = {"Authorization": f"Bearer {token}"} if token else {"Cookie": cookie}
+def status_of(address: str, token: str = "", verb: str = "GET") -> int:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method=verb, headers=headers)) as answer:
             return int(answer.status)
@@ -53,10 +55,12 @@ def test_the_printed_address_lets_one_browser_in(control: str, rad: Any, options
 
     with pytest.raises(urllib.error.HTTPError) as found:
         urllib.request.build_opener(Stay).open(address)
-    assert (found.value.code, found.value.headers["Location"]) == (303, "/ui/")
-    cookie = found.value.headers["Set-Cookie"].partition(";")[0]
+    assert found.value.code == 303
+    page, _, key = found.value.headers["Location"].partition("#key=")
+    assert page == "/ui/"
+    headers = {"Cookie": found.value.headers["Set-Cookie"].partition(";")[0], PAGE_KEY: key}
     found.value.close()
-    with urllib.request.urlopen(urllib.request.Request(f"{control}/admin/me", headers={"Cookie": cookie})) as me:
+    with urllib.request.urlopen(urllib.request.Request(f"{control}/admin/me", headers=headers)) as me:
         assert json.load(me)["right"] == right
     assert status_of(address) == 403
 

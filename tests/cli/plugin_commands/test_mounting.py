@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway_core.cli.app import app
+from gateway_core.cli.plugin_commands import mounting
 from gateway_core.errors import PluginError
 
 _numbers = itertools.count()
@@ -136,6 +137,21 @@ def test_two_distributions_with_one_command_are_both_named(install: Any) -> None
 def test_a_misspelt_command_of_a_plugin_is_proposed(install: Any) -> None:
     install("watch")
     assert "Did you mean 'watch'?" in run("wach").output
+
+
+def test_only_the_named_command_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    of = mounting._made
+    monkeypatch.setattr(mounting, "_made", lambda name, app: made.append(name) or of(name, app))
+    assert run("status", "--help").exit_code == 0
+    assert made == ["status"]
+
+
+def test_the_help_names_commands_and_groups(install: Any) -> None:
+    install("watch")
+    shown = run("--help").output
+    for name in ("start", "config", "watch"):
+        assert re.search(rf"^\W*{name}\s", shown, re.MULTILINE)
 
 
 def test_a_command_of_the_core_reads_no_metadata_of_distributions() -> None:

@@ -169,6 +169,7 @@ LOGIN = {
     "expires_in": 3700.0,
     "renewable": True,
     "users": None,
+    "users_due": None,
 }
 
 
@@ -186,6 +187,11 @@ LOGIN = {
         (
             {"needed": True, "reason": "there is no login"},
             "needs a login, there is no login; to log in: rad mcp proxy login time",
+        ),
+        ({"users": 3, "users_due": 0}, "3 users logged in; its lists are those of the operator's login"),
+        (
+            {"users": 3, "users_due": 1},
+            "3 users logged in, 1 of them must log in again; its lists are those of the operator's login",
         ),
     ],
 )

@@ -23,6 +23,7 @@ from gateway_core.cli.instance import Inherited, Instance, acquire, pid_file, re
 from gateway_core.cli.report import Failed
 from gateway_core.cli.serving import restart
 from gateway_core.cli.serving.launch import Launch
+from gateway_core.control.access import PAGE_KEY
 from gateway_core.errors import ReloadRefused
 
 pytestmark = pytest.mark.timeout(300)
@@ -128,7 +129,8 @@ def test_agents_and_browsers_notice_nothing(started, rad, config, running, free_
     agent, before = agent_at(free_port), running()
     assert agent.add() == "5"
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    browser.open(rad("ui", "--print").stdout.split()[-1], timeout=SLOW).close()
+    with browser.open(rad("ui", "--print").stdout.split()[-1], timeout=SLOW) as page:
+        browser.addheaders.append((PAGE_KEY, page.url.partition("#key=")[2]))
     for _ in range(2):
         done = rad("restart")
         assert done.returncode == 0, done.stderr

@@ -18,6 +18,16 @@ import pytest
 from gateway_core.cli.instance import Instance, read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run several processes one after the other
+FOR_OPERATORS = [
+    "aiohttp",
+    "attr",
+    "gateway_core.control.app",
+    "gateway_core.control.table",
+    "gateway_core.generations.editing.edits",
+    "gateway_core.upstream.auth.http",
+    "mcp",
+    "tomlkit",
+]
 
 
 @pytest.fixture
@@ -412,6 +422,32 @@ def test_what_is_not_needed_for_the_first_children_is_loaded_after_them(environm
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50, check=True
     )
     assert found.stdout.strip() == "['tomli_w']"  # for examples in error messages: it is small
+
+
+LOADS = (
+    "import sys; from gateway_core.control.listener import ControlPlane\n"
+    "load = ControlPlane.load\n"
+    "def shown(control):\n"
+    f"    print(sorted(set({FOR_OPERATORS!r}) & set(sys.modules)), file=sys.stderr, flush=True)\n"
+    "    return load(control)\n"
+    "ControlPlane.load = shown\n"
+    "from gateway_core.cli import main\n"
+    "sys.argv = ['rad', 'mcp', 'proxy', 'start']; sys.exit(main())"
+)
+"""Starts a gateway, and shows what is imported when it listens."""
+
+
+def test_what_only_operators_need_is_loaded_after_the_gateway_listens(project, environment, wait_for, free_port, rad):
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOADS], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert child.stderr.readline() == b"[]\n"
+        assert _listens(free_port)
+        wait_for(lambda: rad("status").returncode == 0)
+    finally:
+        child.terminate()
+        child.communicate(timeout=30)
 
 
 def test_plugins_of_pydantic_are_shown_nothing(project, environment, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from loguru import logger
 
 from gateway_core.downstream.auth.caller import Caller, caller_at
 from gateway_core.downstream.sessions import sessions
@@ -218,6 +219,29 @@ async def test_sessions_that_end_together_end_although_one_fails(
     breaking(monkeypatch, opened[0], "end")
     getattr(all_sessions, way)()
     assert len(all_sessions) == {"end_all": 0, "end_idle": 18}[way]
+
+
+@pytest.mark.parametrize("step", ["changed", "reconsider"])
+async def test_all_sessions_learn_of_changes_although_one_fails(
+    start: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    world = await start(store=InMemorySessions(100, 100, 60.0))
+    all_sessions = world.downstream.sessions
+    opened = [all_sessions.open(caller_at("10.0.0.1"), "a@10.0.0.1") for _ in range(4)]
+    heard: list[LiveSession] = []
+    monkeypatch.setattr(LiveSession, step, lambda session, *_: heard.append(session))
+    for broken in opened[:2]:
+        breaking(monkeypatch, broken, step)
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="ERROR")
+    if step == "changed":
+        all_sessions.changed(frozenset({"tools"}))
+    else:
+        all_sessions.reconsider(())
+    logger.remove(sink)
+    assert heard == opened
+    (line,) = lines
+    assert line.startswith("ValueError while ")
 
 
 async def test_all_sessions_without_credentials_are_suspended_although_one_fails(

@@ -53,6 +53,39 @@ async def test_each_request_is_recorded_with_its_end(end: Any, ended: str, code:
     assert step.seconds >= 0
 
 
+@pytest.mark.parametrize(
+    ("end", "ended", "code"),
+    [
+        (Reply(b"{}"), "answered", None),
+        (Reply(error=RpcError(-32602, "no")), "answered", -32602),
+        ("further questions", "open", None),
+        (OutcomeUnknown("lost"), "unknown", None),
+        (asyncio.CancelledError(), "cancelled", None),
+    ],
+    ids=str,
+)
+async def test_a_parked_request_that_goes_on_is_recorded_from_there(end: Any, ended: str, code: int | None) -> None:
+    contexts: list[str] = []
+    timeline = Timeline(CallTrace(), lambda upstream: contexts.append(upstream.name))
+    await hop(timeline, Reply(b"{}"))
+
+    async def waiting() -> Any:
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    going_on = timeline.resume(make_upstream("asker"), waiting(), lambda outcome: isinstance(outcome, Reply))
+    if isinstance(end, BaseException):
+        with pytest.raises(type(end)):
+            await going_on
+    else:
+        assert await going_on is end
+    step = timeline.finish()[-1]
+    assert isinstance(step, HopStep)
+    assert (step.upstream, step.number, step.ended, step.code) == ("asker", 1, ended, code)
+    assert contexts == ["files", "asker"], "the number of a request is that of its context"
+
+
 async def test_requests_are_numbered_as_they_begin_and_kept_as_they_end() -> None:
     timeline, go = Timeline(CallTrace()), asyncio.Event()
 

@@ -145,7 +145,7 @@ async def test_simultaneous_questions_move_the_hard_maximum_once() -> None:
             return b"{}"
 
     exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", Slow())
-    exchange.begin(InlineCall(Deadlines(), longest=100.0), 60)
+    exchange.begin(InlineCall(Deadlines(), longest=100.0), 60, 1)
     started = asyncio.get_running_loop().time()
     await asyncio.gather(*(exchange.ask("u", "roots/list", b"{}") for _ in range(20)))
     passed = asyncio.get_running_loop().time() - started

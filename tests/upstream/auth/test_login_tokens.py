@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from gateway_core.errors import LoginNeeded, NotSent, RefusedUpstream
 from gateway_core.upstream.auth import Challenge, Logins, documents, login_tokens
 from gateway_core.upstream.auth.logins import GATEWAY
+from gateway_core.upstream.auth.tokens import RenewalCounts
 
 SECRET = "s3cr3t:/ä&"
 COMMAND = "rad mcp proxy login fixture"
@@ -387,6 +388,7 @@ async def test_the_report_tells_the_state_and_no_secret(protected: Any) -> None:
         "needed": True,
         "reason": "there is no login",
         "users": None,
+        "users_due": None,
         "issuer": None,
         "scopes": [],
         "wanted": [],
@@ -400,12 +402,58 @@ async def test_the_report_tells_the_state_and_no_secret(protected: Any) -> None:
         "needed": False,
         "reason": None,
         "users": None,
+        "users_due": None,
         "issuer": protected.authority.origin,
         "scopes": ["read"],
         "wanted": [],
         "renewable": True,
     }
     assert "token-1" not in str(client.login.report())
+
+
+async def test_the_report_counts_logins_of_users_and_those_that_ended(protected: Any) -> None:
+    login = await protected.log_in()
+    client = protected.login_client(identity="user")
+    found = client.login.report()
+    assert (found["users"], found["users_due"]) == (0, 0), "the login of the operator is not one of a user"
+    for number, changes in enumerate(({}, {"ended": "over"}, {"expires_at": 1.0, "refresh_token": ""})):
+        await protected.logins.change(f"user-{number}", "fixture", lambda _, changes=changes: replace(login, **changes))
+    found = client.login.report()
+    assert (found["users"], found["users_due"]) == (3, 2)
+
+
+async def test_counts_of_renewals_agree_with_the_endpoint(protected: Any) -> None:
+    await protected.log_in()
+    client = protected.login_client()
+    await protected.status(client)
+    assert client.tokens.counts == RenewalCounts(), "the login brought the first token"
+    assert client.tokens.expires_at == protected.logins.of(GATEWAY, "fixture").expires_at
+    await outlived(protected)
+    assert await protected.status(client) == 200
+    assert client.tokens.counts == RenewalCounts(renewed=1)
+    protected.authority.refuses = (500, "server_error")
+    await outlived(protected)
+    with pytest.raises(NotSent):
+        await protected.status(client)
+    assert client.tokens.counts == RenewalCounts(renewed=1, failed=1)
+    client.tokens._renewals.until = 0.0  # the wait is over
+    protected.authority.refuses = (400, "invalid_grant")
+    with pytest.raises(LoginNeeded):
+        await protected.status(client)
+    assert client.tokens.counts == RenewalCounts(renewed=1, failed=1, login_needed=1)
+    assert [form["grant_type"] for form in protected.authority.forms[1:]] == ["refresh_token"] * 3
+    assert client.tokens.expires_at is None
+
+
+async def test_a_renewal_by_another_process_is_not_counted(protected: Any) -> None:
+    await protected.log_in()
+    one, two = protected.login_client(), protected.login_client()
+    for client in (one, two):
+        await protected.status(client)
+    await outlived(protected)
+    await asyncio.gather(protected.status(one), protected.status(two))
+    assert one.tokens.counts.renewed + two.tokens.counts.renewed == 1
+    assert len(protected.authority.forms) == 2
 
 
 async def test_a_renewal_in_progress_may_end_before_the_gateway_stops(protected: Any) -> None:

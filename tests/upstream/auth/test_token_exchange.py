@@ -151,6 +151,24 @@ async def test_many_first_calls_exchange_once(start: Any, exchange: Exchange) ->
     assert len(exchange.of("cyd")) == 1
 
 
+async def test_the_status_counts_exchanges_of_all_principals(start: Any, exchange: Exchange) -> None:
+    made = await start()
+    async with (
+        made.client(None, "modern", bearer=token("gil")) as gil,
+        made.client(None, "modern", bearer=token("hal")) as hal,
+    ):
+        for client in (gil, hal):
+            await client.call_tool("recall", {})
+    exchange.answer = lambda form: web.json_response({"error": "invalid_grant"}, status=400)
+    async with made.client(None, "modern", bearer=token("ida")) as client:
+        await failure(client.call_tool("recall", {}))
+    (found,) = made.gateway.status()["upstreams"]
+    assert found["tokens"] == {"expires_at": None, "renewals": {"renewed": 2, "failed": 1, "login_needed": 0}}
+    assert [len(exchange.of(name)) for name in ("gil", "hal", "ida")] == [1, 1, 1]
+    for name in ("gil", "hal", "ida"):
+        assert name not in str(found)
+
+
 async def test_a_refused_token_is_exchanged_again_once(start: Any, exchange: Exchange) -> None:
     made = await start()
     async with made.client(None, "modern", bearer=token("dan")) as client:

@@ -20,6 +20,7 @@ from gateway_core.config import AuthConfig, UpstreamConfig
 from gateway_core.errors import NotSent, RefusedUpstream
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.upstream.auth import Challenge, documents, tokens
+from gateway_core.upstream.auth.tokens import RenewalCounts
 
 SECRET = "s3cr3t:/ä&"
 CALL = ("tools/call", {"name": "t", "arguments": {}})
@@ -286,6 +287,50 @@ async def test_a_token_outlives_a_failed_renewal(scripted: Any, connect: Any, en
     with pytest.raises(NotSent):
         await link.connection.request(*CALL, exchange=attempt)
     assert not attempt.sent
+
+
+async def test_counts_of_renewals_agree_with_the_endpoint(
+    scripted: Any, connect: Any, endpoint: Endpoint, clock: Any
+) -> None:
+    link, _ = await protected(scripted, connect, endpoint, lambda value: True)
+    tokens = link.http.tokens
+    clock(3601)
+    await asyncio.gather(*[link.connection.request(*CALL) for _ in range(5)])
+    assert tokens.counts == RenewalCounts(renewed=2)
+    assert len(endpoint.forms) == 2
+    endpoint.override = (500, "")
+    clock(3601)
+    for _ in range(3):
+        with pytest.raises(NotSent):
+            await link.connection.request(*CALL)
+    assert tokens.counts == RenewalCounts(renewed=2, failed=1)
+    assert len(endpoint.forms) == 3
+
+
+async def test_a_closed_client_has_not_failed_to_renew(connect: Any, endpoint: Endpoint) -> None:
+    endpoint.delay = 0.3
+    link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
+    waiting = asyncio.create_task(link.http.tokens.authorization())
+    await asyncio.sleep(0.05)
+    await link.http.close()
+    with pytest.raises(NotSent):
+        await waiting
+    assert link.http.tokens.counts == RenewalCounts()
+
+
+async def test_the_time_of_expiry_is_that_of_the_token(
+    scripted: Any, connect: Any, endpoint: Endpoint, clock: Any
+) -> None:
+    link = await connect("http://127.0.0.1:1/mcp", auth=settings(endpoint), opened=False)
+    tokens = link.http.tokens
+    assert tokens.expires_at is None
+    await tokens.authorization()
+    assert tokens.expires_at == pytest.approx(time.time() + 3600, abs=60)
+    clock(3700)
+    assert tokens.expires_at == pytest.approx(time.time() - 100, abs=60), "it stays while there is no other token"
+    endpoint.life = None
+    await tokens.authorization()
+    assert tokens.expires_at is None
 
 
 async def test_a_slow_endpoint_is_bounded(connect: Any, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ async def given_up(limiter: ConcurrencyLimiter, principal: Principal = ANYONE, h
     """A call that was sent and cancelled; its slot is kept."""
     exchange, unanswered = an_exchange(principal), Unanswered()
     now = asyncio.get_running_loop().time()
-    exchange.begin(Deadline(Deadlines(), started=now, when=now + 60.0, longest=hard), 1.0)
+    exchange.begin(Deadline(Deadlines(), started=now, when=now + 60.0, longest=hard), 1.0, 1)
     async with contextlib.AsyncExitStack() as stack:
         await limiter.acquire(principal)
         exchange.hold(limiter)

@@ -19,6 +19,7 @@ from gateway_core.upstream.lists import private_lists
 from gateway_core.upstream.lists.private_lists import PrivateLists
 from gateway_core.upstream.lists.published_lists import PublishedLists
 from gateway_core.upstream.requests import Reply, Request
+from gateway_core.upstream.status import Definitions, PrivateTo, UpstreamEvents
 
 INFO = ServerInfo("modern", "2026-07-28", {"tools": {"listChanged": True}})
 
@@ -45,7 +46,24 @@ class Server:
         self.now = answer("own")
         config = UpstreamConfig(name="a", transport="stdio", command="x")
         self.published = PublishedLists(config, account=account)
-        self.private = PrivateLists(config, self.published, self.ask, account=account, info_for=self.info_for)
+        self.differences: list[tuple[str, list[str], list[str], str]] = []
+        self.private = PrivateLists(
+            config,
+            self.published,
+            self.ask,
+            UpstreamEvents(lists_differ=self.differ),
+            account=account,
+            info_for=self.info_for,
+            hide=lambda agent, text: text.replace(f"secret of {agent.viewer}", "[HIDDEN]"),
+        )
+
+    def differ(
+        self, upstream: str, before: Definitions, after: Definitions, private: PrivateTo | None = None, /
+    ) -> None:
+        assert upstream == "a"
+        assert private is not None
+        texts = ([one.raw.decode() for one in lists["tool"]] for lists in (before, after))
+        self.differences.append((private.viewer, *texts, private.hide(f"secret of {private.viewer}")))
 
     async def info_for(self, agent: Agent) -> ServerInfo:
         return self.info
@@ -72,6 +90,29 @@ async def server() -> Server:
     made = Server()
     await made.published.fetch(made)  # type: ignore[arg-type]
     return made
+
+
+async def test_a_change_between_two_fetches_of_one_principal_is_reported(server: Server) -> None:
+    tools = [
+        Reply(json.dumps({"tools": [{"name": "own", "inputSchema": {}, "description": text}]}).encode())
+        for text in "ab"
+    ]
+    server.now = tools[0]
+    await server.private.renew(agent("ada"))
+    await server.private.renew(agent("ada"))
+    assert server.differences == [], "the first lists and equal ones are no change"
+    server.now = tools[1]
+    await server.private.renew(agent("bob"))
+    assert server.differences == [], "another principal may get another list"
+    await server.private.renew(agent("ada"))
+    ((viewer, before, after, hidden),) = server.differences
+    assert (viewer, hidden) == ("ada", "[HIDDEN]")
+    assert ('"a"' in before[0], '"b"' in after[0]) == (True, True)
+    server.now = Reply(b"")
+    await server.private.renew(agent("ada"))
+    server.now = tools[1]
+    await server.private.renew(agent("ada"))
+    assert len(server.differences) == 1, "a failed fetch is no change"
 
 
 async def test_a_principal_gets_its_own_and_the_gateway_keeps_its_own(server: Server) -> None:

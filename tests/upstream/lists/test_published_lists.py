@@ -37,7 +37,7 @@ class Server:
         events = UpstreamEvents(lists_differ=self.differ)
         self.published = PublishedLists(config, events, kept=kept or KeptLists())
 
-    def differ(self, upstream: str, before: Definitions, after: Definitions) -> None:
+    def differ(self, upstream: str, before: Definitions, after: Definitions, private: object = None, /) -> None:
         assert upstream == "notes"
         assert before.keys() == after.keys()
         self.reported.append({kind: (names(before[kind]), names(after[kind])) for kind in after})

@@ -26,6 +26,23 @@ from gateway_core.errors import NotSent, Permanent
 from gateway_core.upstream.network import host, trust
 from tests.upstream.network.conftest import server_context
 
+
+async def test_a_plugin_trusts_what_its_file_has_now(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    authorities = trust.TrustedAuthorities(path)
+    with pytest.raises(OSError, match=r"^tls.ca: cannot be read"):
+        await authorities.context()
+    trustme.CA().cert_pem.write_to_path(str(path))
+    first = await authorities.context()
+    assert await authorities.context() is first
+    path.write_text("no certificate")
+    assert await authorities.context() is first
+    trustme.CA().cert_pem.write_to_path(str(path))
+    second = await authorities.context()
+    assert second.get_ca_certs() != first.get_ca_certs()
+    assert await trust.TrustedAuthorities().context() is await trust.Trust(None).context()
+
+
 CALL = ("tools/call", {"name": "t", "arguments": {}})
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
