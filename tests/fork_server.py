@@ -205,7 +205,7 @@ def _become(status: int, *streams: int) -> None:
         request = json.loads(b"".join(iter(lambda: asked.recv(65536), b"")))
     for number, ((name, mode), descriptor) in enumerate(zip(_STREAMS, streams, strict=True)):
         os.dup2(descriptor, number)
-        setattr(sys, name, open(number, mode, closefd=False, errors="backslashreplace" if number == 2 else None))
+        setattr(sys, name, os.fdopen(number, mode, closefd=False, errors="backslashreplace" if number == 2 else None))
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir(request["cwd"])
     os.environ.clear()

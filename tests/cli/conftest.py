@@ -92,9 +92,11 @@ def shared_gateway(
             stderr=log,
         ) as gateway,
     ):
-        eventually(lambda: has_state(status_of(folder), "calculator"), 120)
-        yield folder
-        gateway.terminate()
+        try:
+            eventually(lambda: has_state(status_of(folder), "calculator"), 120)
+            yield folder
+        finally:
+            gateway.terminate()
 
 
 @pytest.fixture(scope="session")

@@ -88,14 +88,14 @@ def test_a_session_is_shown_without_its_id_and_can_be_ended(rad: Any, status: An
 def test_an_upstream_is_connected_again(rad: Any, spawn: Any, status: Any, wait_for: Any) -> None:
     (before,) = (one["connects"] for one in status()["upstreams"] if one["name"] == "calculator")
     agent = spawn("call", "slow", "--arg", "seconds=3")
-    wait_for(lambda: read(rad, "calls")["calls"], 60)
+    wait_for(lambda: [one for one in read(rad, "calls")["calls"] if one["sent"]], 60)
     done = rad("reconnect", "calculator")
     assert done.returncode == 0, done.stderr
     assert "calculator is connected" in done.stderr
     found = {one["name"]: one for one in read(rad, "status")["upstreams"]}
     assert (found["calculator"]["state"], found["calculator"]["connects"]) == ("healthy", before + 1)
-    agent.communicate(timeout=60)
-    assert agent.returncode == 0, "a call in flight ends first"
+    out, err = agent.communicate(timeout=60)
+    assert (agent.returncode, out) == (0, "at last\n"), f"a call in flight ends first: {err}"
     assert rad("call", "add", "--arg", "a=1", "--arg", "b=1").stdout == "2\n"
 
 

@@ -48,13 +48,14 @@ def kinds(project, environment, wait_for):
         ) as server,
         socket.socket() as probe,
     ):
-        wait_for(lambda: probe.connect_ex(("127.0.0.1", port)) == 0, 60)
-        with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
-            file.write(
-                f'[[mcp.proxy.upstreams]]\nname = "kinds"\ntransport = "http"\nurl = "http://127.0.0.1:{port}/mcp"\n'
-            )
-        yield project
-        server.kill()
+        try:
+            wait_for(lambda: probe.connect_ex(("127.0.0.1", port)) == 0, 60)
+            url = f"http://127.0.0.1:{port}/mcp"
+            with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
+                file.write(f'[[mcp.proxy.upstreams]]\nname = "kinds"\ntransport = "http"\nurl = "{url}"\n')
+            yield project
+        finally:
+            server.kill()
 
 
 GIVEN = [
