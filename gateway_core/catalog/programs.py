@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
+
+import msgspec
 
 MAX_DEPTH: Final = 4
 """Wrappers, such as `env` or `sh -c`, that are looked through."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Runner:
+class _Runner(msgspec.Struct, frozen=True):
     """How the arguments of a runner name the program."""
 
     words: frozenset[str] = frozenset()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Claim, Kind, Tool, ToolConflict
@@ -30,8 +31,7 @@ FetchedByUpstream = Mapping[Upstream, FetchedLists]
 """Upstream -> its fetched lists, for the principals that the snapshot is for; in file order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """The rules that decide about names, besides the conflict plugin."""
 
     names: Names
@@ -82,8 +82,7 @@ class Published:
     """Pairs of upstreams that offer the same item under one name and are not replicas -> those names."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Wish:
+class _Wish(msgspec.Struct, frozen=True, eq=False):
     """A name that the plugin chose for a group."""
 
     name: str

@@ -12,6 +12,8 @@ from itertools import combinations
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from gateway_core.api import Kind
 from gateway_core.catalog.entry import Entry
 from gateway_core.catalog.naming import shortened
@@ -38,8 +40,7 @@ class ReplicaSet:
         return f"{' and '.join(self.upstreams)} are replicas, because {self.reason}: they share {shared}"
 
 
-@dataclass(frozen=True, slots=True)
-class Lookalikes:
+class Lookalikes(msgspec.Struct, frozen=True):
     """Two upstreams that offer the same items under the same names and are not replicas."""
 
     upstreams: tuple[str, str]

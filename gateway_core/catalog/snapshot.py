@@ -49,8 +49,7 @@ class Admission(Protocol):
         """Whether agents may use this URI. `by_template`: a published template matches it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """How one name conflict was resolved, for `rad mcp proxy tools`."""
 
     kind: Kind

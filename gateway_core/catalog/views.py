@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from gateway_core.api import UpstreamState
 from gateway_core.catalog.assemble import Assembler
@@ -28,8 +29,7 @@ Parts = Mapping[Upstream, Part | None]
 """The private lists of one principal, by upstream; None if they were not requested yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """The view of one principal, and the snapshot that it was made from."""
 
     base: Snapshot
@@ -40,7 +40,7 @@ class View:
     """Upstreams whose private lists were not requested yet."""
     holding: Holding
     """Counts the view against the memory budget."""
-    token: object = field(default_factory=object)
+    token: object = msgspec.field(default_factory=object)
     """Identifies the view."""
 
     @property

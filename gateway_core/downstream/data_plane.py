@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.catalog.current import CurrentCatalog
 from gateway_core.config import ProxyConfig
@@ -29,8 +30,7 @@ HOUSEKEEPING_INTERVAL: Final = 1.0
 """Seconds between two polls for stalled connections, unused sessions and renewed certificates."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True):
     """What the next process can continue."""
 
     listening: list[int]

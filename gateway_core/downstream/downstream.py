@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.catalog import Listener
@@ -42,8 +43,7 @@ from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.user_logins.attempts import NO_ATTEMPTS, LoginAttempts
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
+class InForce(msgspec.Struct, frozen=True):
     """What a reload puts in force for agents, besides the configuration."""
 
     pipeline: Pipeline

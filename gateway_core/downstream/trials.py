@@ -10,8 +10,9 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.api import OPERATOR
 from gateway_core.catalog.current import CurrentCatalog
@@ -41,8 +42,7 @@ _META: Final[Mapping[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """One request and its response, as JSON-RPC."""
 
     request: dict[str, Any]

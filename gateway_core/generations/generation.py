@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway_core.catalog import Catalog
 from gateway_core.catalog.memory import Memory
@@ -23,8 +24,7 @@ from gateway_core.upstream.upstream import Upstream
 from gateway_core.upstream.user_logins.attempts import NO_ATTEMPTS, LoginAttempts
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Generation:
+class Generation(msgspec.Struct, frozen=True, eq=False):
     """What judges and serves a request. A request begins in the current generation and ends in the same one."""
 
     number: int
@@ -49,8 +49,7 @@ class Generation:
         return (*secrets_of(self.config.proxy), *self.chain.secrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """What all generations share."""
 
     budget: MemoryBudget

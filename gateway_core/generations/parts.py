@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway_core.concealing import HeldSecrets, Secret
 from gateway_core.config import UpstreamConfig
@@ -24,8 +25,7 @@ from gateway_core.upstream.pool import UpstreamPool
 _KINDS: Final = {LIST_METHODS[kind]: CAPABILITY[kind] for kind in LIST_METHODS}
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What outlives a reload."""
 
     common: Common

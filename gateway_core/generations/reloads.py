@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from loguru import logger
 
 from gateway_core.background import Background
@@ -48,8 +48,7 @@ RETIRE_INTERVAL: Final = 0.1
 """Seconds between two looks whether an earlier generation serves requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """The result of a reload, or what one would do."""
 
     generation: int

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway_core.api import Ask, Call, CallResult, Claim, Health, Pass, Reject, ToolConflict, UpstreamView
 from gateway_core.concealing import Secret
@@ -33,8 +33,7 @@ from gateway_core.hooks.verdicts import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     plugin: str
     before: Hook | None
     after: Hook | None

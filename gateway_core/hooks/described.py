@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+import msgspec
 from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -21,8 +21,7 @@ from gateway_core.hooks.implementations import implementations
 from gateway_core.hooks.loader import GROUP, installed
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """One installed plugin."""
 
     name: str

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+import msgspec
 import pluggy
 import pydantic
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -102,8 +103,7 @@ def manager() -> pluggy.PluginManager:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(msgspec.Struct, frozen=True):
     """One plugin's implementation of one hook; `function` takes all of the hook's arguments, by position."""
 
     plugin: LoadedPlugin

@@ -15,9 +15,10 @@ import difflib
 import inspect
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints, entry_points, requires
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.api import PluginConfig
 from gateway_core.config import PluginEntry, ProxyConfig, forwarded_headers
@@ -40,8 +41,7 @@ __all__ = ["InstalledPlugin", "LoadedPlugin", "construct", "installed", "load", 
 GROUP: Final = "gateway_core"
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledPlugin:
+class InstalledPlugin(msgspec.Struct, frozen=True):
     """A plugin that the configuration may enable."""
 
     name: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.api import Allowance, Page, Principal
 from gateway_core.hooks.failures import Misuse, brief
@@ -27,16 +28,14 @@ _RESERVED: Final = frozenset({"admin", "api", "healthz", "readyz", "ui"})
 """First parts of paths that the gateway keeps for itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class PluginPage:
+class PluginPage(msgspec.Struct, frozen=True):
     """A page, and the plugin that it belongs to."""
 
     plugin: str
     page: Page
 
 
-@dataclass(frozen=True, slots=True)
-class PluginAllowance:
+class PluginAllowance(msgspec.Struct, frozen=True):
     """What a limit leaves an agent, and the plugin that it belongs to."""
 
     plugin: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
+import msgspec
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -15,8 +15,7 @@ Loc: TypeAlias = tuple[str | int, ...]
 """Keys and indexes, from the outermost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A place in the settings."""
 
     path: Loc

@@ -9,10 +9,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
+import msgspec
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
@@ -42,8 +42,7 @@ class _Error(NamedTuple):
     details: ErrorDetails
 
 
-@dataclass(frozen=True, slots=True)
-class EntryReport:
+class EntryReport(msgspec.Struct, frozen=True):
     """Collects the problems of one plugin entry."""
 
     problems: list[FileProblem]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -12,6 +13,8 @@ from gateway_core.http1.response import Response, ResponseHeads
 
 _BIG: Final = 64 * 1024
 """Size in bytes from which a body is not copied to join its head."""
+_PAUSES: Final = not (3, 12) <= sys.version_info < (3, 12, 9) and not (3, 13) <= sys.version_info < (3, 13, 2)
+"""Whether `writelines` of asyncio's own transports pauses the protocol, as `write` does (CVE-2024-12254)."""
 WRITE_TIMEOUT: Final = 30.0
 """Seconds within which a peer must read at least part of the unsent bytes."""
 
@@ -64,7 +67,7 @@ class ResponseWriter:
                 body = b""
         if len(body) < _BIG:
             self.write(lines + body)
-        elif self._backlog is None:
+        elif self._backlog is None and _PAUSES:
             self._transport.writelines((lines, body))
         else:
             self.write(lines)

@@ -69,6 +69,8 @@ def parsed(seq: int, line: str) -> LogLine:
 def _of_json(seq: int, line: str) -> LogLine:
     try:
         members = json.loads(line)
+        if "\\ud" in line:  # half a surrogate pair, which the log escapes, cannot be sent
+            members = json.loads(json.dumps(members, ensure_ascii=False).encode(errors="replace"))
         at = datetime.fromisoformat(members.pop("time")).timestamp()
         level, text = members.pop("level"), members.pop("message")
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -90,4 +92,7 @@ def _of_text(seq: int, line: str) -> LogLine:
 
 def _unescaped(found: re.Match[str]) -> str:
     code = found[1]
-    return chr(int(code[1:], 16)) if len(code) > 1 else _SHORT.get(code, code)
+    if len(code) == 1:
+        return _SHORT.get(code, code)
+    char = int(code[1:], 16)
+    return "?" if 0xD800 <= char <= 0xDFFF else chr(char)

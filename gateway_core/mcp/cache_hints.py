@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 MAX_TTL_MS: Final = 24 * 3600 * 1000
 """Longest time that a list is cached, in milliseconds; longer hints are cut to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """The caching hint of one result. The default, for a result without one, is stale and private."""
 
     ttl_ms: int = 0

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core.api import Era
@@ -53,14 +54,13 @@ class ServerInfo:
     """How long a modern server declares this valid, and whether for all callers."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientContext:
+class ClientContext(msgspec.Struct, frozen=True):
     """The client session context of a connection: its agent, declared capabilities, and notification callback."""
 
     on_notification: Callable[[str, Raw, Exchange | None], None]
     """Called on every notification except progress and cancellations, with its method and raw params. The third
     argument is the exchange on whose stream it arrived, if the transport knows it."""
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """The `ClientCapabilities` declared to the server."""
     agent: Agent | None = None
     """The only agent on the connection; None if agents share it."""

@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from gateway_core.errors import UNSUPPORTED_PROTOCOL_VERSION, DeliveryError, Permanent, RefusedUpstream, RpcError
 
 BACKOFF_FIRST: Final = 1.0
@@ -52,8 +54,7 @@ class Backoff:
         self._failures = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(msgspec.Struct, frozen=True):
     """Why an upstream is not connected."""
 
     reason: str

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+import msgspec
+
 from gateway_core.api import Kind, UpstreamFacts, UpstreamState, UpstreamView
 from gateway_core.config import UpstreamConfig
 
@@ -46,8 +48,7 @@ class Definition(Protocol):
 Definitions: TypeAlias = Mapping[Kind, Sequence[Definition]]
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateTo:
+class PrivateTo(msgspec.Struct, frozen=True):
     """Whose lists some private lists are."""
 
     viewer: str
@@ -71,8 +72,7 @@ def _ignore(upstream: str, before: Definitions, after: Definitions, private: Pri
     return
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamEvents:
+class UpstreamEvents(msgspec.Struct, frozen=True):
     """Callbacks about one upstream. They must not wait."""
 
     lists_changed: Callable[[], None] = lambda: None

@@ -91,10 +91,13 @@ class Rad:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return rad(*arguments, "--config", str(self.config))
 
-    def status(self) -> dict[str, Any]:
-        """What `rad mcp proxy status --json` prints, without a process for the command."""
-        found: dict[str, Any] = fetch(instance(self.config), "status")
+    def page(self, name: str) -> dict[str, Any]:
+        """What the command `status` or `tools` gets from the gateway, without a process for the command."""
+        found: dict[str, Any] = fetch(instance(self.config), name)
         return found
+
+    def status(self) -> dict[str, Any]:
+        return self.page("status")
 
     def is_healthy(self, *names: str) -> bool:
         """Whether upstreams, or all of them, are healthy; on a busy machine the control plane may not answer yet."""

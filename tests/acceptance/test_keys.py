@@ -112,8 +112,9 @@ def test_a_key_from_the_command_to_its_end(gateway):
     assert post(running, {**session, **bearer(bob)}, ping)[0] == 404, "a session belongs to its principal"
 
     carol = running.run("keys", "add", "carol").stdout.strip()
-    assert running.run("call", "now").returncode == 1
-    assert "with the key or token in RADIUM_TOKEN; none is set" in running.run("call", "now").stderr
+    called = running.run("call", "now")
+    assert called.returncode == 1
+    assert "with the key or token in RADIUM_TOKEN; none is set" in called.stderr
     wait_until(lambda: status_of(running, bearer(carol)) == 200, what="the third key")
     called = rad("call", "now", "--config", str(running.config), env={**os.environ, "RADIUM_TOKEN": carol})
     assert (called.returncode, called.stderr) == (0, "")

@@ -1,19 +1,22 @@
 """The promises of the founding document, kept by real processes over real servers."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from mcp import Client, MCPError
 
 from gateway_core.config import load
-from tests.acceptance.conftest import wait_until
+from gateway_core.demo import http_server
+from tests.acceptance.conftest import listening, wait_until
+from tests.generations.conftest import SERVER as LIGHT
+from tests.ports import free_port
+from tests.servers.forks import Fork
 
 QUICK_START = """
 [mcp.proxy]
@@ -92,12 +95,11 @@ async def test_no_call_runs_twice_and_none_fails_that_was_not_in_flight(gateway:
                 call_id = f"{number}-{turn}"
                 begun = loop.time()
                 try:
-                    await call(agent, "record", call_id=call_id)
+                    await call(agent, "slow", call_id=call_id, seconds=0.2)
                 except (AssertionError, MCPError) as error:
                     failures.append((call_id, begun, loop.time(), str(error)))
                 else:
                     done.append(call_id)
-                await asyncio.sleep(0.02)
 
     agents = [asyncio.create_task(work(number)) for number in range(16)]
     for _ in range(4):
@@ -154,7 +156,7 @@ port = {port}
 name = "low"
 transport = "stdio"
 command = "%(python)s"
-args = ["-m", "gateway_core.demo.stdio_server"]
+args = ["%(light)s", "low", "lookup"]
 priority = 2
 
 [[mcp.proxy.upstreams]]
@@ -169,25 +171,23 @@ name = "%(conflict)s"
 
 
 @pytest.fixture
-def cities() -> Any:
-    """A demonstration server whose `lookup` clashes with that of the toolbox."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway_core.demo.http_server", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    yield process.stdout.readline().split()[-1]
-    process.kill()
-    process.wait(10)
-    process.stdout.close()
+def cities() -> Iterator[str]:
+    """A demonstration server with a tool `lookup`."""
+    port = free_port()
+    server = Fork(str(http_server.__file__), "--port", str(port), quiet=True)
+    wait_until(lambda: listening(port), what="the server")
+    yield f"http://127.0.0.1:{port}/mcp"
+    server.kill()
+    server.wait(10)
 
 
 def test_conflict_strategies_are_swapped_by_one_line(gateway: Any, cities: str) -> None:
+    """Another server has a `lookup` with another schema."""
     published = {}
     for conflict in ("conflict_autoprefix", "conflict_reject", "conflict_priority"):
-        rad = gateway(CLASH % {"python": sys.executable, "url": cities, "conflict": conflict})
+        rad = gateway(CLASH % {"python": sys.executable, "light": LIGHT, "url": cities, "conflict": conflict})
         wait_healthy(rad, "low", "high")
-        listed = rad.run("tools", "--json")
-        tools = {tool["name"]: tool["upstreams"] for tool in json.loads(listed.stdout)["tools"]}
+        tools = {tool["name"]: tool["upstreams"] for tool in rad.page("tools")["tools"]}
         published[conflict] = {name: owners for name, owners in tools.items() if "lookup" in name}
     assert published == {
         "conflict_autoprefix": {"lookup": ["low"], "high__lookup": ["high"]},

@@ -42,6 +42,13 @@ then = "deny"
 verified = true
 then = "allow"
 """
+READERS = """
+[[mcp.proxy.profiles]]
+name = "readers"
+tools = ["wiki:related"]
+prompts = ["wiki:tour"]
+resources = ["wiki:page://home"]
+"""
 MODES = pytest.mark.parametrize("mode", ["legacy", "auto"])
 
 
@@ -100,19 +107,25 @@ async def uses_the_profile(opened: Any) -> None:
         assert (await opened.read_resource(uri)).contents[0].text == text
 
 
+@pytest.fixture(scope="module")
+def running(shared_gateway: Any) -> Any:
+    """One gateway with the example and another profile, for the tests that only talk to it."""
+    return shared_gateway(example(READERS), env={"TICKETS_TOKEN": TOKEN})
+
+
 @MODES
 @pytest.mark.timeout(180)
-def test_the_example_is_what_agents_see_at_its_address(gateway: Any, mode: str) -> None:
-    async def main(running: Rad) -> None:
-        async with client(running, "/mcp/p/support", mode) as opened:
-            await uses_the_profile(opened)
-        async with client(running, "/mcp", mode) as opened:
-            assert set(await tools_of(opened)) >= {"search_issues", "delete_issue", "edit"}
-            assert "The instructions of wiki." in opened.instructions
-
-    running = gateway(example(), env={"TICKETS_TOKEN": TOKEN})
-    asyncio.run(main(running))
+async def test_the_example_is_what_agents_see_at_its_address(running: Rad, mode: str) -> None:
+    async with client(running, "/mcp/p/support", mode) as opened:
+        await uses_the_profile(opened)
+    async with client(running, "/mcp", mode) as opened:
+        assert set(await tools_of(opened)) >= {"search_issues", "delete_issue", "edit"}
+        assert "The instructions of wiki." in opened.instructions
     assert TOKEN not in running.log.read_text()
+
+
+@pytest.mark.timeout(180)
+def test_commands_show_and_call_what_a_profile_has(running: Rad) -> None:
     shown = running.run("tools", "--profile", "support")
     assert re.findall(r"^(\w+)", shown.stdout, re.MULTILINE)[1:] == ["search_tickets", "create_issue", "search"]
     one = json.loads(running.run("tools", "search_tickets", "--profile", "support", "--json").stdout)
@@ -132,49 +145,40 @@ def test_the_example_is_what_agents_see_at_its_address(gateway: Any, mode: str) 
     assert "did you mean search_tickets?" in called.stderr
     for command in (["tools"], ["call", "search"]):
         unknown = running.run(*command, "--profile", "other")
-        assert (unknown.returncode, unknown.stderr) == (1, "error: no profile 'other'; the configuration has support\n")
+        message = "error: no profile 'other'; the configuration has support, readers\n"
+        assert (unknown.returncode, unknown.stderr) == (1, message)
 
 
-READERS = """
-[[mcp.proxy.profiles]]
-name = "readers"
-tools = ["wiki:related"]
-prompts = ["wiki:tour"]
-resources = ["wiki:page://home"]
-"""
 WITHHELD = "[A link to a resource is withheld: this agent may not read it.]"
 
 
 @MODES
 @pytest.mark.timeout(180)
-def test_links_lead_only_to_what_the_profile_shows(gateway: Any, mode: str) -> None:
+async def test_links_lead_only_to_what_the_profile_shows(running: Rad, mode: str) -> None:
     def shown(content: Any) -> list[str]:
         return [str(one.uri) if one.type == "resource_link" else one.text for one in content]
 
-    async def main(running: Rad) -> None:
-        async with client(running, "/mcp/p/readers", mode) as opened:
-            for _ in range(2):  # the second call has a plan
-                *links, inside = (await opened.call_tool("related", {})).content
-                assert shown(links) == ["page://home", WITHHELD, "https://example.org/a"]
-                assert inside.resource.text == "The notes of b."
-            prompt = await opened.get_prompt("tour")
-            assert shown([prompt.messages[0].content]) == [WITHHELD]
-            with pytest.raises(MCPError):
-                await opened.read_resource("page://notes/a")
-        async with client(running, "/mcp", mode) as opened:
-            *links, _ = (await opened.call_tool("related", {})).content
-            assert shown(links) == ["page://home", "page://notes/a", "https://example.org/a"]
-
-    running = gateway(example(READERS), env={"TICKETS_TOKEN": TOKEN})
-    asyncio.run(main(running))
+    before = len(running.log.read_text())
+    async with client(running, "/mcp/p/readers", mode) as opened:
+        for _ in range(2):  # the second call has a plan
+            *links, inside = (await opened.call_tool("related", {})).content
+            assert shown(links) == ["page://home", WITHHELD, "https://example.org/a"]
+            assert inside.resource.text == "The notes of b."
+        prompt = await opened.get_prompt("tour")
+        assert shown([prompt.messages[0].content]) == [WITHHELD]
+        with pytest.raises(MCPError):
+            await opened.read_resource("page://notes/a")
+    async with client(running, "/mcp", mode) as opened:
+        *links, _ = (await opened.call_tool("related", {})).content
+        assert shown(links) == ["page://home", "page://notes/a", "https://example.org/a"]
 
     def named() -> list[bool]:
         """Whether each line of a call names the profile."""
-        lines = running.log.read_text().splitlines()
+        lines = running.log.read_text()[before:].splitlines()
         calls = [line for line in lines if "tools/call related" in line and " outcome=" in line]
         return [" profile=readers" in line for line in calls]
 
-    wait_until(lambda: len(named()) == 3, what="the line of the last call")
+    await asyncio.to_thread(wait_until, lambda: len(named()) == 3, what="the line of the last call")
     assert named() == [True, True, False]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,31 +109,34 @@ def test_an_empty_resource_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "possible"),
+    ("make", "possible"),
     [
-        (ec.generate_private_key(ec.SECP384R1()), ("ES384",)),
-        (ec.generate_private_key(ec.SECP521R1()), ("ES512",)),
-        (ed25519.Ed25519PrivateKey.generate(), ("EdDSA",)),
-        (rsa.generate_private_key(65537, 2048), ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), ("ES384",)),
+        (lambda: ec.generate_private_key(ec.SECP521R1()), ("ES512",)),
+        (ed25519.Ed25519PrivateKey.generate, ("EdDSA",)),
+        (lambda: rsa.generate_private_key(65537, 2048), ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
     ],
 )
-def test_a_key_signs_with_the_algorithms_of_its_kind(key: object, possible: tuple[str, ...]) -> None:
-    assert algorithms(pem(key)) == possible
+def test_a_key_signs_with_the_algorithms_of_its_kind(make: Callable[[], object], possible: tuple[str, ...]) -> None:
+    assert algorithms(pem(make())) == possible
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("make", "message"),
     [
-        (pem(rsa.generate_private_key(65537, 1024)), "2048 bits"),
-        (pem(dsa.generate_private_key(2048)), "RSA, P-256"),
-        (pem(ec.generate_private_key(ec.SECP256K1())), "RSA, P-256"),
-        (pem(EC_KEY, b"passphrase"), "without a passphrase"),
-        (EC_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), "private key"),
-        ("", "private key in PEM"),
+        (lambda: pem(rsa.generate_private_key(65537, 1024)), "2048 bits"),
+        (lambda: pem(dsa.generate_private_key(1024)), "RSA, P-256"),
+        (lambda: pem(ec.generate_private_key(ec.SECP256K1())), "RSA, P-256"),
+        (lambda: pem(EC_KEY, b"passphrase"), "without a passphrase"),
+        (
+            lambda: EC_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(),
+            "private key",
+        ),
+        (str, "private key in PEM"),
     ],
 )
-def test_other_keys_are_refused(text: str, message: str) -> None:
-    assert message in problem('private_key = "${P}"', P=text)
+def test_other_keys_are_refused(make: Callable[[], str], message: str) -> None:
+    assert message in problem('private_key = "${P}"', P=make())
 
 
 OWN = """\

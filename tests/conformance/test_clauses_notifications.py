@@ -22,6 +22,7 @@ from mcp import Client
 from gateway_core.config import load
 from gateway_core.gateway import Gateway
 from tests.ports import free_port
+from tests.servers.forks import Fork
 
 SERVER = Path(__file__).parent / "servers" / "teller.py"
 RAD = Path(sys.executable).with_name("rad")
@@ -45,7 +46,7 @@ class Teller:
     def __init__(self, name: str, folder: Path, *flags: str, stdio: bool = False) -> None:
         self.name, self.journal, self.flags = name, folder / f"{name}.journal", flags
         self.port = 0 if stdio else free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Fork | None = None
 
     def command(self) -> list[str]:
         return [str(SERVER), self.name, str(self.journal), str(self.port or "stdio"), *self.flags]
@@ -61,7 +62,7 @@ class Teller:
 
     async def start(self) -> None:
         if self.port:
-            self.process = subprocess.Popen([sys.executable, *self.command()], stderr=subprocess.DEVNULL)
+            self.process = Fork(*self.command(), quiet=True)
             while True:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)

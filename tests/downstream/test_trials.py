@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from gateway_core.api import OPERATOR
 from gateway_core.config import loads
@@ -17,7 +19,7 @@ from gateway_core.errors import UnknownProfile
 from gateway_core.gateway import Gateway
 from gateway_core.mcp.names import CLIENT_CAPABILITIES_KEY, PROTOCOL_VERSION_KEY
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 TOML = """
 [mcp.proxy]
 enable = true
@@ -53,23 +55,39 @@ then = "allow"
 TESTS = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(params=["modern", "legacy"])
-async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
+ERAS = ["modern", "legacy"]
+
+
+@asynccontextmanager
+async def running(folder: Path, era: str) -> AsyncIterator[Gateway]:
     """A gateway over a server that asks, of one era, and one with other things."""
-    extra = ', "--legacy-only"' if request.param == "legacy" else ""
     text = TOML.format(
         python=sys.executable,
         asker=TESTS / "pipeline/input_required/asker.py",
         desk=TESTS / "acceptance/servers/desk.py",
-        extra=extra,
+        extra=', "--legacy-only"' if era == "legacy" else "",
     )
-    made = Gateway(loads(text, tmp_path / "mcp-proxy.toml"))
+    made = Gateway(loads(text, folder / "mcp-proxy.toml"))
     await made.start(listen=False)
     await made.wait_first_discovery(60)
     try:
         yield made
     finally:
         await made.stop()
+
+
+@pytest_asyncio.fixture(params=ERAS, scope="module", loop_scope="module")
+async def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """One gateway for all tests that leave it as it was."""
+    async with running(tmp_path_factory.mktemp("trials"), request.param) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own_gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A gateway for one test."""
+    async with running(tmp_path, "modern") as made:
+        yield made
 
 
 @pytest.fixture
@@ -125,31 +143,39 @@ async def test_a_profile_narrows_what_can_be_tried(trials: Trials) -> None:
         await trials.run("tools/call", {"name": "add"}, "other")
 
 
-async def test_what_is_not_admitted_is_an_error_response(trials: Trials, gateway: Gateway) -> None:
+async def test_what_is_not_admitted_is_an_error_response(trials: Trials) -> None:
     wrong = await trials.run("tools/call", {"name": "add", "_meta": {PROTOCOL_VERSION_KEY: "1999-01-01"}})
     assert wrong.response["error"]["code"] == -32022
     assert wrong.exchange == ""
     odd = await trials.run("tools/call", {"name": "add", "_meta": {CLIENT_CAPABILITIES_KEY: 7}})
     assert "must be an object" in odd.response["error"]["message"]
-    gateway.downstream.gate.close()
+
+
+async def test_a_request_while_the_gateway_stops_is_refused_in_its_response(own_gateway: Gateway) -> None:
+    trials, gate = own_gateway.downstream.trials, own_gateway.downstream.gate
+    gate.close()
     stopping = await trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}})
     assert "stopping" in stopping.response["error"]["message"]
-    assert gateway.downstream.gate.in_flight == 0
+    assert gate.in_flight == 0
 
 
-async def test_a_request_during_a_restart_is_refused_in_its_response(trials: Trials, gateway: Gateway) -> None:
+async def test_a_request_during_a_restart_is_refused_in_its_response(own_gateway: Gateway) -> None:
     """The next process continues no connection of an operator, so the request cannot wait for it."""
-    gateway.downstream.gate.close(defer=True)
+    trials, gate = own_gateway.downstream.trials, own_gateway.downstream.gate
+    gate.close(defer=True)
     found = await trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}})
     assert "restarting" in found.response["error"]["message"]
     assert found.response["error"]["data"]["retryAfterMs"]
-    assert gateway.downstream.gate.in_flight == 0
+    assert gate.in_flight == 0
 
 
-async def test_a_cancelled_trial_cancels_its_call(trials: Trials, gateway: Gateway) -> None:
+async def test_a_cancelled_trial_cancels_its_call(own_gateway: Gateway) -> None:
+    gateway = own_gateway
     for upstream in gateway.pool.upstreams:
         upstream.limiter._limit = 0  # no call gets a place
-    waiting = asyncio.ensure_future(trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}}))
+    waiting = asyncio.ensure_future(
+        gateway.downstream.trials.run("tools/call", {"name": "add", "arguments": {"a": 1, "b": 1}})
+    )
     async with asyncio.timeout(30):
         while not gateway.live.listing():
             await asyncio.sleep(0.01)

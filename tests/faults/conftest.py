@@ -23,6 +23,8 @@ import aiohttp
 import pytest
 import tomli_w
 
+from gateway_core.cli.client import fetch
+from gateway_core.cli.running import instance
 from tests.ports import free_port
 
 RAD = Path(sys.executable).with_name("rad")
@@ -132,9 +134,13 @@ class Rad:
         )
         return found.returncode == 0
 
+    def page(self, name: str) -> Any:
+        """What the command `status` or `tools` gets from the gateway; a process only to enter its namespace."""
+        return self.command(name) if self.inside else fetch(instance(self.config), name)
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Name of each upstream -> its state and counters."""
-        return {each["name"]: each for each in self.command("status")["upstreams"]}
+        return {each["name"]: each for each in self.page("status")["upstreams"]}
 
     def wait_for(self, *names: str, state: str = "healthy") -> None:
         wait_until(lambda: all(self.status()[name]["state"] == state for name in names), f"{names} {state}")

@@ -230,7 +230,7 @@ async def test_row_60_flapping_upstream(started: Started) -> None:
         started.stop_server(port) if up else started.server("flaps", port)
         up = not up
         states.append(rad.status()["flaps"]["state"])
-        listed = rad.command("tools")
+        listed = rad.page("tools")
         lists.add(frozenset(tool["name"] for tool in listed["tools"]))
         assert (await rad.call("pipe__ok")).text == "ok"
         await asyncio.sleep(0.5)
@@ -258,7 +258,7 @@ async def test_row_59_all_upstreams_of_a_tool_are_down(started: Started) -> None
         assert all(name in error["message"] for name in ports)
         rad.wait_for(*ports, state="down")
     assert error["data"]["retryAfterMs"] > 0
-    assert {tool["name"] for tool in rad.command("tools")["tools"]} >= {"hang_up", "die"}, "the tools stay listed"
+    assert {tool["name"] for tool in rad.page("tools")["tools"]} >= {"hang_up", "die"}, "the tools stay listed"
     assert (await rad.call("die")).unknown, "the tools of another upstream are called"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_core.log.lines import Renderer
+from gateway_core.log.lines import Format, Renderer
 from gateway_core.log.reading import LogLine, excerpt, parsed
 from gateway_core.log.recent import Recent
 
@@ -85,6 +86,14 @@ def test_a_json_line_is_read_as_it_was_meant(text: str, values: dict[str, str]) 
 )
 def test_a_line_of_something_else_is_its_text(line: str) -> None:
     assert parsed(1, line) == LogLine(1, 0.0, "INFO", line, {})
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_half_a_surrogate_pair_can_be_sent_and_a_whole_one_stays(form: Format) -> None:
+    line = Renderer(form, colour=False).render(0.0, "INFO", "m \ud800 \U0001f600", {"name": "\udfff \U0001f600"})
+    found = parsed(1, line)
+    assert found.fields == {"name": "? \U0001f600"}
+    msgspec.json.encode([found.text, found.fields])
 
 
 def test_a_hostile_line_is_read_in_linear_time() -> None:

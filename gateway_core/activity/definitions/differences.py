@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
 
 from gateway_core.activity.events import MAX_NAME
 from gateway_core.api import Kind
@@ -37,8 +38,7 @@ _INDENTED: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, indent=2
 _COMPACT: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
-class MemberDifference:
+class MemberDifference(msgspec.Struct, frozen=True):
     """One member of a definition whose value differs, as text: a string as it is, other values as JSON."""
 
     name: str
@@ -50,8 +50,7 @@ class MemberDifference:
     """Whether the texts are only the part of the values around the first difference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """One definition that differs."""
 
     kind: Kind
@@ -63,8 +62,7 @@ class Difference:
     """Number of further members that differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Differences:
+class Differences(msgspec.Struct, frozen=True):
     """What differs in the lists of one upstream, changed definitions first."""
 
     found: tuple[tuple[Kind, str, What], ...]
@@ -100,8 +98,7 @@ def differences(
     return Differences(tuple((pair.kind, pair.name, what) for what, pair in found), tuple(shown))
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
+class _Pair(msgspec.Struct, frozen=True):
     """One definition in both lists, if their bytes differ."""
 
     kind: Kind

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from loguru import logger
 
 from gateway_core.catalog.lists import Lists
@@ -28,8 +28,7 @@ from gateway_core.upstream.lists.listing import ENTRY_MEMORY
 from gateway_core.upstream.lists.private_lists import MAX_PRINCIPALS
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileView:
+class ProfileView(msgspec.Struct, frozen=True):
     """The snapshot of one profile, and the snapshot that it was made from."""
 
     base: Snapshot

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.catalog.entry import Entry
 from gateway_core.limits.slices import Slices, mapped
@@ -59,8 +60,7 @@ class Effort:
         return self.left >= 0
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateMatch:
+class TemplateMatch(msgspec.Struct, frozen=True):
     """A published URI template that URIs are matched with."""
 
     entry: Entry
@@ -98,12 +98,11 @@ class TemplateMatch:
         return original if self.matches(original, effort) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Templates:
+class Templates(msgspec.Struct, frozen=True):
     """The published templates by their literal beginnings."""
 
     warnings: tuple[str, ...] = ()
-    _by_prefix: Mapping[str, tuple[tuple[int, TemplateMatch], ...]] = field(default_factory=dict)
+    _by_prefix: Mapping[str, tuple[tuple[int, TemplateMatch], ...]] = msgspec.field(default_factory=dict)
     """At most `PREFIX` characters -> the templates that begin so, each with its place in the order of `rank`."""
     _lengths: tuple[int, ...] = ()
     """The lengths of all those beginnings."""

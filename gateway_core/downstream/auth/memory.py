@@ -7,8 +7,9 @@ not make the gateway forget agents. Among proofs, the principal with most gives 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.limits.shares import Holder, Shares
@@ -17,8 +18,7 @@ REMEMBERED: Final = 4096
 """Proofs that are remembered, and as many other verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What is known about credentials."""
 
     caller: Caller | None

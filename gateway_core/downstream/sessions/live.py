@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
@@ -53,8 +53,7 @@ def request_key(raw_id: Raw) -> RequestKey:
         return key
 
 
-@dataclass(frozen=True, slots=True)
-class SessionEvents:
+class SessionEvents(msgspec.Struct, frozen=True):
     """Callbacks about legacy sessions. All but `counted` are called with the id of a session first."""
 
     ended: Callable[[str], Awaitable[None] | None]

@@ -13,7 +13,6 @@ import asyncio
 import enum
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -185,8 +184,7 @@ async def write_events(response: Writer, mailbox: Mailbox, as_event: Callable[[b
         await response.write(as_event(message))
 
 
-@dataclass(frozen=True, slots=True)
-class Accepts:
+class Accepts(msgspec.Struct, frozen=True):
     """The forms of answer that a request's Accept header allows; both without the header."""
 
     json: bool = True

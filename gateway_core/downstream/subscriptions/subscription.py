@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -43,8 +42,7 @@ from gateway_core.upstream.upstream import Upstream
 _FILTERS: Final = {listen_key(kind): kind for kind in CHANGING}
 
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
+class _Filter(msgspec.Struct, frozen=True):
     """The changes that one listen request asks for."""
 
     kinds: frozenset[str]

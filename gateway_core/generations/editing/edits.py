@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from gateway_core.config import Config, read_file, text_of
 from gateway_core.config.loader import FILE_LIMIT
@@ -25,8 +26,7 @@ from gateway_core.generations.source import Prepared, Source
 from gateway_core.generations.turns import Turns, in_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class ShownFile:
+class ShownFile(msgspec.Struct, frozen=True):
     """The configuration file for operators."""
 
     path: str
@@ -39,16 +39,14 @@ class ShownFile:
     """A digest of its content."""
 
 
-@dataclass(frozen=True, slots=True)
-class _OnDisk:
+class _OnDisk(msgspec.Struct, frozen=True):
     """The file as it is now."""
 
     version: str
     text: FileText
 
 
-@dataclass(frozen=True, slots=True)
-class _Edited:
+class _Edited(msgspec.Struct, frozen=True):
     """Implements `Content`: another text in place of the content of the file."""
 
     base: Source

@@ -11,10 +11,10 @@ import re
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Protocol, get_origin
 
+import msgspec
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, Item, Table
@@ -44,8 +44,7 @@ class Change(Protocol):
     def value(self) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeyChange:
+class KeyChange(msgspec.Struct, frozen=True):
     """Implements `Change`."""
 
     key: str

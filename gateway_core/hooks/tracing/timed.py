@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from gateway_core.api import Ask, Call, CallResult, Decision, Pass, Reject
 from gateway_core.errors import UnreadableCall

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from gateway_core.api import Call, CallResult, Outcome
 from gateway_core.api.call import answers_of
@@ -62,8 +63,7 @@ class _Refused(Exception):
         self.result = result
 
 
-@dataclass(frozen=True, slots=True)
-class _Login:
+class _Login(msgspec.Struct, frozen=True):
     """A login that a call waits for: its questions, and the results without it."""
 
     exchange: Exchange

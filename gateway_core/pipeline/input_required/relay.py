@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -32,8 +31,7 @@ class _Question(msgspec.Struct):
     params: Raw = Raw(b"{}")
 
 
-@dataclass(frozen=True, slots=True)
-class InputRequiredResult:
+class InputRequiredResult(msgspec.Struct, frozen=True):
     """An `input_required` result."""
 
     members: Mapping[str, Raw]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway_core.http1.tokens import TOKEN
 
@@ -18,8 +19,7 @@ _ITEM: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """A `Bearer` challenge."""
 
     error: str = ""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 from yarl import URL
 
 from gateway_core.config import AuthConfig
+from gateway_core.mcp import sdk
 from gateway_core.upstream.auth.challenge import Challenge, scopes
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 
@@ -52,8 +53,7 @@ class _Metadata(Struct):
     client_id_metadata_document_supported: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationServer:
+class AuthorizationServer(msgspec.Struct, frozen=True):
     """The authorization server of an upstream. Only its token endpoint was checked with `Fetcher.address`."""
 
     token_endpoint: URL
@@ -141,6 +141,7 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
         found = await fetcher.document(place, _Resource)
         if found is None:
             continue
+        await sdk.load()
         if not _is_about(found.resource, upstream):
             raise Refused("its protected resource metadata is about another resource than the upstream's url")
         return found
@@ -148,7 +149,7 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
 
 
 def _is_about(resource: str, upstream: URL) -> bool:
-    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - the SDK loads slowly
+    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - see `sdk`
 
     try:
         return check_resource_allowed(canonical(upstream), resource)

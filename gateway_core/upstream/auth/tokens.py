@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from loguru import logger
 
 from gateway_core.errors import LoginNeeded, NotSent, UserLoginNeeded
@@ -31,8 +32,7 @@ REFUSED_AGAIN: Final = 30.0
 """Seconds for which a token that replaced a refused one is not replaced again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """An access token as it is sent; times are monotonic."""
 
     authorization: str

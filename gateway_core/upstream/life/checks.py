@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway_core.errors import DeliveryError, LoginNeeded
 from gateway_core.hooks import Chain
@@ -13,8 +14,7 @@ from gateway_core.upstream.liveness import PING_TIMEOUT
 from gateway_core.upstream.upstream import Upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """The failure that one check found."""
 
     text: str

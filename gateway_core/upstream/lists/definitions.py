@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+import msgspec
 from pydantic_core import Url
 
 from gateway_core.api import Kind
@@ -86,8 +86,7 @@ class _Rule(Protocol):
         """Return the repaired value, and add the paths of repairs to `faults`. Raises `Unfit`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Value:
+class _Value(msgspec.Struct, frozen=True):
     """Rule: a value that `fits` accepts."""
 
     fits: Callable[[Any], bool]
@@ -98,8 +97,7 @@ class _Value:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class _ListOf:
+class _ListOf(msgspec.Struct, frozen=True):
     """Rule: a list. Malformed elements are removed."""
 
     element: _Rule
@@ -117,12 +115,11 @@ class _ListOf:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(msgspec.Struct, frozen=True):
     """Rule: an object. Malformed optional members are removed; members without a rule stay."""
 
-    optional: Mapping[str, _Rule] = field(default_factory=dict)
-    required: Mapping[str, _Rule] = field(default_factory=dict)
+    optional: Mapping[str, _Rule] = msgspec.field(default_factory=dict)
+    required: Mapping[str, _Rule] = msgspec.field(default_factory=dict)
 
     def check(self, value: Any, where: str, faults: list[str]) -> Any:
         if not isinstance(value, dict):

@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from gateway_core.api import Kind
 from gateway_core.errors import OVERLOADED, DeliveryError, NotSent, RpcError, drop_traceback
@@ -25,8 +26,7 @@ RETRY_MAX: Final = 600.0
 MAX_REASON: Final = 200
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, eq=False):
     """A list that could not be fetched. `error` has no traceback, because its frames would keep objects alive."""
 
     error: DeliveryError | RpcError

@@ -10,7 +10,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
@@ -93,8 +93,7 @@ _DECODER: Final = msgspec.json.Decoder(_Record)
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What a file holds."""
 
     info: ServerInfo

@@ -18,7 +18,7 @@ from msgspec import Raw
 from gateway_core.api import Era, Kind
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError, overloaded
 from gateway_core.limits.accounts import UNCOUNTED, Account
-from gateway_core.mcp import jsonrpc
+from gateway_core.mcp import jsonrpc, sdk
 from gateway_core.mcp.cache_hints import Hint, hint_of
 from gateway_core.mcp.reserved import without_reserved
 from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
@@ -40,6 +40,8 @@ MAX_WARNINGS: Final = 20
 """Maximum warnings about entries of one list; further ones are only counted."""
 MAX_NAME: Final = 100
 """Maximum characters of an entry's name in a warning."""
+MIRRORING: Final = b"x-mcp-header"
+"""What the definition of a tool has somewhere if headers mirror its parameters."""
 SLICE: Final = 64 * 1024
 """Bytes of entries after which the fetch yields to the event loop."""
 COPIES: Final = 3
@@ -229,6 +231,8 @@ class _Walk:
                 self._slice = SLICE
                 self._count(self._seen)
                 await asyncio.sleep(0)
+            if self._kind == "tool" and MIRRORING in data:
+                await sdk.load()
             item = self._item(data)
             if item is not None:
                 self._found.setdefault(item.name, item)
@@ -247,7 +251,7 @@ class _Walk:
                 text = f"{self._entry(definition)}: keys of its _meta that only the gateway may set are removed"
                 self._warn_of_entry(text)
             faults = repair(self._kind, definition)
-            headers = _mirrored(definition) if self._kind == "tool" and b"x-mcp-header" in raw else {}
+            headers = _mirrored(definition) if self._kind == "tool" and MIRRORING in raw else {}
         except (RpcError, Unusable) as problem:
             self._warn_of_entry(f"{self._entry(definition)} is left out: {problem}")
             return None
@@ -282,7 +286,7 @@ def _mirrored(definition: Mapping[str, Any]) -> Mapping[tuple[str, ...], str]:
 
     An invalid annotation excludes only that tool, not the list (transports/streamable-http, Schema Extension).
     """
-    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - loads slowly
+    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - see `sdk`
 
     invalid = find_invalid_x_mcp_header(definition["inputSchema"])
     if invalid is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from loguru import logger
 
 from gateway_core.api import Kind
@@ -58,8 +59,7 @@ class Part:
     fetched_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True):
     """A fetch of private lists in progress."""
 
     task: asyncio.Task[None]

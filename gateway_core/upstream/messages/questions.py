@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
@@ -26,6 +26,9 @@ from gateway_core.mcp.jsonrpc import Message
 from gateway_core.upstream import capabilities
 from gateway_core.upstream.base import ClientContext
 from gateway_core.upstream.messages.sends import SEND_TIMEOUT, UNDELIVERED
+
+if TYPE_CHECKING:
+    from loguru import Logger
 
 MAX_QUESTIONS: Final = 64
 """Maximum number of open questions of one call, and of one connection without a call; more are refused."""
@@ -97,16 +100,21 @@ class ServerQuestions:
 
     async def _answer(self, message: Message, exchange: Exchange | None) -> None:
         try:
+            if exchange is None:
+                exchange = self._attributed()
             answer = jsonrpc.result(message.id, await self._ask(message, exchange))
         except RpcError as refusal:
-            logger.bind(upstream=self._upstream, question=message.method).info("question refused: {}", refusal.message)
+            self._lines(exchange).bind(question=message.method).info("question refused: {}", refusal.message)
             answer = jsonrpc.error(message.id, refusal)
         except Exception as error:  # noqa: BLE001 - the server waits for an answer after any error
-            logger.bind(upstream=self._upstream).error(
-                "{} while passing a question on\n{}", type(error).__name__, where(error)
-            )
+            self._lines(exchange).error("{} while passing a question on\n{}", type(error).__name__, where(error))
             answer = jsonrpc.error(message.id, RpcError.of_gateway(INTERNAL_ERROR, "the gateway could not ask"))
         await self._deliver(answer)
+
+    def _lines(self, exchange: Exchange | None) -> Logger:
+        """Where lines about a question go. `exchange`: the call that it is about, if known."""
+        lines = logger.bind(upstream=self._upstream)
+        return lines if exchange is None else lines.bind(exchange=exchange.id, generation=exchange.generation)
 
     async def _deliver(self, answer: bytes) -> None:
         try:
@@ -116,8 +124,6 @@ class ServerQuestions:
             logger.bind(upstream=self._upstream).debug("an answer did not arrive: {}", type(error).__name__)
 
     async def _ask(self, message: Message, exchange: Exchange | None) -> bytes:
-        if exchange is None:
-            exchange = self._attributed()
         params = bytes(message.params) or b"{}"
         if exchange is not None:
             try:

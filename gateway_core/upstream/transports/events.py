@@ -6,8 +6,9 @@ section 9.2.6 "Interpreting an event stream". `data` stays bytes: the JSON decod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway_core.limits.accounts import COUNTED_FROM, UNCOUNTED, Account
 
@@ -24,8 +25,7 @@ class EventTooLarge(Exception):
     afterwards. The text continues "the server …"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One dispatched event. `event` is its type (`message` unless the stream says otherwise)."""
 
     event: str

@@ -7,8 +7,9 @@ answer alone proves nothing: a tool may have sessions, too. `HttpConnection` the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway_core.errors import METHOD_NOT_FOUND, RpcError
 
@@ -18,8 +19,7 @@ PROBES: Final = ("ping", "tools/list")
 """Requests that show whether a server still knows a session. Some servers answer a ping in any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """The parts of a failed response that may say that the session is lost."""
 
     status: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -79,18 +80,19 @@ async def test_a_public_client_sends_its_identifier_alone(world: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "configured", "algorithm"),
+    ("make", "configured", "algorithm"),
     [
-        (EC_KEY, None, "ES256"),
-        (ec.generate_private_key(ec.SECP521R1()), None, "ES512"),
-        (ed25519.Ed25519PrivateKey.generate(), None, "EdDSA"),
-        (rsa.generate_private_key(65537, 2048), None, "RS256"),
-        (rsa.generate_private_key(65537, 2048), "PS384", "PS384"),
+        (lambda: EC_KEY, None, "ES256"),
+        (lambda: ec.generate_private_key(ec.SECP521R1()), None, "ES512"),
+        (ed25519.Ed25519PrivateKey.generate, None, "EdDSA"),
+        (lambda: rsa.generate_private_key(65537, 2048), None, "RS256"),
+        (lambda: rsa.generate_private_key(65537, 2048), "PS384", "PS384"),
     ],
 )
 async def test_a_key_signs_an_assertion_for_the_issuer(
-    world: Any, key: Any, configured: str | None, algorithm: str
+    world: Any, make: Callable[[], Any], configured: str | None, algorithm: str
 ) -> None:
+    key = make()
     world.protect()
     issuer = world.authority.publish()
     client = world.client(private_key=pem(key), key_id="k1", signing_algorithm=configured)

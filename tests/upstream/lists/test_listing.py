@@ -11,7 +11,7 @@ from gateway_core.api import Era, Kind
 from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.mcp import jsonrpc
+from gateway_core.mcp import jsonrpc, sdk
 from gateway_core.upstream.lists.fetched_lists import FetchedList, FetchedLists
 from gateway_core.upstream.lists.listing import (
     COPIES,
@@ -265,3 +265,19 @@ async def test_of_chosen_tools_only_these_count(budget: MemoryBudget) -> None:
     found = await listed(large(500), wanted=frozenset({"t1"}), account=Account(budget, "a"))
     assert names(found) == ["t1"]
     assert budget.held_by("a") < 100_000
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+async def test_the_sdk_is_loaded_before_a_mirrored_header_is_checked(
+    monkeypatch: pytest.MonkeyPatch, mirrored: bool
+) -> None:
+    loaded = []
+
+    async def load() -> None:
+        loaded.append(True)
+
+    monkeypatch.setattr(sdk, "load", load)
+    region = {"type": "string", **({"x-mcp-header": "Region"} if mirrored else {})}
+    tool = {"name": "good", "inputSchema": {"type": "object", "properties": {"region": region}}}
+    found = await listed(page(tool))
+    assert bool(found.items[0].header_map) is bool(loaded) is mirrored

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+from typing import Any
+
+import pytest
+from loguru import logger
 
 from gateway_core.api import Principal
 from gateway_core.exchange.exchange import Agent, Exchange
@@ -75,3 +79,22 @@ async def test_what_one_call_asks_takes_nothing_from_the_others() -> None:
     assert agent.asked == 1
     questions.end()
     await settled()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["on its own stream", "attributed"])
+async def test_the_line_about_a_refused_question_names_its_call_and_the_generation(named: bool) -> None:
+    sent: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", generation=3)
+    questions = ServerQuestions("u", ClientContext(lambda *_: None), lambda: [exchange], send)
+    lines: list[dict[str, Any]] = []
+    sink = logger.add(lambda line: lines.append(dict(line.record["extra"])), level="INFO")
+    questions.take(question(1), exchange if named else None)
+    async with asyncio.timeout(30):
+        while not sent:
+            await asyncio.sleep(0)
+    logger.remove(sink)
+    assert lines == [{"upstream": "u", "exchange": exchange.id, "generation": 3, "question": "roots/list"}]
