@@ -2,10 +2,10 @@
 
 Over HTTP it prints its URL first. It keeps nothing between calls, so tests may share it."""
 
+import asyncio
 import socket
 import sys
 
-import anyio
 from mcp.server import MCPServer
 
 server = MCPServer("calculator", version="1.0")
@@ -20,7 +20,7 @@ def add(a: int, b: int) -> int:
 @server.tool()
 async def slow(seconds: float) -> str:
     """Take a while."""
-    await anyio.sleep(seconds)
+    await asyncio.sleep(seconds)
     return "at last"
 
 
