@@ -14,8 +14,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def config(with_server: Any) -> Path:
-    found: Path = with_server / ".radium" / "mcp-proxy.toml"
+def config(with_stdio_server: Any) -> Path:
+    found: Path = with_stdio_server / ".radium" / "mcp-proxy.toml"
     key = 'state_keys = ["0123456789abcdef0123456789abcdef"]  # for two gateways'
     found.write_text(f"# The servers.\n{found.read_text().replace('enable = true', f'enable = true{chr(10)}{key}')}")
     return found
@@ -39,10 +39,10 @@ def test_without_a_gateway_the_file_is_checked_and_written(config: Path, rad: An
 
 
 def test_a_running_gateway_puts_a_change_in_force_or_keeps_the_file(
-    config: Path, rad: Any, spawn: Any, wait_for: Any
+    config: Path, rad: Any, spawn: Any, wait_for_upstream: Any
 ) -> None:
     spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
+    wait_for_upstream()
     done = rad("config", "set", "upstreams.calculator.priority", "3")
     assert done.stdout.splitlines() == [
         "applied: 1 change, generation 2",

@@ -95,9 +95,9 @@ def test_the_plugin_of_the_page_works_when_copied_block_by_block(shell):
     assert "4 passed" in tested
 
 
-def test_the_lines_of_the_page_about_the_control_plane_work(shell, with_server, rad, spawn, wait_for):
+def test_the_lines_of_the_page_about_the_control_plane_work(shell, with_server, spawn, wait_for_upstream):
     spawn("start")
-    wait_for(lambda: "Add two numbers" in rad("tools").stdout, 60)
+    wait_for_upstream()
     scripts = [text for language, text in blocks("control-plane.md") if language == "sh"]
     done = shell(f"cd {shlex.quote(str(with_server))}\n" + "\necho; echo =====\n".join(scripts))
     assert done.returncode == 0, done.stderr
@@ -112,9 +112,9 @@ def test_the_lines_of_the_page_about_the_control_plane_work(shell, with_server, 
     assert f"prints `{refused}`" in page
 
 
-def test_the_curl_lines_of_the_page_work(with_server, rad, spawn, free_port, wait_for, tmp_path):
+def test_the_curl_lines_of_the_page_work(with_server, spawn, free_port, wait_for_upstream, tmp_path):
     spawn("start")
-    wait_for(lambda: "Add two numbers" in rad("tools").stdout, 60)
+    wait_for_upstream()
     scripts = [text for language, text in blocks("clients/curl.md") if language == "sh"]
     script = "\necho; echo =====\n".join(scripts).replace("localhost:3000", f"127.0.0.1:{free_port}")
     done = subprocess.run(

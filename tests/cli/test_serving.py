@@ -15,27 +15,16 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from gateway_core.cli import client
 from gateway_core.cli.instance import read_instance
 
 pytestmark = pytest.mark.timeout(180)  # some run ten processes one after the other
 
 
 @pytest.fixture
-def status(with_server):
-    """`status()`: what the running gateway says about itself, asked without a process of its own."""
-
-    def ask():
-        return client.fetch(read_instance(with_server / ".radium" / "mcp-proxy.pid"), "status")
-
-    return ask
-
-
-@pytest.fixture
-def running(with_server, rad, status, wait_for):
+def running(with_server, rad, wait_for_upstream):
     """A detached gateway with the upstream connected."""
     assert rad("start", "--detach").returncode == 0
-    wait_for(lambda: status()["upstreams"][0]["state"] == "healthy", 40)
+    wait_for_upstream()
     yield
     rad("stop", "--now")
 
@@ -93,6 +82,10 @@ url = "{dead}"
         assert "warning: dead: not reached so far, its tools are not known: cannot connect to 127.0.0.1:9" in shown
     finally:
         rad("stop", "--now")
+
+
+def test_without_a_running_gateway_a_call_starts_its_server(with_stdio_server, rad):
+    assert rad("call", "add", "--arg", "a=2", "--arg", "b=3").stdout == "5\n"
 
 
 def test_without_a_running_gateway_the_commands_connect_themselves(with_server, rad):
@@ -270,18 +263,28 @@ def test_stdio_ends_on_a_signal(with_server, spawn):
     assert child.returncode == 0
 
 
-def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_server, rad):
-    config = with_server / ".radium" / "mcp-proxy.toml"
+def with_replicas(project):
+    """The configuration file, with two more entries of the server of `project` that are one group."""
+    config = project / ".radium" / "mcp-proxy.toml"
     upstream = config.read_text()[config.read_text().index("[[mcp") :]
-    more = [("second", 'group = "g"\n'), ("third", 'group = "g"\n')]
     with config.open("a") as file:
-        for name, line in more:
-            file.write(upstream.replace('"calculator"', f'"{name}"') + line)
+        for name in ("second", "third"):
+            file.write(upstream.replace('"calculator"', f'"{name}"') + 'group = "g"\n')
+    return config
+
+
+def test_check_says_which_upstreams_run_the_same_program(with_stdio_server, rad):
+    with_replicas(with_stdio_server)
+    assert "note: calculator and second run the same program and are two servers" in rad("check").stdout
+
+
+def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_declare_them(with_server, rad):
+    config = with_replicas(with_server)
     declared = 'second and third are replicas of the tools that they offer alike, because they are in group "g"'
     advice = 'give both the same `group`, for example group = "shared"'
     checked = rad("check").stdout
     assert f"note: {declared}" in checked
-    assert "note: calculator and second run the same program and are two servers" in checked
+    assert "note: calculator and second have the same address and are two servers" in checked
     assert advice in checked
     shared = 'second and third are replicas, because they are in group "g": they share 3 tools'
     offers = "calculator and second offer the same under the same names (add, slow, fail) and are two servers"
@@ -291,12 +294,12 @@ def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_decla
         assert advice in found
     assert rad("start", "--detach").returncode == 0
     try:
-        log = with_server / ".radium" / "mcp-proxy.log"
+        log = config.with_suffix(".log")
         deadline = time.monotonic() + 60
         while not (shared in log.read_text() and offers in log.read_text()):
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        assert "calculator and second run the same program and are two servers" in log.read_text()
+        assert "calculator and second have the same address and are two servers" in log.read_text()
         running = rad("tools").stdout
         assert shared in running
         assert offers in running
@@ -305,14 +308,12 @@ def test_check_start_and_tools_say_which_upstreams_are_replicas_and_how_to_decla
         rad("stop")
 
 
-def test_names_survive_a_restart_of_the_gateway(with_server, rad):
+def test_names_survive_a_restart_of_the_gateway(with_server, rad, wait_for_upstream):
     config = with_server / ".radium" / "mcp-proxy.toml"
     before = config.read_text()
     upstream = before[before.index("[[mcp") :]
     assert rad("start", "--detach").returncode == 0
-    deadline = time.monotonic() + 60
-    while "add" not in rad("tools").stdout:
-        assert time.monotonic() < deadline
+    wait_for_upstream()
     assert rad("stop").returncode == 0
     names = with_server / ".radium" / "mcp-proxy.names"
     assert names.stat().st_mode & 0o777 == 0o600
@@ -320,9 +321,9 @@ def test_names_survive_a_restart_of_the_gateway(with_server, rad):
     config.write_text(head + upstream.replace('"calculator"', '"newcomer"') + upstream)
     assert rad("start", "--detach").returncode == 0
     try:
-        deadline = time.monotonic() + 60
-        while len((found := json.loads(rad("tools", "--json").stdout))["tools"]) < 6:
-            assert time.monotonic() < deadline, found
+        for name in ("calculator", "newcomer"):
+            wait_for_upstream(name)
+        found = json.loads(rad("tools", "--json").stdout)
         published = {tool["name"]: tool["upstreams"] for tool in found["tools"]}
         assert published["add"] == ["calculator"]
         assert published["newcomer__add"] == ["newcomer"]

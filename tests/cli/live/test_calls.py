@@ -13,23 +13,6 @@ from gateway_core.exchange.exchange import Agent, Exchange
 
 pytestmark = pytest.mark.timeout(180)  # several processes start, one after the other
 
-GONE = """
-[[mcp.proxy.upstreams]]
-name = "gone"
-transport = "http"
-url = "http://127.0.0.1:9/mcp"
-"""
-
-
-@pytest.fixture
-def running(spawn: Any, with_server: Any, wait_for: Any, rad: Any) -> Any:
-    """A gateway with one server that answers, and one that does not."""
-    with (with_server / ".radium" / "mcp-proxy.toml").open("a") as file:
-        file.write(GONE)
-    gateway = spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
-    return gateway
-
 
 def read(rad: Any, command: str) -> Any:
     done = rad(command, "--json")
@@ -37,7 +20,8 @@ def read(rad: Any, command: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_call_in_flight_is_shown_and_can_be_cancelled(running: Any, spawn: Any, rad: Any, wait_for: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_a_call_in_flight_is_shown_and_can_be_cancelled(spawn: Any, rad: Any, wait_for: Any) -> None:
     assert "no calls are in flight" in rad("calls").stderr
     agent = spawn("call", "slow", "--arg", "seconds=40")
     found: list[Any] = []
@@ -67,14 +51,16 @@ def test_a_call_in_flight_is_shown_and_can_be_cancelled(running: Any, spawn: Any
     assert read(rad, "calls")["calls"] == []
 
 
+@pytest.mark.usefixtures("shared_gateway")
 @pytest.mark.parametrize(("command", "option"), [("calls", "--cancel"), ("sessions", "--end")])
-def test_what_is_not_there_is_an_error(running: Any, rad: Any, command: str, option: str) -> None:
+def test_what_is_not_there_is_an_error(rad: Any, command: str, option: str) -> None:
     done = rad(command, option, "no/such?id")
     assert done.returncode == 1
     assert "there is no" in done.stderr
 
 
-def test_a_session_is_shown_without_its_id_and_can_be_ended(running: Any, rad: Any, free_port: int) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_a_session_is_shown_without_its_id_and_can_be_ended(rad: Any, status: Any) -> None:
     assert "no sessions are open" in rad("sessions").stderr
     client = {"name": "old \x1b[2J", "version": "7"}
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
@@ -82,7 +68,7 @@ def test_a_session_is_shown_without_its_id_and_can_be_ended(running: Any, rad: A
 
     def post(method: str, params: Any, **more: str) -> Any:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-        url = f"http://127.0.0.1:{free_port}/mcp"
+        url = f"{status()['address']}/mcp"
         return urllib.request.urlopen(urllib.request.Request(url, body, {**headers, **more}), timeout=20)
 
     session_id = post("initialize", hello).headers["Mcp-Session-Id"]
@@ -98,20 +84,23 @@ def test_a_session_is_shown_without_its_id_and_can_be_ended(running: Any, rad: A
         post("tools/list", {}, **{"Mcp-Session-Id": session_id, "MCP-Protocol-Version": "2025-11-25"})
 
 
-def test_an_upstream_is_connected_again(running: Any, rad: Any, spawn: Any, wait_for: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_an_upstream_is_connected_again(rad: Any, spawn: Any, status: Any, wait_for: Any) -> None:
+    (before,) = (one["connects"] for one in status()["upstreams"] if one["name"] == "calculator")
     agent = spawn("call", "slow", "--arg", "seconds=3")
-    wait_for(lambda: read(rad, "calls")["calls"], 60)
+    wait_for(lambda: [one for one in read(rad, "calls")["calls"] if one["sent"]], 60)
     done = rad("reconnect", "calculator")
     assert done.returncode == 0, done.stderr
     assert "calculator is connected" in done.stderr
     found = {one["name"]: one for one in read(rad, "status")["upstreams"]}
-    assert (found["calculator"]["state"], found["calculator"]["connects"]) == ("healthy", 2)
-    agent.communicate(timeout=60)
-    assert agent.returncode == 0, "a call in flight ends first"
+    assert (found["calculator"]["state"], found["calculator"]["connects"]) == ("healthy", before + 1)
+    out, err = agent.communicate(timeout=60)
+    assert (agent.returncode, out) == (0, "at last\n"), f"a call in flight ends first: {err}"
     assert rad("call", "add", "--arg", "a=1", "--arg", "b=1").stdout == "2\n"
 
 
-def test_an_upstream_that_cannot_be_reached_is_said_with_the_reason(running: Any, rad: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_an_upstream_that_cannot_be_reached_is_said_with_the_reason(rad: Any) -> None:
     done = rad("reconnect", "gone")
     assert done.returncode == 1
     assert "gone is down: " in done.stderr

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.timeout(180)  # several processes start, one after the 
 
 
 @pytest.fixture
-def running(spawn: Any, with_server: Any, wait_for: Any, rad: Any) -> Any:
+def running(spawn: Any, with_server: Any, wait_for_upstream: Any) -> Any:
     """A gateway with one server."""
     gateway = spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
+    wait_for_upstream()
     return gateway
 
 
@@ -61,7 +61,9 @@ def test_ended_calls_and_the_log_are_shown_and_filtered(running: Any, rad: Any) 
     assert rad("questions", "--approve", "x", "--deny", "x").returncode == 2
 
 
-def test_events_and_the_log_go_on_after_a_restart(running: Any, rad: Any, spawn: Any, wait_for: Any) -> None:
+def test_events_and_the_log_go_on_after_a_restart(
+    running: Any, rad: Any, spawn: Any, wait_for: Any, wait_for_upstream: Any
+) -> None:
     events = spawn("events", "--type", "call,upstream", "--json")
     log = spawn("logs", "-f", "--json", "-n", "1")
     json.loads(log.stdout.readline())
@@ -79,13 +81,14 @@ def test_events_and_the_log_go_on_after_a_restart(running: Any, rad: Any, spawn:
     assert rad("stop").returncode == 0
     running.wait(60)
     spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 120)
+    wait_for_upstream()
     assert lines_of(events, lambda one: one["type"] == "upstream" and one["state"] == "healthy")
     wait_for(call, 60)
     lines_of(log, lambda one: one["text"] == "tools/call add")
 
 
-def test_a_type_of_events_that_does_not_exist_is_an_error(running: Any, rad: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_a_type_of_events_that_does_not_exist_is_an_error(rad: Any) -> None:
     done = rad("events", "--type", "noise")
     assert (done.returncode, "there is no type of events 'noise'" in done.stderr) == (2, True)
 
@@ -98,8 +101,9 @@ def test_a_level_that_does_not_exist_is_an_error(rad: Any) -> None:
     )
 
 
+@pytest.mark.usefixtures("shared_gateway")
 @pytest.mark.parametrize("follow", [(), ("-f",)])
-def test_an_outcome_that_does_not_exist_is_an_error(running: Any, rad: Any, follow: tuple[str, ...]) -> None:
+def test_an_outcome_that_does_not_exist_is_an_error(rad: Any, follow: tuple[str, ...]) -> None:
     done = rad("logs", "--outcome", "noise", *follow)
     assert (done.returncode, "there is no outcome 'noise'; there are ok, tool_error" in done.stderr) == (2, True)
 
@@ -116,7 +120,8 @@ def test_a_reload_is_told_as_it_ended(changes: int, problems: int, sentence: str
     assert events._reload({"generation": 3, "changes": changes, "problems": problems}) == sentence
 
 
-def test_top_prints_one_picture_into_a_pipe_and_runs_in_a_terminal_until_q(running: Any, rad: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_top_prints_one_picture_into_a_pipe_and_runs_in_a_terminal_until_q(rad: Any) -> None:
     done = rad("top")
     assert done.returncode == 0, done.stderr
     assert "calculator" in done.stdout
@@ -205,7 +210,8 @@ def test_the_window_forgets_old_calls() -> None:
     assert len(made.ended) == 40
 
 
-def test_keys_pause_and_end_it_in_a_terminal(running: Any, spawn: Any) -> None:
+@pytest.mark.usefixtures("shared_gateway")
+def test_keys_pause_and_end_it_in_a_terminal(spawn: Any) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (30, 100))
     process = spawn("top", stdin=theirs, stdout=theirs, stderr=theirs)

@@ -33,12 +33,12 @@ async def add(url: str) -> str:
 
 @pytest.mark.parametrize(("option", "said"), [("--approve", "3"), ("--deny", "the user declined it")])
 def test_a_call_is_approved_or_denied(
-    with_server: Any, spawn: Any, rad: Any, wait_for: Any, option: str, said: str
+    with_server: Any, spawn: Any, rad: Any, wait_for: Any, wait_for_upstream: Any, option: str, said: str
 ) -> None:
     with (with_server / ".radium" / "mcp-proxy.toml").open("a") as file:
         file.write(APPROVAL)
     spawn("start")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
+    wait_for_upstream()
     url = json.loads(rad("status", "--json").stdout)["address"].removesuffix("/mcp") + "/mcp"
     found: list[Any] = []
 

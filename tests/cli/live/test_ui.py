@@ -15,11 +15,9 @@ pytestmark = pytest.mark.timeout(180)  # several processes start, one after the 
 
 
 @pytest.fixture
-def control(spawn: Any, with_server: Path, wait_for: Any, rad: Any) -> str:
+def control(shared_gateway: Path, status: Any) -> str:
     """The address of the control plane of a running gateway."""
-    spawn("start")
-    wait_for(lambda: rad("status", "--json").returncode == 0, 60)
-    return str(json.loads(rad("status", "--json").stdout)["control"])
+    return str(status()["control"])
 
 
 def status_of(address: str, token: str = "", verb: str = "GET") -> int:
@@ -81,24 +79,24 @@ except urllib.error.HTTPError:
 
 
 def test_the_address_reaches_the_browser_in_a_file_that_only_its_owner_reads(
-    control: str, rad: Any, with_server: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    control: str, rad: Any, project: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The arguments of a process can be read by every user of the machine."""
-    browser = with_server / "browser"
+    browser = project / "browser"
     browser.write_text(BROWSER.format(python=sys.executable))
     browser.chmod(0o755)
     monkeypatch.setitem(environment, "BROWSER", f"{browser} %s")
     done = rad("ui")
     assert done.returncode == 0, done.stderr
-    argument = (with_server / "argument").read_text()
+    argument = (project / "argument").read_text()
     assert argument.startswith("file://")
     assert "code" not in argument
-    assert (with_server / "mode").read_text() == "0o600"
+    assert (project / "mode").read_text() == "0o600"
     assert not Path(argument.removeprefix("file://")).exists()
 
 
 @pytest.mark.parametrize("command", ["token", "ui"])
-def test_without_a_gateway_there_is_nothing_to_reach(with_server: Path, rad: Any, command: str) -> None:
+def test_without_a_gateway_there_is_nothing_to_reach(rad: Any, command: str) -> None:
     done = rad(command)
     assert done.returncode == 3
     assert "not running" in done.stderr

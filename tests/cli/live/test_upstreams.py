@@ -19,9 +19,9 @@ def config(with_server: Any) -> Path:
 
 
 @pytest.fixture
-def running(config: Path, spawn: Any, wait_for: Any, rad: Any) -> Any:
+def running(config: Path, spawn: Any, wait_for_upstream: Any) -> Any:
     gateway = spawn("start", "--watch")
-    wait_for(lambda: '"state": "healthy"' in rad("status", "--json").stdout, 60)
+    wait_for_upstream()
     return gateway
 
 
@@ -48,7 +48,7 @@ def test_an_upstream_is_drained_and_resumed(running: Any, rad: Any) -> None:
 
 
 def test_an_upstream_is_disabled_and_enabled_in_the_file_and_reloaded_once(
-    running: Any, rad: Any, config: Path, wait_for: Any
+    running: Any, rad: Any, config: Path, wait_for: Any, status: Any
 ) -> None:
     before = config.read_text()
     done = rad("disable", "calculator")
@@ -62,7 +62,7 @@ def test_an_upstream_is_disabled_and_enabled_in_the_file_and_reloaded_once(
     assert (found["generation"], found["changes"][0]["how"]) == (3, "enabled")
     config.write_text(config.read_text() + "\n# by an editor\n")
     config.write_text(config.read_text().replace("[mcp.proxy]\n", "[mcp.proxy]\ntimeout = 5.0\n", 1))
-    wait_for(lambda: state(rad)[1] == 4, 60)
+    wait_for(lambda: status()["generation"] == 4, 60)
 
 
 def test_without_a_gateway_it_is_exit_code_3(rad: Any, config: Path) -> None:

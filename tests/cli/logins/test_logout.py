@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,13 @@ def test_a_logout_revokes_the_tokens_and_deletes_the_login(
 
 
 def test_a_running_gateway_notices_the_logout(
-    with_tracker: Path, rad: Any, log_in: Any, spawn: Any, wait_for: Any
+    with_tracker: Path, rad: Any, log_in: Any, spawn: Any, wait_for_upstream: Any
 ) -> None:
-    def state() -> str:
-        done = rad("status", "--json")
-        upstreams = json.loads(done.stdout)["upstreams"] if done.returncode == 0 else []
-        return next((one["state"] for one in upstreams if one["name"] == "tracker"), "")
-
     assert log_in()[0] == 0
     spawn("start")
-    wait_for(lambda: state() == "healthy", 40)
+    wait_for_upstream("tracker")
     assert rad("logout", "tracker").returncode == 0
-    wait_for(lambda: state() == "needs_login")
+    wait_for_upstream("tracker", "needs_login")
 
 
 def test_a_login_is_deleted_even_if_the_server_does_not_answer(

@@ -146,27 +146,24 @@ def test_a_log_file_that_cannot_be_opened_changes_nothing(started, rad, change, 
     assert json.loads(rad("status", "--json").stdout)["generation"] == 1
 
 
-def test_a_watched_file_is_reloaded_whenever_it_is_replaced(started, rad, change, config, wait_for):
+def test_a_watched_file_is_reloaded_whenever_it_is_replaced(started, status, change, config, wait_for):
     started("--watch")
     for number, seconds in enumerate((5.0, 6.0), start=2):
         change(timeout=seconds)
-        wait_for(lambda number=number: json.loads(rad("status", "--json").stdout)["generation"] == number, SLOW)
+        wait_for(lambda number=number: status()["generation"] == number, SLOW)
     change(timeout="x")
     wait_for(lambda: "was not reloaded" in log_of(config), SLOW)
 
 
 def test_a_watched_file_is_not_reloaded_again_for_what_the_gateway_wrote_or_read(
-    with_server, started, rad, change, config, wait_for
+    with_server, started, rad, status, change, config, wait_for
 ):
-    def number() -> int:
-        return json.loads(rad("status", "--json").stdout)["generation"]
-
     started("--watch")
     assert rad("disable", "calculator").returncode == 0
-    wait_for(lambda: number() == 2, SLOW)
+    wait_for(lambda: status()["generation"] == 2, SLOW)
     time.sleep(2.5)  # more than two looks at the file
     change(timeout=7.0)
-    wait_for(lambda: number() == 3, SLOW)
+    wait_for(lambda: status()["generation"] == 3, SLOW)
     assert log_of(config).count("the configuration was reloaded") == 2
 
 

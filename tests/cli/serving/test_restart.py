@@ -49,7 +49,7 @@ def running(config: Path) -> Any:
 
 
 @pytest.fixture
-def started(with_server, spawn, config, running, wait_for):
+def started(spawn, config, running, wait_for):
     """`started("--watch")`: a gateway in the foreground with its upstream connected."""
 
     def start(*options: str) -> subprocess.Popen[str]:
@@ -123,6 +123,7 @@ def agent_at() -> Iterator[Callable[..., Agent]]:
         one.close()
 
 
+@pytest.mark.usefixtures("with_stdio_server")
 def test_agents_and_browsers_notice_nothing(started, rad, config, running, free_port, agent_at):
     child = started()
     agent, before = agent_at(free_port), running()
@@ -146,6 +147,7 @@ def test_agents_and_browsers_notice_nothing(started, rad, config, running, free_
     assert log_of(config).count("listening") == 3
 
 
+@pytest.mark.usefixtures("with_server")
 def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, running, free_port, agent_at, wait_for):
     change(drain_timeout=60.0)
     started()
@@ -164,6 +166,7 @@ def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, 
     assert log.index("slow") < log.index("stopped") < log.index("tools/call add")
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_call_longer_than_the_drain_ends_as_unknown(started, rad, running, change, free_port, agent_at, wait_for):
     change(drain_timeout=6.0)
     started()
@@ -177,6 +180,7 @@ def test_a_call_longer_than_the_drain_ends_as_unknown(started, rad, running, cha
     assert agent.add() == "5"
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_file_with_problems_changes_nothing(started, rad, change, running, free_port, agent_at):
     started()
     agent, before = agent_at(free_port), running()
@@ -197,6 +201,7 @@ def test_a_file_with_problems_changes_nothing(started, rad, change, running, fre
     assert agent.add() == "5"
 
 
+@pytest.mark.usefixtures("with_server")
 def test_the_new_program_reads_what_a_reload_cannot_change(started, rad, change, running, free_port, agent_at):
     started()
     agent = agent_at(free_port)
@@ -208,6 +213,7 @@ def test_the_new_program_reads_what_a_reload_cannot_change(started, rad, change,
         agent_at(free_port)
 
 
+@pytest.mark.usefixtures("with_server")
 def test_a_signal_during_the_restart_stops_the_gateway(
     started, rad, change, config, running, free_port, agent_at, wait_for
 ):

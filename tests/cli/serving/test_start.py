@@ -258,14 +258,15 @@ def test_concurrent_starts_leave_exactly_one(spawn, pid_path, wait_for, free_por
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["tools"], ["call", "add"]])
-def test_a_gateway_that_hangs_is_told_apart_from_one_that_ended(running, rad, command):
-    os.kill(running.pid, signal.SIGSTOP)
+def test_a_gateway_that_hangs_is_told_apart_from_one_that_ended(shared_gateway, rad, status, command):
+    pid = status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
     try:
         found = rad(*command)
     finally:
-        os.kill(running.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     assert found.returncode == 1
-    assert f"running (pid {running.pid}) but not answering" in found.stderr
+    assert f"running (pid {pid}) but not answering" in found.stderr
     assert "no answer within 2 s" in found.stderr
     assert "stop --now" in found.stderr
     assert found.stdout == ""
@@ -777,7 +778,9 @@ def test_a_gateway_whose_only_upstream_is_misconfigured_is_not_ready(project, ra
     assert json.loads(rad("status", "--json").stdout)["ready"] is False
 
 
-def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(with_server, rad, environment, monkeypatch, wait_for):
+def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(
+    with_server, rad, environment, monkeypatch, wait_for_upstream
+):
     """Another server must not get the calls that were meant for it."""
     config = with_server / ".radium" / "mcp-proxy.toml"
     text = config.read_text()
@@ -791,14 +794,18 @@ def test_a_name_is_kept_for_an_upstream_whose_variable_is_gone(with_server, rad,
 
     monkeypatch.setitem(environment, "FIRST_TOOL", "add")
     assert rad("start", "--detach").returncode == 0
-    wait_for(lambda: owners().keys() >= {"add", "calculator__add"})
+    for name in ("first", "calculator"):
+        wait_for_upstream(name)
     assert owners()["add"] == ["first"]
+    assert "calculator__add" in owners()
     assert rad("stop").returncode == 0
 
     monkeypatch.delitem(environment, "FIRST_TOOL")
     assert rad("start", "--detach").returncode == 0
-    wait_for(lambda: "calculator__add" in owners())
-    assert "add" not in owners()
+    wait_for_upstream()
+    found = owners()
+    assert "calculator__add" in found
+    assert "add" not in found
     assert "first: misconfigured (tools[0] (line 7)" in rad("call", "first:add").stderr
     assert rad("stop").returncode == 0
 

@@ -2,11 +2,16 @@
 
 import json
 import shlex
+import socket
+import subprocess
 import sys
 
 import pytest
 
+from tests import ports
+
 SERVER = """
+import sys
 from typing import Annotated, Literal
 
 from mcp.server import MCPServer
@@ -29,20 +34,28 @@ def kinds(
     "Show what arrived.\\n\\nSecond paragraph."
     return repr((count, ratio, on, tags, where, mode, text, maybe, size))
 
-server.run("stdio")
+server.run("streamable-http", port=int(sys.argv[1]))
 """
 
 
 @pytest.fixture
-def kinds(project):
-    script = project / "kinds.py"
-    script.write_text(SERVER)
-    with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
-        file.write(
-            '[[mcp.proxy.upstreams]]\nname = "kinds"\ntransport = "stdio"\n'
-            f"command = '{sys.executable}'\nargs = ['{script}']\n"
-        )
-    return project
+def kinds(project, environment, wait_for):
+    """`project` with a server that all commands of a test use."""
+    port = ports.free_port()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(port)], env=environment, stderr=subprocess.DEVNULL
+        ) as server,
+        socket.socket() as probe,
+    ):
+        try:
+            wait_for(lambda: probe.connect_ex(("127.0.0.1", port)) == 0, 60)
+            url = f"http://127.0.0.1:{port}/mcp"
+            with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
+                file.write(f'[[mcp.proxy.upstreams]]\nname = "kinds"\ntransport = "http"\nurl = "{url}"\n')
+            yield project
+        finally:
+            server.kill()
 
 
 GIVEN = [
@@ -54,10 +67,10 @@ ARRIVED = "(3, 2.0, False, ['a', 'b'], {'x': 1}, 'slow', '5', None, 10)\n"
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "not running"])
 @pytest.mark.timeout(180)
-def test_a_tool_is_shown_and_called_by_its_schema(kinds, rad, running, wait_for):
+def test_a_tool_is_shown_and_called_by_its_schema(kinds, rad, running, wait_for_upstream):
     if running:
         assert rad("start", "--detach").returncode == 0
-        wait_for(lambda: "Show what arrived" in rad("tools").stdout, 60)
+        wait_for_upstream("kinds")
     try:
         shown = rad("tools", "kinds")
         assert shown.returncode == 0, shown.stderr

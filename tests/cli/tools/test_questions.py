@@ -112,7 +112,7 @@ async def test_a_question_can_be_cancelled_while_it_waits(keyboard: Any) -> None
 
 @pytest.mark.parametrize(("typed", "code", "said"), [(b"yes\n", 0, "5"), (b"no\n", 1, "the user declined it")])
 def test_a_call_asks_the_person_at_the_terminal(
-    typed: bytes, code: int, said: str, spawn: Any, project: Any, keyboard: Any, wait_for: Any, rad: Any
+    typed: bytes, code: int, said: str, spawn: Any, project: Any, keyboard: Any, wait_for: Any, wait_for_upstream: Any
 ) -> None:
     with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
         file.write(
@@ -121,7 +121,7 @@ def test_a_call_asks_the_person_at_the_terminal(
             '[[mcp.proxy.plugins]]\nname = "security_approval"\nalways = ["add"]\n'
         )
     spawn("start")
-    wait_for(lambda: "healthy" in rad("status").stdout)
+    wait_for_upstream("demo")
     child = spawn("call", "add", "--arg", "a=2", "--arg", "b=3", stdin=keyboard[1], stderr=keyboard[1])
     shown = b""
 
