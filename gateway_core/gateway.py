@@ -101,7 +101,8 @@ class Gateway(Reloadable):
         if reason := passes_credentials_on(proxy, chain.authenticators.headers):
             raise ConfigError([reason])
         held = held or held_secrets(proxy)
-        held.hold((*secrets_of(proxy), *chain.secrets, *control_secrets(admin_token, read_token)))
+        tokens = control_secrets(admin_token, read_token)
+        held.hold((*secrets_of(proxy), *chain.secrets, *tokens))
         self.clean: Final = held.clean
         activity = self.activity = Activity(
             lambda: self.live, lambda: self.input_required, held.clean_line, definitions
@@ -148,16 +149,12 @@ class Gateway(Reloadable):
         guard = HostGuard(proxy.control.host, proxy.allowed_hosts)
         self.control = ControlPlane(self._endpoints, self, Access(admin_token, read_token, self.browsers), guard)
         others = (store, self.downstream, self.control, self._loop_lag)
-        parts = Parts(
-            common, self.pool, self.health, held, self._open_logins, *others, control_secrets(admin_token, read_token)
-        )
-        reloads = Reloads(parts, first)
-        super().__init__(parts, reloads, source)
+        parts = Parts(common, self.pool, self.health, held, self._open_logins, *others, tokens)
+        super().__init__(parts, Reloads(parts, first), source)
         self._server: DataPlane | None = None
         self._stdio: StdioServer | None = None
         self._stdio_ended = asyncio.Event()
-        self._entered = False
-        self._serving = False
+        self._entered = self._serving = False
         self._control_sockets: list[int] = []
         self._stopping: asyncio.Task[None] | None = None
         self.draining = False
@@ -307,8 +304,8 @@ class Gateway(Reloadable):
         proxy = self.config.proxy
         agents = Listening(proxy.host, proxy.port, moved.listening)
         control = Listening(proxy.control.host, proxy.control.port, self._control_sockets)
-        browsers = [one for one, _ in self.browsers.sessions()]
-        return Handover(agents, control, moved.connections, self._reloads.current.seal.secret, browsers)
+        secret, browsers = self._reloads.current.seal.secret, [one for one, _ in self.browsers.sessions()]
+        return Handover(agents, control, moved.connections, secret, browsers)
 
     async def stop(self) -> None:
         """End streams, upstreams with their child processes, and plugins now. Safe to call twice, also concurrently."""
@@ -351,7 +348,3 @@ class Gateway(Reloadable):
     def reconnect(self, name: str) -> bool:
         """Connect to an upstream again, in the background. Returns whether there is one with this name."""
         return self.health.begin_reconnect(name, max(self.config.proxy.drain_timeout - CLOSE_GRACE, 0.0))
-
-    def upstream_log(self, name: str) -> list[str] | None:
-        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
-        return next((it.connections.last_lines for it in self.pool.upstreams if it.name == name), None)

@@ -153,7 +153,7 @@ TESTED_IN = {
     "upstream/user_logins/test_attempts.py": ("upstream/user_logins/attempt.py",),
     "upstream/auth/test_login_tokens.py": ("upstream/auth/login_state.py",),
     "acceptance/test_user_logins.py": ("pipeline/input_required/login_questions.py",),
-    "upstream/auth/test_discovery.py": ("upstream/auth/documents.py",),
+    "upstream/auth/test_discovery.py": ("upstream/auth/documents.py", "upstream/auth/http.py"),
     "upstream/auth/test_tokens.py": (
         *("upstream/auth/client_credentials.py", "upstream/auth/client_grant.py", "upstream/auth/endpoint.py"),
     ),
@@ -202,6 +202,7 @@ TESTED_IN = {
 WITHOUT_TESTS = {
     "errors.py": "codes and classes",
     "http1/media_types.py": "constants",
+    "http1/client/field_names.py": "constants",
     "mcp/literals.py": "constants",
     "cli/__main__.py": "one line",
     "cli/exit_codes.py": "constants",

@@ -77,3 +77,7 @@ class Overview:
     def tool(self, name: str, profile: str) -> shapes.ToolDefinition:
         """The data of `rad mcp proxy tools NAME`: one tool by its name, or as `upstream:tool`."""
         return report.tool(self._reloads.current.catalog, name, profile)
+
+    def upstream_log(self, name: str) -> list[str] | None:
+        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        return next((it.connections.last_lines for it in self._parts.pool.upstreams if it.name == name), None)

@@ -186,3 +186,7 @@ class Reloadable(ABC):
     def tool(self, name: str, profile: str = "") -> shapes.ToolDefinition:
         """The data of `rad mcp proxy tools NAME`; see `Overview`. Raises `UnknownProfile`."""
         return self._overview.tool(name, profile)
+
+    def upstream_log(self, name: str) -> list[str] | None:
+        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        return self._overview.upstream_log(name)

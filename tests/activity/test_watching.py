@@ -11,6 +11,7 @@ import pytest
 
 import gateway_core
 from gateway_core.activity.watching import BROWSER_PATIENCE, PATIENCE, Watching
+from gateway_core.control.access import PAGE_KEY
 from tests.activity.conftest import Stand, eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -21,7 +22,8 @@ async def browser(stand: Stand) -> dict[str, str]:
     made = await stand.ask("/admin/browser-logins", "POST", body={"right": "read"})
     async with stand.http.get(stand.gateway.control.address + made["path"], allow_redirects=False) as answer:
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
-    return {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+        page_key = answer.headers["Location"].partition("#key=")[2]
+    return {"Cookie": cookie, PAGE_KEY: page_key, "Sec-Fetch-Site": "same-origin"}
 
 
 def session(headers: dict[str, str]) -> aiohttp.ClientSession:

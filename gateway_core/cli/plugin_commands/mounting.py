@@ -88,10 +88,11 @@ def _command(name: str, points: Sequence[EntryPoint]) -> Any:
 
 def _made(name: str, app: typer.Typer) -> Any:
     """The command, or the group, of an application."""
-    alone = [command.name for command in app.registered_commands] == [name] and not app.registered_groups
-    made: Any = typer.main.get_command(app) if alone else typer.main.get_group(app)
-    made.name = name  # for the help
-    return made
+    if [command.name for command in app.registered_commands] == [name] and not app.registered_groups:
+        return typer.main.get_command(app)
+    parent = typer.Typer()  # which gives it its name in the help
+    parent.add_typer(app, name=name)
+    return typer.main.get_group(parent).commands[name]
 
 
 def _distribution(point: EntryPoint) -> str:
