@@ -138,6 +138,8 @@ class ResponseWriter:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
+        elif self._backlog is not None:
+            await asyncio.sleep(0)  # over TLS, only the event loop can report that the connection is lost
 
     @property
     def unsent(self) -> int:

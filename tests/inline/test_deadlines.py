@@ -39,8 +39,8 @@ async def test_each_call_ends_at_its_own_deadline_in_whatever_order_they_were_se
         assert await bounded(calls, seconds, lambda: Completion().wait()) == "late"
         ended.append(seconds)
 
-    await asyncio.gather(*(one(seconds) for seconds in (0.3, 0.05, 0.2, 0.1)))
-    assert ended == [0.05, 0.1, 0.2, 0.3]
+    await asyncio.gather(*(one(seconds) for seconds in (1.2, 0.2, 0.8, 0.4)))
+    assert ended == [0.2, 0.4, 0.8, 1.2]
     assert not calls.running
 
 
@@ -87,7 +87,7 @@ async def test_a_deadline_moves_both_ways() -> None:
         loop.call_later(0.01, call.move, started + to)
         await call
 
-    await asyncio.gather(moved("later", 0.05, 0.2), moved("earlier", 60, 0.1))
+    await asyncio.gather(moved("later", 0.5, 1.5), moved("earlier", 60, 0.8))
     assert order == ["earlier", "later"]
 
 
