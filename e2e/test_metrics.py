@@ -68,10 +68,10 @@ def value(page: str, name: str, **labels: str) -> float:
 
 
 def renewals(page: str, upstream: str) -> dict[str, float]:
-    """Requests for tokens for an upstream, by outcome."""
+    """Requests for the gateway's own tokens for an upstream, by outcome."""
     outcomes = ("renewed", "failed", "login_needed")
     name = "radium_upstream_token_renewals_total"
-    return {outcome: value(page, name, upstream=upstream, outcome=outcome) for outcome in outcomes}
+    return {it: value(page, name, upstream=upstream, owner="gateway", outcome=it) for it in outcomes}
 
 
 @pytest.fixture
