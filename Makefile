@@ -1,12 +1,15 @@
 # The commands for a checkout; `make` alone lists them. Needed beforehand: Python 3.11 or later, pip, make, git.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults floods fuzz check fix docs vendor pictures e2e soak crowd conformance compatibility bench peers guard clean
+.PHONY: help install demo test newest faults floods fuzz check fix docs vendor pictures e2e soak crowd conformance compatibility bench peers guard clean
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 ARGS ?=
+NEWEST ?= $(shell for p in python3.14 python3.13 python3.12 $$(ls -rd "$$HOME"/.pyenv/versions/3.1[2-9].*/bin/python 2>/dev/null); do \
+	"$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 PEERS := $(patsubst benchmarks/requirements/%.txt,benchmarks/.venv-%/.installed,$(wildcard benchmarks/requirements/*.txt)) \
 	benchmarks/node/node_modules/.installed
+QUICK := $(addprefix tests/,api catalog exchange hooks http1 inline limits log mcp upstream/network upstream/transports)
 # The tests start hundreds of processes. Each of them would compile the whole gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
@@ -21,6 +24,11 @@ demo: install  ## run the main job on bundled demonstration servers, in under 20
 
 test: install  ## run the tests of the core and of the plugins; two at a time for each processor, because many wait
 	.venv/bin/pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) $(ARGS)
+
+newest: $(filter .uv/bin/uv,$(UV))  ## run the tests that need few processes, with a newer Python than 3.11; NEWEST=/path/to/python
+	@set -e; newest="$(NEWEST)"; if [ -z "$$newest" ]; then echo "no newer Python was found; skipped"; else set -x; \
+		UV_PROJECT_ENVIRONMENT=.venv-newest $(UV) sync --quiet --locked --compile-bytecode --python "$$newest"; \
+		.venv-newest/bin/pytest -n auto $(or $(ARGS),$(QUICK)); fi
 
 faults: install  ## run the fault matrix: what breaks, what must hold, what must not be left behind
 	.venv/bin/pytest -n auto --dist loadfile $$(.venv/bin/python -m tests.faults.rows) $(ARGS)
@@ -84,7 +92,7 @@ guard: install  ## fail if a hot path got slower than the recorded baseline; ARG
 	.venv/bin/python benchmarks/guard.py $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/promtool e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
+	rm -rf .venv .venv-newest .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist e2e/promtool e2e/.venv e2e/node_modules e2e/matrix/.venv-* \
 		benchmarks/.venv-* benchmarks/node/node_modules fuzz/.venv fuzz/found tests/conformance/.venv tests/conformance/node_modules tests/conformance/out
 
 # Stamps: each is newer than its inputs, so a second run does nothing.

@@ -118,13 +118,19 @@ class Process:
                 start_new_session=True,
             )
         self.pid = self._child.pid
+        self._name, self._log = Path(argv[0]).name, log
+        self.wait(port, ready, patience)
+
+    def wait(self, port: int, path: str, patience: float = PATIENCE) -> None:
+        """Wait until it serves `path` at a port, as the constructor does; stop it if it does not."""
         deadline = time.monotonic() + patience
         try:
-            while not _serves(port, ready):
+            while not _serves(port, path):
                 ended = self._child.poll()
                 if ended is not None or time.monotonic() > deadline:
                     why = f"not ready after {patience:.0f} s" if ended is None else f"it ended with {ended}"
-                    raise RuntimeError(f"{Path(argv[0]).name}: {why}: {log.read_text(errors='replace')[-400:].strip()}")
+                    said = self._log.read_text(errors="replace")[-400:].strip()
+                    raise RuntimeError(f"{self._name}: {why}: {said}")
                 time.sleep(0.02)
         except BaseException:
             self.stop()

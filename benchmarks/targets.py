@@ -167,16 +167,18 @@ def gateway(
     level: str = "INFO",
     env: Mapping[str, str] = MappingProxyType({}),
 ) -> Running:
-    """A gateway with these tables of TOML for its plugins, ready when its upstreams are."""
+    """A gateway with these tables of TOML for its plugins, ready when its upstreams and its control plane are."""
     folder = scratch / name / ".radium"
     folder.mkdir(parents=True)
-    port = processes.free_port()
+    port, control = processes.free_ports(2)
     servers = "".join(UPSTREAM.format(number=number, port=each) for number, each in enumerate(upstream_ports))
     config = folder / "mcp-proxy.toml"
-    config.write_text(GATEWAY.format(port=port, level=level) + servers + plugins)
+    operators = f"\n[mcp.proxy.control]\nport = {control}\n"
+    config.write_text(GATEWAY.format(port=port, level=level) + operators + servers + plugins)
     argv = [rad(), "mcp", "proxy", "start", "--config", str(config)]
     log = scratch / f"{name}.log"
     process = Process(argv, cpu=processes.cpus()[0], port=port, log=log, ready="/readyz", env=env)
+    process.wait(control, "/healthz")  # it loads after the data plane listens, and no call should pay for that
     return Running(name, port, process)
 
 

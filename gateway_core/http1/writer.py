@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from gateway_core.http1.head import RequestHead
 from gateway_core.http1.response import Response, ResponseHeads
 
 _BIG: Final = 64 * 1024
 """Size in bytes from which a body is not copied to join its head."""
-_PAUSES: Final = not (3, 12) <= sys.version_info < (3, 12, 9) and not (3, 13) <= sys.version_info < (3, 13, 2)
-"""Whether `writelines` of asyncio's own transports pauses the protocol, as `write` does (CVE-2024-12254)."""
 WRITE_TIMEOUT: Final = 30.0
 """Seconds within which a peer must read at least part of the unsent bytes."""
+
+
+def pauses(version: Sequence[Any]) -> bool:
+    """Whether `writelines` of this Python's own transports pauses the protocol, as `write` does (CVE-2024-12254)."""
+    minor, micro = version[1:3]
+    return version[0] > 3 or minor not in {12, 13} or (minor, micro) >= (13, 2) or (minor == 12 and micro >= 9)
+
+
+_PAUSES: Final = pauses(sys.version_info)
 
 
 class ResponseWriter:

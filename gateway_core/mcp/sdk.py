@@ -1,7 +1,7 @@
 """Loads what the gateway uses of the official SDK while it serves: rules about headers and addresses.
 
-Importing it takes up to a second of processor time. So it is imported where it is first needed, and in a thread: on the
-event loop, the import would delay every call. Functions that use it import it by name, after it was loaded here.
+Importing it takes up to a second of processor time. So it is imported when it is first needed, and in a thread: on the
+event loop, the import would delay every call. Functions that use it import it by name, after callers awaited `load`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import threading
 from typing import Final
 
+_begun: Final = threading.Event()
 _loaded: Final = threading.Event()
 
 
@@ -21,8 +22,9 @@ async def load() -> None:
 
 def load_soon() -> None:
     """Begin to load it, without waiting."""
-    if not _loaded.is_set():
+    if not _begun.is_set():
         threading.Thread(target=_load, name="load the SDK", daemon=True).start()
+        _begun.set()
 
 
 def _load() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway_core.catalog import Catalog, Target
 from gateway_core.exchange.exchange import Exchange
+from gateway_core.mcp import sdk
 from gateway_core.mcp.names import LISTS, TASKS
 from gateway_core.pipeline.params import Params, find
 from gateway_core.pipeline.router import is_untried
@@ -16,8 +17,17 @@ async def find_in_time(
 ) -> Target | None:
     """The target of a request; None if no upstream serves the name, and for lists.
 
-    `wait_first_lists`: see `Common`.
+    `wait_first_lists`: see `Common`. Loads what a target needs whose arguments are mirrored in headers.
     """
+    target = await _found(catalog, exchange, params, wait_first_lists)
+    if target is not None and target.mirrored:
+        await sdk.load()
+    return target
+
+
+async def _found(
+    catalog: Catalog, exchange: Exchange, params: Params, wait_first_lists: Callable[..., Awaitable[bool]]
+) -> Target | None:
     method, agent = exchange.method, exchange.agent
     if catalog.snapshot.private or agent.principal.profile:
         await catalog.prepare(exchange)

@@ -235,7 +235,8 @@ async def test_row_60_flapping_upstream(started: Started) -> None:
         assert (await rad.call("pipe__ok")).text == "ok"
         await asyncio.sleep(0.5)
     changes = sum(before != after for before, after in itertools.pairwise(states))
-    assert changes <= 2, states
+    # the longest wait doubles with each loss, and each wait is drawn by chance: about 20 would follow every change
+    assert changes <= 6, states
     assert len(lists) == 1
 
 

@@ -1,9 +1,12 @@
 """What a client does not read: counted until it reads it or leaves, and a reason to serve nothing more."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
+
+from gateway_core.http1 import writer as http1_writer
 
 SIZE = 20_000_000
 """Bytes of a response: more than the buffers of two sockets hold."""
@@ -22,7 +25,31 @@ async def read_body(reader: asyncio.StreamReader) -> int:
     return len(await reader.readexactly(SIZE))
 
 
-async def test_what_a_client_does_not_read_is_counted_until_it_reads_it(world: Any) -> None:
+@pytest.mark.parametrize(
+    ("version", "pauses"),
+    [
+        ((3, 11, 7), True),
+        ((3, 12, 0), False),
+        ((3, 12, 8), False),
+        ((3, 12, 9), True),
+        ((3, 13, 0), False),
+        ((3, 13, 1), False),
+        ((3, 13, 2), True),
+        ((3, 14, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_pythons_whose_writelines_does_not_pause_are_known(version: tuple[int, int, int], pauses: bool) -> None:
+    assert http1_writer.pauses((*version, "final", 0)) is pauses
+
+
+@pytest.mark.parametrize("pauses", [http1_writer.pauses(sys.version_info), False])
+async def test_what_a_client_does_not_read_is_counted_until_it_reads_it(
+    world: Any, monkeypatch: pytest.MonkeyPatch, pauses: bool
+) -> None:
+    monkeypatch.setattr("gateway_core.http1.writer._PAUSES", pauses)
+    if not pauses:  # as in a Python where `writelines` never pauses
+        monkeypatch.setattr("asyncio.selector_events._SelectorSocketTransport.writelines", None)
     reader, writer = await world.dial()
     writer.write(REQUEST)
     await until(lambda: world.application.unread > 100_000)

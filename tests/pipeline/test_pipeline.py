@@ -21,7 +21,7 @@ from gateway_core.config import LimitsConfig, OverrideConfig, ProfileConfig, Pro
 from gateway_core.errors import HEADER_MISMATCH, INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
-from gateway_core.mcp import jsonrpc
+from gateway_core.mcp import jsonrpc, sdk
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
@@ -688,6 +688,20 @@ async def test_an_argument_that_is_set_is_mirrored_in_its_header(start: Start, e
             assert refused.error is not None
             assert refused.error.code == HEADER_MISMATCH
             assert refused.error.message == "the header mcp-param-region belongs to no argument of this tool"
+
+
+async def test_the_sdk_is_loaded_before_an_argument_is_mirrored(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, loaded = Desk(await start(profiles=(DESK,)), "modern"), []
+    await desk.call("show")  # waits for the lists, which load it too
+
+    async def load() -> None:
+        loaded.append("weather")
+
+    monkeypatch.setattr(sdk, "load", load)
+    await desk.call("show")
+    assert loaded == []
+    assert text(await desk.call("weather")) == "sunny in eu"
+    assert loaded == ["weather"]
 
 
 @pytest.mark.parametrize("arguments", [{"value": "other"}, {}])

@@ -32,7 +32,7 @@ _UPSTREAM: Final = (
     (
         "calls_in_flight",
         "in_flight",
-        "Requests to the upstream that have not ended, those that wait for a place included.",
+        "Requests to the upstream that have not ended, including requests that wait for a place.",
     ),
     ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
     ("tools", "tools", "Tools that the upstream lists."),

@@ -256,7 +256,7 @@ def test_the_token_of_a_login_may_not_be_renewable(renewable: bool) -> None:
     assert found["token_renewable",] == renewable
 
 
-def test_logins_of_users_are_counted_and_nobody_is_named() -> None:
+def test_logins_of_users_are_counted_without_names() -> None:
     found = of_tokens(login={**LOGIN, "users": 5, "users_due": 2}, tokens=TOKENS)
     assert (found["user_logins", "usable"], found["user_logins", "due"]) == (3, 2)
 
