@@ -199,7 +199,7 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
     await shows(0, "radium_sessions")
 
 
-def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
+def test_the_page_needs_the_token(gateway: Any) -> None:
     address = gateway.rad("status")["control"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{address}/metrics", timeout=10)

@@ -85,7 +85,7 @@ async def test_one_place_is_logged_once_a_minute(
     assert len(lines) == 1
 
 
-async def test_a_loop_that_waits_blocks_nobody_however_late_it_is(lag: LoopLag, lines: list[str]) -> None:
+async def test_a_waiting_loop_is_not_reported_however_late_it_is(lag: LoopLag, lines: list[str]) -> None:
     """A busy machine may not run the process for a while."""
     lag._beat = time.monotonic() - 60
     await asyncio.sleep(0.3)
