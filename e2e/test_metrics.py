@@ -68,10 +68,10 @@ def value(page: str, name: str, **labels: str) -> float:
 
 
 def renewals(page: str, upstream: str) -> dict[str, float]:
-    """Requests for tokens for an upstream, by outcome."""
+    """Requests for the gateway's own tokens for an upstream, by outcome."""
     outcomes = ("renewed", "failed", "login_needed")
     name = "radium_upstream_token_renewals_total"
-    return {outcome: value(page, name, upstream=upstream, outcome=outcome) for outcome in outcomes}
+    return {it: value(page, name, upstream=upstream, owner="gateway", outcome=it) for it in outcomes}
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
     await shows(0, "radium_sessions")
 
 
-def test_nobody_reads_them_without_a_token(gateway: Any) -> None:
+def test_the_page_needs_the_token(gateway: Any) -> None:
     address = gateway.rad("status")["control"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{address}/metrics", timeout=10)

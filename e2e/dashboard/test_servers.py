@@ -109,6 +109,7 @@ def test_a_login_is_due_where_the_operator_has_to_log_in(
     seen.go("servers/users")
     drawer = seen.page.get_by_role("dialog", name="users")
     expect(drawer).to_contain_text("0 users logged in")
+    expect(drawer.get_by_text("Tokens of users")).to_be_visible()
     expect(drawer.get_by_text("Login due")).to_have_count(0)
     seen.go("servers/operator")
     expect(seen.page.get_by_role("dialog", name="operator")).to_contain_text("rad mcp proxy login operator")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
 from gateway_core.config.fields import Filled
-from gateway_core.config.tls import RenewedContext, TlsFileError, TlsFiles, check_readable, load_certificate
+from gateway_core.config.tls import (
+    RenewedContext,
+    TlsFileError,
+    TlsFiles,
+    check_authorities,
+    check_readable,
+    load_certificate,
+)
 from gateway_core.errors import ConfigError
-from gateway_core.files import Unusable, check_public
 from gateway_core.http1.certificate import names_of
 
 if TYPE_CHECKING:
@@ -70,10 +74,7 @@ def server_context_of(tls: ServerTlsConfig) -> ssl.SSLContext:
     context.set_alpn_protocols(_ALPN)
     load_certificate(context, tls.cert, tls.key)
     if tls.client_ca is not None and tls.asks != "none":
-        try:
-            check_public(Path(tls.client_ca), os.stat(tls.client_ca))
-        except Unusable as error:
-            raise TlsFileError("client_ca", str(error)) from None
+        check_authorities("client_ca", tls.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED if tls.asks == "required" else ssl.CERT_OPTIONAL
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate authority alone may be named
         try:

@@ -6,12 +6,14 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from gateway_core.config.fields import Filled
 from gateway_core.config.sections import Section
+from gateway_core.files import Unusable, check_public
 
 if TYPE_CHECKING:
     import ssl
@@ -97,6 +99,8 @@ def context_of(tls: TlsConfig, *, with_system: bool = False) -> ssl.SSLContext:
     import ssl  # noqa: PLC0415 - only upstreams with https need it
 
     check_readable(tls)
+    if tls.ca is not None:
+        check_authorities("ca", tls.ca)
     try:
         context = ssl.create_default_context(cafile=None if with_system else tls.ca)
         if with_system and tls.ca is not None:
@@ -119,6 +123,16 @@ def check_readable(tls: TlsFiles) -> None:
                 file.read(1)
         except OSError as error:
             raise TlsFileError(key, f"cannot be read: {error.strerror}") from None
+
+
+def check_authorities(key: str, path: str) -> None:
+    """Raise `TlsFileError` for a file of trusted authorities that every user of this machine may write to."""
+    try:
+        check_public(Path(path), os.stat(path))
+    except Unusable as problem:
+        raise TlsFileError(key, str(problem)) from None
+    except OSError as error:
+        raise TlsFileError(key, f"cannot be read: {error.strerror}") from None
 
 
 def load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> None:

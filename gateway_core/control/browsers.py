@@ -45,10 +45,13 @@ class BrowserSessions:
     """The codes and sessions of one gateway. A restart hands the sessions on."""
 
     def __init__(self, kept: Sequence[Browser] = (), clock: Callable[[], float] = time.monotonic) -> None:
-        """`kept`: the sessions of the process before. `clock`: of the machine, in seconds."""
+        """`kept`: the sessions of the process before; those without a page key end.
+
+        `clock`: of the machine, in seconds.
+        """
         self._clock = clock
         self._codes: dict[str, Browser] = {}
-        self._sessions = {one.id: one for one in kept}
+        self._sessions = {one.id: one for one in kept if one.page_key}
 
     def issue(self, right: Right) -> Browser:
         """A code with which one browser may get `right`."""
@@ -101,4 +104,5 @@ class BrowserSessions:
 
 
 def _is_same(secret: str, offered: str) -> bool:
-    return hmac.compare_digest(secret.encode(), offered.encode(errors="replace"))
+    """Whether `offered` is the secret. An empty secret matches nothing."""
+    return bool(secret) and hmac.compare_digest(secret.encode(), offered.encode(errors="replace"))

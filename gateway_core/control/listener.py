@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from gateway_core.control.access import Access
 from gateway_core.control.endpoint import AnyEndpoint
 from gateway_core.http1.hosts import HostGuard, base_url, connectable
+from gateway_core.supervised import failed
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -31,7 +32,10 @@ BACKLOG: Final = 128
 
 
 class ControlPlane:
-    """The TCP server for operators. Call `start` once, then `load`, then `close`; it cannot start again."""
+    """The TCP server for operators. Call `start` once, then `close`; it cannot start again.
+
+    The first connection loads the application that serves requests; `load` does it without one.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class ControlPlane:
         access: Access,
         guard: HostGuard,
     ) -> None:
-        """`endpoints` is called by `load`, once and in a thread."""
+        """`endpoints` is called to load the application, once and in a thread."""
         self._endpoints = endpoints
         self._operations = operations
         self._access = access
@@ -49,6 +53,7 @@ class ControlPlane:
         """None until it is loaded."""
         self._loading: asyncio.Task[None] | None = None
         self._listeners: list[asyncio.Server] = []
+        self._closed = False
         self._open: dict[_Connection, None] = {}
         self._streams: dict[_Connection, None] = {}
         self.host = ""
@@ -67,7 +72,7 @@ class ControlPlane:
     async def start(self, host: str, port: int, sockets: Sequence[socket.socket] = ()) -> None:
         """Listen; port 0 takes a free one. Raises `OSError` if the address cannot be used.
 
-        `sockets`: those of an earlier process, which listen already. Requests wait until `load` has ended.
+        `sockets`: those of an earlier process, which listen already. Requests wait until the application is loaded.
         """
         try:
             create = asyncio.get_running_loop().create_server
@@ -84,6 +89,8 @@ class ControlPlane:
     async def load(self) -> None:
         """Load the application, and serve the requests that wait. Safe to call twice, also concurrently.
 
+        Raises what the import raises. The connections that wait are aborted then, and so are later ones.
+
         Importing aiohttp and the endpoints takes a quarter of the CPU time of a start. So the gateway listens for
         agents first. An operator who connects earlier begins the loading. It runs in a thread, because agents may be
         served meanwhile.
@@ -93,6 +100,7 @@ class ControlPlane:
     def _begin_loading(self) -> asyncio.Task[None]:
         if self._loading is None:
             self._loading = asyncio.create_task(self._load(), name="load the control plane")
+            self._loading.add_done_callback(self._loaded)
         return self._loading
 
     async def _load(self) -> None:
@@ -100,7 +108,15 @@ class ControlPlane:
         await http.start()
         self._http = http
         for connection in [*self._open]:
-            connection.read_by(http.protocol())
+            connection.begin_reading()
+
+    def _loaded(self, loading: asyncio.Task[None]) -> None:
+        """Log a failure, since `load` may have no caller, and abort the connections that wait."""
+        if loading.cancelled() or (error := loading.exception()) is None:
+            return
+        failed("loading the control plane", error)
+        for connection in [*self._open]:
+            connection.abort()
 
     def _made(self) -> Http:
         from gateway_core.control.app import Http, application  # noqa: PLC0415 - see `load`
@@ -115,6 +131,7 @@ class ControlPlane:
         """Stop accepting connections and abort the open ones. Safe to call twice, and before `start`."""
         if not self._listeners:
             return
+        self._closed = True
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
@@ -151,17 +168,32 @@ class ControlPlane:
         return next((it for it in self._open if it.carries(request)), None)
 
     def _connection(self) -> _Connection:
-        if self._http is None:
-            self._begin_loading()
-        return _Connection(None if self._http is None else self._http.protocol(), self._open)
+        return _Connection(self._protocol, self._open)
+
+    def _protocol(self) -> asyncio.Protocol | None:
+        """The protocol for one connection. None while the application is loaded, which this begins.
+
+        Raises `ConnectionAbortedError` if no request can be served any more.
+        """
+        if self._closed:
+            raise ConnectionAbortedError("the control plane is closed")
+        if self._http is not None:
+            return self._http.protocol()
+        if self._begin_loading().done():
+            raise ConnectionAbortedError("the control plane could not be loaded")
+        return None
 
 
 class _Connection(asyncio.Protocol):
     """One TCP connection: the protocol that reads its requests, with a deadline and a connection limit."""
 
-    def __init__(self, inner: asyncio.Protocol | None, everyone: dict[_Connection, None]) -> None:
-        """`inner`: see `read_by`; None if it is not loaded yet. `everyone`: all open connections, oldest first."""
-        self._inner = inner
+    def __init__(self, protocol: Callable[[], asyncio.Protocol | None], everyone: dict[_Connection, None]) -> None:
+        """`protocol`: makes the protocol that reads the requests; see `begin_reading`.
+
+        `everyone`: all open connections, oldest first.
+        """
+        self._protocol = protocol
+        self._inner: asyncio.Protocol | None = None
         self._everyone = everyone
         self.ended: Final = asyncio.Event()
         self._transport: asyncio.Transport | None = None
@@ -175,18 +207,25 @@ class _Connection(asyncio.Protocol):
         self._everyone[self] = None
         if len(self._everyone) > MAX_CONNECTIONS:
             next(iter(self._everyone)).abort()
-        if self._inner is not None:
-            self._inner.connection_made(transport)
+        self.begin_reading()
 
-    def read_by(self, inner: asyncio.Protocol) -> None:
-        """Let a protocol read the requests, from the first byte on."""
+    def begin_reading(self) -> None:
+        """Read the requests, from the first byte on, if `protocol` returns one. A failure aborts the connection."""
         assert self._transport is not None, "open connections have one"
-        self._inner = inner
-        inner.connection_made(self._transport)
-        if self._waiting:
-            self._transport.resume_reading()
-            inner.data_received(self._waiting)
-            self._waiting = b""
+        try:
+            self._inner = self._protocol()
+            if self._inner is None:
+                return
+            self._inner.connection_made(self._transport)
+            if self._waiting:
+                self._transport.resume_reading()
+                self._inner.data_received(self._waiting)
+                self._waiting = b""
+        except OSError:  # the operator has reset the connection, or it came too late
+            self.abort()
+        except Exception as error:  # noqa: BLE001 - the other connections still have to be read
+            failed("beginning a connection of an operator", error)
+            self.abort()
 
     def carries(self, request: web.Request) -> bool:
         """Whether a request came on this connection."""

@@ -18,6 +18,7 @@ from gateway_core.hooks import LoadedPlugin
 from gateway_core.hooks.times import HookTimes
 from gateway_core.log.loop_lag import BOUNDS, Lags, LoopLag
 from gateway_core.mcp import jsonrpc
+from gateway_core.upstream.auth.tokens import RenewalCounts
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.upstream import Upstream
 
@@ -66,17 +67,17 @@ def _tokens(of: Upstream) -> shapes.TokenState | None:
     """The access tokens that the gateway obtains for an upstream; None if it obtains none."""
     own = None if of.connections.http is None else of.connections.http.tokens
     principals = None if of.identities is None else of.identities.tokens
-    counts = [source.counts for source in (own, principals) if source is not None]
-    if not counts:
+    if own is None and principals is None:
         return None
     return {
         "expires_at": None if own is None else own.expires_at,
-        "renewals": {
-            "renewed": sum(it.renewed for it in counts),
-            "failed": sum(it.failed for it in counts),
-            "login_needed": sum(it.login_needed for it in counts),
-        },
+        "renewals": None if own is None else _renewals(own.counts),
+        "user_renewals": None if principals is None else _renewals(principals.counts),
     }
+
+
+def _renewals(counts: RenewalCounts) -> shapes.Renewals:
+    return {"renewed": counts.renewed, "failed": counts.failed, "login_needed": counts.login_needed}
 
 
 def loop(lag: LoopLag) -> shapes.LoopCounts:

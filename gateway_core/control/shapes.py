@@ -38,7 +38,12 @@ class TokenState(TypedDict):
     expires_at: Annotated[
         UnixTime | None, Meta(description="Of the gateway's own token; null if there is no such time")
     ]
-    renewals: Annotated[Renewals, Meta(description="Of all tokens, also those of users, since the start")]
+    renewals: Annotated[
+        Renewals | None, Meta(description="Of the gateway's own tokens, since the start; null if it obtains none")
+    ]
+    user_renewals: Annotated[
+        Renewals | None, Meta(description="Of the tokens of all users, since the start; null if they get none")
+    ]
 
 
 class UpstreamState(TypedDict):

@@ -120,7 +120,7 @@ class Downstream:
             credential_headers=_headers(authenticators, presenting),
             documents=authenticators.documents,
             modern=ModernHttp(self._catalog, self._calls, subscriptions, self._budget),
-            legacy=LegacyHttp(self._legacy, sessions, self._budget),
+            legacy=LegacyHttp(self._legacy, sessions, self.gate, self._budget),
             sse=SseHttp(self._legacy, sessions),
             questions=None if self._pages is None else QuestionPageHttp(self._pages, self._authentication),
             logins=LoginPages(config, self._attempts, self._authentication),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,7 +12,7 @@ from gateway_core.downstream.agents import meta_of
 from gateway_core.downstream.auth.caller import Caller
 from gateway_core.downstream.batch import PendingBatch, decode_batch
 from gateway_core.downstream.calls.calls import response_to
-from gateway_core.downstream.calls.gate import restarting
+from gateway_core.downstream.calls.gate import Gate, restarting
 from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
@@ -43,10 +42,11 @@ MAX_STREAMS: Final = 8
 class LegacyHttp:
     """Serves the requests of legacy agents to `/mcp`."""
 
-    def __init__(self, legacy: Legacy, sessions: Sessions, budget: MemoryBudget | None = None) -> None:
+    def __init__(self, legacy: Legacy, sessions: Sessions, gate: Gate, budget: MemoryBudget | None = None) -> None:
         """`budget` counts the messages that agents do not read."""
         self._legacy = legacy
         self._sessions = sessions
+        self._gate = gate
         self._budget = budget
 
     def post(self, post: Post) -> Response | PendingCall:
@@ -175,8 +175,7 @@ class LegacyHttp:
             raise HttpError(400, f"the header {MCP_SESSION_ID_HEADER} is missing; a session begins with initialize")
         session = self._sessions.get(caller, session_id)
         if session is None:
-            with contextlib.suppress(RpcError):
-                self._sessions.check_open()  # raises `Deferred`
+            self._gate.check_deferring()
             raise HttpError(404, "no such session; begin a new one with initialize")
         if not version_known:
             raise HttpError(400, f"unsupported protocol version; supported: {', '.join(HANDSHAKE_PROTOCOL_VERSIONS)}")

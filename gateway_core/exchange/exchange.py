@@ -89,8 +89,9 @@ class Exchange(msgspec.Struct, eq=False):
     """The members of `_meta` of the agent's request; None if they are not decoded yet."""
     id: str = msgspec.field(default_factory=_IDS.__next__)
     """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
-    generation: int = 1
-    """The number of the configuration that judges and serves it; every log record about the request names it."""
+    generation: int = 0
+    """The number of the configuration that judges and serves it; every log record about the request names it. 0 until
+    a pipeline begins it: the gateway sends some requests in the name of an agent without one."""
     origin: Call | None = None
     """The call as the agent made it, before any plugin; None until its target is looked up."""
     upstream: str | None = None
@@ -133,6 +134,13 @@ class Exchange(msgspec.Struct, eq=False):
     def conversation(self) -> str:
         """A key that all exchanges of one legacy session share; the exchange's own id without a session."""
         return self.agent.session_id or self.id
+
+    @property
+    def log_fields(self) -> dict[str, str | int]:
+        """The fields of a log record about it."""
+        if not self.generation:
+            return {"exchange": self.id}
+        return {"exchange": self.id, "generation": self.generation}
 
     def begin(self, deadline: Deadline, question_limit: float, generation: int) -> None:
         """Set its deadline, the seconds that its agent has for the answer to one question, and its generation."""

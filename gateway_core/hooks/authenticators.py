@@ -41,7 +41,7 @@ class Authenticators:
     """The enabled plugins with `authenticate`, in the order of the TOML."""
 
     def __init__(self, hooks: Sequence[Hook], observers: Observers | None = None, generation: int = 1) -> None:
-        """`observers`: those that `Authentication` tells how it ended. `generation`: for the log.
+        """`observers`: the hooks to which `Authentication` reports how it ended. `generation`: for the log.
 
         Raises `PluginError` for a plugin whose declarations are not valid.
         """

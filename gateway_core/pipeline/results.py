@@ -34,7 +34,7 @@ def cleaned(result: CallResult, clean: Callable[[bytes], bytes]) -> CallResult:
 
 def failed(exchange: Exchange, error: Exception) -> CallResult:
     """The result of a call that a bug ended, which is logged."""
-    logger.bind(exchange=exchange.id, generation=exchange.generation).error(
+    logger.bind(**exchange.log_fields).error(
         "exchange {}: a bug in the gateway: {}\n{}", exchange.id, type(error).__name__, where(error)
     )
     message = f"internal error of the gateway, see its log for {exchange.id}"

@@ -193,7 +193,7 @@ def _exchange(call: Call, user: FakeUser | None) -> Exchange:
     agent = Agent(call.principal, call.era, version, capabilities=jsonrpc.encode(declared), session_key=call.session)
     fields = GivenHeaders.of(call).fields
     back = UserBack(user, fields) if user is not None and call.era == "legacy" else FakeBack(fields)
-    return Exchange(agent, call.method, back, id=call.exchange_id)
+    return Exchange(agent, call.method, back, id=call.exchange_id, generation=call.generation)
 
 
 def _params(call: Call) -> dict[str, Raw]:

@@ -49,7 +49,7 @@ Definitions: TypeAlias = Mapping[Kind, Sequence[Definition]]
 
 
 class PrivateTo(msgspec.Struct, frozen=True):
-    """Whose lists some private lists are."""
+    """The agent that private lists belong to."""
 
     viewer: str
     """See `Agent.viewer`."""
@@ -58,9 +58,9 @@ class PrivateTo(msgspec.Struct, frozen=True):
 
 
 class ListsDiffer(Protocol):
-    """Called with the name of an upstream, and lists that may differ from those that were fetched before.
+    """Called with the name of an upstream, and lists that may differ from the lists fetched before.
 
-    `private`: whose lists they are; None for those that are the same for all callers.
+    `private`: the agent that they belong to; None for lists that are the same for all callers.
     """
 
     def __call__(

@@ -41,6 +41,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "locked.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     (tmp_path / "text.pem").write_text("no certificate")
     (tmp_path / "folder.pem").mkdir()
+    authority.cert_pem.write_to_path(str(tmp_path / "open.pem"))
+    (tmp_path / "open.pem").chmod(0o666)
     return tmp_path
 
 
@@ -61,6 +63,7 @@ def test_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
         ('{ ca = "none.pem" }', "ca", "cannot be read: No such file or directory"),
         ('{ ca = "folder.pem" }', "ca", "cannot be read: Is a directory"),
         ('{ ca = "text.pem" }', "ca", "holds no certificate in PEM"),
+        ('{ ca = "open.pem" }', "ca", "every user of this machine may write to it; run: chmod o-w "),
         ('{ cert = "text.pem", key = "key.pem" }', "cert", "holds no certificate in PEM"),
         ('{ cert = "cert.pem" }', "cert", "holds no private key in PEM; name the file of the key in key"),
         ('{ cert = "cert.pem", key = "none.pem" }', "key", "cannot be read"),
@@ -72,12 +75,23 @@ def test_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
         ("{ cafile = 1 }", "cafile", "is not a known key"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_reported(folder: Path, tls: str, key: str, problem: str) -> None:
+def test_a_table_that_cannot_be_used_is_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tls: str, key: str, problem: str
+) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
     with pytest.raises(ConfigError) as caught:
         load(f"tls = {tls}", folder)
     [text] = caught.value.problems
     assert f'mcp-proxy.toml:7: mcp.proxy.upstreams[0].tls.{key}: upstream "web": ' in text
     assert problem in text
+
+
+def test_authorities_that_every_user_may_change_are_used_if_the_operator_trusts_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIUM_TRUST_CONFIG", "1")
+    [upstream] = load('tls = { ca = "open.pem" }', folder).proxy.upstreams
+    assert upstream.tls == TlsConfig(ca=str(folder / "open.pem"))
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])

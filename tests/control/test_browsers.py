@@ -9,7 +9,7 @@ import pytest
 
 from gateway_core.control import browsers
 from gateway_core.control.access import PAGE_KEY
-from gateway_core.control.browsers import BrowserSessions
+from gateway_core.control.browsers import Browser, BrowserSessions
 from gateway_core.control.endpoint import Asked, Event, EventStream
 from tests.control.conftest import READ
 
@@ -45,6 +45,21 @@ def test_a_session_needs_its_cookie_and_its_page_key() -> None:
         assert known.session(one.secret, key) is None
     assert known.session(one.page_key, one.page_key) is None
     assert known.session(one.secret, one.page_key) is one
+
+
+def test_a_kept_session_without_a_page_key_ends() -> None:
+    clock = Clock()
+    whole, half = Browser("1", "s", "read", clock.now + 1, "key"), Browser("2", "t", "change", clock.now + 1)
+    known = BrowserSessions([whole, half], clock)
+    assert known.session("t", "") is None
+    assert [one for one, _ in known.sessions()] == [whole]
+    assert known.session("s", "key") is whole
+
+
+def test_an_empty_secret_matches_nothing() -> None:
+    clock = Clock()
+    known = BrowserSessions([Browser("1", "", "change", clock.now + 1, "key")], clock)
+    assert known.session("", "key") is None
 
 
 @pytest.mark.parametrize("offered", ["", "x", "ä\udcff"])

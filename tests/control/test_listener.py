@@ -6,14 +6,61 @@ import json
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from aiohttp import web_protocol
+from loguru import logger
 
 from gateway_core.control import Access, ControlPlane, listener
 from gateway_core.http1.hosts import HostGuard
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines of the log that say what failed."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"].splitlines()[0]), level="ERROR")
+    yield lines
+    logger.remove(sink)
+
+
+@pytest.fixture
+def no_deadline(monkeypatch: Any) -> None:
+    """Connections do not end by their deadline."""
+    monkeypatch.setattr(listener, "CONNECTION_TIME", 3600.0)
+
+
+def unloaded(plane: Any, endpoints: Callable[[], Sequence[Any]] = tuple) -> ControlPlane:
+    """A control plane that does not listen yet. It answers 404, unless it has endpoints."""
+    return ControlPlane(endpoints, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
+
+
+async def start_and_get_factory(control: ControlPlane, monkeypatch: Any) -> Callable[[], asyncio.Protocol]:
+    """Start a control plane. Returns what asyncio calls for each connection, before it calls `connection_made`."""
+    loop = asyncio.get_running_loop()
+    factories, create = [], loop.create_server
+
+    async def remember(factory: Any, *args: Any, **options: Any) -> Any:
+        factories.append(factory)
+        return await create(factory, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "create_server", remember)
+        await control.start("127.0.0.1", 0)
+    return factories[0]
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends."""
+    async with asyncio.timeout(20):
+        try:
+            return await reader.read()
+        except ConnectionError:
+            return b""
 
 
 async def test_a_free_port_is_taken_and_told(plane: Any) -> None:
@@ -22,7 +69,7 @@ async def test_a_free_port_is_taken_and_told(plane: Any) -> None:
 
 
 async def test_a_name_becomes_the_address_that_listens(plane: Any) -> None:
-    control = ControlPlane(tuple, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("localhost"))
+    control = unloaded(plane)
     await control.start("localhost", 0)
     try:
         assert control.host in {"127.0.0.1", "::1"}
@@ -37,11 +84,7 @@ async def test_every_address_of_a_name_goes_on_in_the_next_process(plane: Any, m
         kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
         return [(*kind, ("127.0.0.1", 0)), (*kind, ("127.0.0.2", 0))]
 
-    def made() -> ControlPlane:
-        access = Access("t", "", plane.operations.browsers)
-        return ControlPlane(tuple, plane.operations, access, HostGuard("localhost"))
-
-    first, second = made(), made()
+    first, second = unloaded(plane), unloaded(plane)
     with monkeypatch.context() as patched:
         patched.setattr(asyncio.get_running_loop(), "getaddrinfo", looked_up)
         await first.start("localhost", 0)
@@ -59,7 +102,7 @@ async def test_every_address_of_a_name_goes_on_in_the_next_process(plane: Any, m
 
 
 async def test_a_port_in_use_raises_and_leaves_nothing(plane: Any) -> None:
-    other = ControlPlane(tuple, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
+    other = unloaded(plane)
     with pytest.raises(OSError, match="address already in use"):
         await other.start("127.0.0.1", plane.control.port)
     assert other.address == ""
@@ -74,8 +117,7 @@ async def test_requests_wait_until_the_application_is_loaded_in_a_thread(plane: 
         may_load.wait(20)
         return ()
 
-    access = Access("t", "", plane.operations.browsers)
-    control = ControlPlane(endpoints, plane.operations, access, HostGuard("127.0.0.1"))
+    control = unloaded(plane, endpoints)
     await control.start("127.0.0.1", 0)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
@@ -96,6 +138,107 @@ async def test_requests_wait_until_the_application_is_loaded_in_a_thread(plane: 
     assert threads[0] is not threading.main_thread()
 
 
+@pytest.mark.usefixtures("no_deadline")
+async def test_a_connection_that_is_made_after_the_loading_is_read(plane: Any, monkeypatch: Any) -> None:
+    loop, control = asyncio.get_running_loop(), unloaded(plane)
+    factory = await start_and_get_factory(control, monkeypatch)
+    theirs, ours = socket.socketpair()
+    try:
+        early = factory()  # by asyncio, one turn of the loop before it calls `connection_made`
+        await control.load()
+        await loop.connect_accepted_socket(lambda: early, ours)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        writer.write(GET)
+        assert (await ended(reader)).startswith(b"HTTP/1.1 404 ")
+        writer.close()
+    finally:
+        await control.close()
+
+
+@pytest.mark.usefixtures("no_deadline")
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [
+        (OSError(22, "the operator has reset the connection"), []),
+        (ValueError("a bug"), ["ValueError while beginning a connection of an operator"]),
+    ],
+)
+@pytest.mark.parametrize("is_loaded", [False, True])
+async def test_a_connection_that_fails_ends_alone(
+    plane: Any, monkeypatch: Any, logged: Any, error: Exception, lines: list[str], is_loaded: bool
+) -> None:
+    failures = [error]
+
+    def keep_alive(_: Any) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(web_protocol, "tcp_keepalive", keep_alive)
+    may_load = threading.Event()
+
+    def endpoints() -> tuple[()]:
+        may_load.wait(20)
+        return ()
+
+    control = unloaded(plane, endpoints)
+    await control.start("127.0.0.1", 0)
+    try:
+        if is_loaded:
+            may_load.set()
+            await control.load()
+        one, other = [await asyncio.open_connection("127.0.0.1", control.port) for _ in range(2)]
+        for _, writer in (one, other):
+            writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        may_load.set()
+        await control.load()
+        assert await ended(one[0]) == b""
+        assert (await ended(other[0])).startswith(b"HTTP/1.1 404 ")
+        for _, writer in (one, other):
+            writer.close()
+    finally:
+        may_load.set()
+        await control.close()
+    assert logged == lines
+
+
+@pytest.mark.usefixtures("no_deadline")
+async def test_a_failure_of_the_loading_is_logged_and_ends_connections(plane: Any, logged: Any) -> None:
+    def endpoints() -> tuple[()]:
+        raise ImportError("secret")
+
+    control = unloaded(plane, endpoints)
+    await control.start("127.0.0.1", 0)
+    try:
+        for _ in range(2):  # the first one begins the loading
+            reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
+            writer.write(GET)
+            assert await ended(reader) == b""
+            writer.close()
+        assert logged == ["ImportError while loading the control plane"]
+        with pytest.raises(ImportError):
+            await control.load()
+    finally:
+        await control.close()
+
+
+async def test_a_connection_that_is_made_after_the_end_loads_nothing(plane: Any, monkeypatch: Any) -> None:
+    loads = []
+
+    def endpoints() -> tuple[()]:
+        loads.append(1)
+        return ()
+
+    control = unloaded(plane, endpoints)
+    factory = await start_and_get_factory(control, monkeypatch)
+    await control.close()
+    theirs, ours = socket.socketpair()
+    await asyncio.get_running_loop().connect_accepted_socket(factory, ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    assert await ended(reader) == b""
+    writer.close()
+    assert loads == []
+
+
 async def test_a_control_plane_closes_while_it_is_loaded(plane: Any) -> None:
     may_load = threading.Event()
 
@@ -103,8 +246,7 @@ async def test_a_control_plane_closes_while_it_is_loaded(plane: Any) -> None:
         may_load.wait(20)
         return ()
 
-    access = Access("t", "", plane.operations.browsers)
-    control = ControlPlane(endpoints, plane.operations, access, HostGuard("127.0.0.1"))
+    control = unloaded(plane, endpoints)
     await control.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
     loading = asyncio.ensure_future(control.load())

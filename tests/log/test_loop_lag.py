@@ -85,14 +85,14 @@ async def test_one_place_is_logged_once_a_minute(
     assert len(lines) == 1
 
 
-async def test_a_loop_that_waits_blocks_nobody_however_late_it_is(lag: LoopLag, lines: list[str]) -> None:
+async def test_a_waiting_loop_is_not_reported_however_late_it_is(lag: LoopLag, lines: list[str]) -> None:
     """A busy machine may not run the process for a while."""
     lag._beat = time.monotonic() - 60
     await asyncio.sleep(0.3)
     assert lines == []
 
 
-async def test_a_histogram_of_all_lags_is_kept_if_somebody_asks_for_it(lines: list[str]) -> None:
+async def test_a_histogram_of_all_lags_is_kept_on_request(lines: list[str]) -> None:
     watching = LoopLag({}, measures=True)
     watching.start()
     lags = watching.lags
@@ -120,7 +120,7 @@ def test_a_lag_counts_up_to_its_bound() -> None:
     assert lags.seconds == pytest.approx(10.1021)
 
 
-async def test_lags_are_not_measured_unless_somebody_asks_for_them(lag: LoopLag) -> None:
+async def test_lags_are_measured_only_on_request(lag: LoopLag) -> None:
     await asyncio.sleep(0.2)
     assert lag.lags is None
 

@@ -93,9 +93,18 @@ class Record:
         """Number of kept changes of the same definition that no operator has marked as seen."""
         return sum(not self._changes[number].seen for number in self._ids.get(change.of, ()))
 
-    def has_equal(self, change: DefinitionChange) -> bool:
-        """Whether a kept change of the same definition has the same members, before and after."""
-        return any(self._changes[number].members == change.members for number in self._ids.get(change.of, ()))
+    def repeats_latest(self, change: DefinitionChange) -> bool:
+        """Whether the latest kept change of the same definition has the same members, before and after.
+
+        Private lists reach each principal at another moment. A change that principals get one after the other counts
+        once. If the definition changes again for one of them before another gets the first change, each change counts
+        for each of them: a change can count more than once, but an older equal one never hides it.
+        """
+        same = self._ids.get(change.of)
+        if not same:
+            return False
+        latest = self._changes[same[-1]]
+        return (latest.what, latest.members, latest.more) == (change.what, change.members, change.more)
 
     def add(self, change: DefinitionChange) -> None:
         """Add a change with an id that no other has. Others are dropped if there is no room: seen ones first."""

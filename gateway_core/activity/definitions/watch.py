@@ -56,12 +56,12 @@ class DefinitionWatch:
     def _take(self, upstream: str, found: Differences, is_private: bool) -> None:
         """Log, record and report the changes of one upstream.
 
-        `is_private`: its lists for one agent. What it changes for several in the same way counts once.
+        `is_private`: its lists for one agent. For the changes that several agents get, see `Record.repeats_latest`.
         """
         total, number = len(found.found), found.number("changed")
         kept = [self._change(upstream, one) for one in found.shown]
         if is_private:
-            new = [change for change in kept if not self._record.has_equal(change)]
+            new = [change for change in kept if not self._record.repeats_latest(change)]
             total, number = total - len(kept) + len(new), number - len(kept) + len(new)
             kept = new
         often = {change.of for change in kept if self._record.unseen_of(change) >= MAX_OF_ONE}

@@ -131,7 +131,8 @@ function Details({ of, close }) {
         ["Next try", of.next_retry_in == null ? null : `in ${duration(Math.max(0, Math.round(of.next_retry_in)))}`],
         ["Identities", of.identities == null ? null : number(of.identities)],
         ["Login", of.login && !isLoginDue(of) ? loginOf(of.login) : null],
-        ["Access token", of.tokens && tokensOf(of.tokens)],
+        ["Access token", of.tokens?.renewals && tokensOf(of.tokens)],
+        ["Tokens of users", of.tokens?.user_renewals && (renewalsOf(of.tokens.user_renewals) || "none yet")],
       ]} />
     </section>
     <section>
@@ -159,13 +160,15 @@ const usersOf = (login) =>
 function tokensOf({ expires_at: end, renewals }) {
   const left = end == null ? 0 : Math.round(end - Date.now() / 1000);
   const ends = left > 0 ? `ends in ${duration(left)}` : "has ended";
-  return [
-    end != null && ends,
+  return [end != null && ends, renewalsOf(renewals)].filter(Boolean).join(", ") || "none yet";
+}
+
+const renewalsOf = (renewals) =>
+  [
     renewals.renewed > 0 && `renewed ${count(renewals.renewed, "time")}`,
     renewals.failed > 0 && `${count(renewals.failed, "renewal")} failed`,
     renewals.login_needed > 0 && `${count(renewals.login_needed, "renewal")} needed a login`,
-  ].filter(Boolean).join(", ") || "none yet";
-}
+  ].filter(Boolean).join(", ");
 
 const RATE = [
   { label: "calls", colour: "accent", fill: true },

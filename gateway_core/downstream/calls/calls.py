@@ -108,7 +108,7 @@ class Calls:
         try:
             return await self._pipeline.call(exchange, params, answer)
         except Exception as error:  # noqa: BLE001 - after a bug the agent still needs a response
-            logger.bind(exchange=exchange.id, generation=exchange.generation).error(
+            logger.bind(**exchange.log_fields).error(
                 "exchange {}: {} in the pipeline\n{}", exchange.id, type(error).__name__, where(error)
             )
             return CallResult.failed(internal_error())

@@ -55,8 +55,7 @@ class Gate:
 
     def check_open(self) -> None:
         """Raise `RpcError(OVERLOADED)` while the gateway is stopping or short of memory; `Deferred` if it restarts."""
-        if self.deferring:
-            raise Deferred
+        self.check_deferring()
         try:
             if self.closing:
                 raise overloaded("the gateway is stopping")
@@ -64,6 +63,11 @@ class Gate:
         except RpcError:
             self.count_rejected()
             raise
+
+    def check_deferring(self) -> None:
+        """Raise `Deferred` while new work waits for the next process."""
+        if self.deferring:
+            raise Deferred
 
     def count_rejected(self) -> None:
         """Count one more request that was rejected."""

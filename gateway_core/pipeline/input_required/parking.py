@@ -316,7 +316,7 @@ class Parking:
         call = self._taken(key)
         if call is not None:
             exchange = call.exchange
-            logger.bind(exchange=exchange.id, generation=exchange.generation, upstream=call.upstream.name).info(
+            logger.bind(**exchange.log_fields, upstream=call.upstream.name).info(
                 "a call is cancelled: its client did not come back with answers within {:g} s", self._wait
             )
             self._give_up(call)

@@ -194,7 +194,7 @@ class PrivateLists:
         self._keep(principal, known)
 
     def _compare(self, agent: Agent, before: FetchedLists, after: FetchedLists) -> None:
-        """Report the lists of what a principal can call, if they differ from those that it had before."""
+        """Report the lists of what a principal can call, if they differ from its earlier lists."""
         differing = [
             kind
             for kind in _CALLED

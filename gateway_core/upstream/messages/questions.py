@@ -114,7 +114,7 @@ class ServerQuestions:
     def _lines(self, exchange: Exchange | None) -> Logger:
         """Where lines about a question go. `exchange`: the call that it is about, if known."""
         lines = logger.bind(upstream=self._upstream)
-        return lines if exchange is None else lines.bind(exchange=exchange.id, generation=exchange.generation)
+        return lines if exchange is None else lines.bind(**exchange.log_fields)
 
     async def _deliver(self, answer: bytes) -> None:
         try:

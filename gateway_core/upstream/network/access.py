@@ -20,7 +20,7 @@ class Access:
     def __init__(self, config: UpstreamConfig) -> None:
         assert config.url is not None, "checked by the configuration"
         self.proxies = Proxies(config.proxy)
-        self.trust = Trust(config.tls)
+        self.trust = Trust(config.tls, config.name)
         self.addresses: Final[set[str]] = set()
         """IP addresses at which the upstream was reached; those of a proxy do not count."""
         self._origin = URL(config.url).origin()

@@ -7,6 +7,8 @@ import os
 import ssl
 from typing import Final
 
+from loguru import logger
+
 from gateway_core.config.tls import RenewedContext, TlsConfig, TlsFileError, context_of
 from gateway_core.errors import Permanent
 
@@ -45,9 +47,16 @@ _SYSTEM: Final = RenewedContext(_PLAIN, lambda: context_of(_PLAIN), with_system=
 
 
 class Trust:
-    """The TLS contexts of one upstream. They are made in a thread."""
+    """The TLS contexts of one upstream. They are made in a thread.
 
-    def __init__(self, tls: TlsConfig | None) -> None:
+    While changed files cannot be used, the last contexts stay, and the log says so once for each problem.
+    """
+
+    def __init__(self, tls: TlsConfig | None, upstream: str) -> None:
+        """`upstream`: its name, for the log."""
+        self._upstream = upstream
+        self._problem = ""
+        """The problem of changed files that was logged last; empty once they can be used."""
         own = tls or _PLAIN
         others = TlsConfig(ca=own.ca)
         self._own, self._others = _SYSTEM, _SYSTEM
@@ -58,38 +67,74 @@ class Trust:
 
     async def context(self) -> ssl.SSLContext:
         """The context for a new connection to the upstream. Raises `Permanent` if a file cannot be used."""
-        return await _current(self._own)
+        return await self._current(self._own)
 
     async def context_for_others(self) -> ssl.SSLContext:
         """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
-        return await _current(self._others)
+        return await self._current(self._others)
+
+    async def _current(self, renewed: RenewedContext) -> ssl.SSLContext:
+        unchanged = renewed.unchanged
+        if unchanged is not None:
+            return unchanged
+        try:
+            context = await asyncio.to_thread(renewed.current)
+        except TlsFileError as error:
+            raise Permanent(_named(error)) from None
+        problem = renewed.problem
+        text = "" if problem is None else f"upstream {self._upstream}: {_named(problem)}"
+        self._problem = _reported(self._problem, text)
+        return context
 
 
 class TrustedAuthorities:
     """The TLS context of connections that a plugin makes. It trusts the authorities in a PEM file, or the system's.
 
-    A changed file counts from the next connection on. While it cannot be used, the last context stays.
+    A changed file counts from the next connection on. While it cannot be used, for example because every user of this
+    machine may write to it, the last context stays, and the log says so once for each problem.
     """
 
     def __init__(self, ca: str | os.PathLike[str] | None = None) -> None:
-        self._trust = Trust(None if ca is None else TlsConfig(ca=os.fspath(ca)))
+        """Reads the file. Raises `OSError`, with its path and the problem, if it cannot be used."""
+        self._path = "" if ca is None else os.fspath(ca)
+        self._problem = ""
+        self._renewed = _SYSTEM
+        if ca is not None:
+            own = TlsConfig(ca=self._path)
+            self._renewed = RenewedContext(own, lambda: context_of(own))
+            try:
+                self._renewed.current()
+            except TlsFileError as problem:
+                raise OSError(self._described(problem)) from None
+
+    @property
+    def problem(self) -> str:
+        """Why the last context stays although the file has changed, for `warnings` of a plugin; usually empty."""
+        return self._problem
 
     async def context(self) -> ssl.SSLContext:
-        """The context for a new connection. Raises `OSError` if the file cannot be used and never could."""
-        try:
-            return await self._trust.context()
-        except Permanent as problem:
-            raise OSError(str(problem)) from None
+        """The context for a new connection."""
+        unchanged = self._renewed.unchanged
+        if unchanged is not None:
+            return unchanged
+        context = await asyncio.to_thread(self._renewed.current)
+        problem = self._renewed.problem
+        self._problem = _reported(self._problem, "" if problem is None else self._described(problem))
+        return context
+
+    def _described(self, problem: TlsFileError) -> str:
+        return f"{self._path}: {problem}"
 
 
-async def _current(renewed: RenewedContext) -> ssl.SSLContext:
-    unchanged = renewed.unchanged
-    if unchanged is not None:
-        return unchanged
-    try:
-        return await asyncio.to_thread(renewed.current)
-    except TlsFileError as problem:
-        raise Permanent(f"tls.{problem.key}: {problem}") from None
+def _named(problem: TlsFileError) -> str:
+    return f"tls.{problem.key}: {problem}"
+
+
+def _reported(before: str, problem: str) -> str:
+    """Log a problem of changed files, unless it is empty or equals the one from `before`. Returns it."""
+    if problem and problem != before:
+        logger.warning("{}; the content that was read before stays in use", problem)
+    return problem
 
 
 def why_untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:

@@ -53,11 +53,20 @@ class Fetcher:
     """An HTTP client for the documents of one issuer."""
 
     def __init__(self, named: Collection[URL], ca: str | Path | None) -> None:
-        """`named`: the URLs that the operator configured. `ca`: PEM file with the authorities to trust."""
+        """`named`: the URLs that the operator configured. `ca`: PEM file with the authorities to trust.
+
+        Raises `OSError` if `ca` cannot be used.
+        """
         self._named = {url.origin() for url in named}
         self._trust = TrustedAuthorities(ca)
         self._sessions: dict[bool, ClientSession] = {}
         """By whether they connect only to public addresses; each is made on first use."""
+
+    @property
+    def warning(self) -> str:
+        """Why the authorities that were read before stay in use; empty if their file has not changed or is usable."""
+        problem = self._trust.problem
+        return problem and f"changed authorities (ca) are not used: {problem}"
 
     def address(self, text: str) -> URL:
         """Parse a URL from a document. Raises `FetchError` if it is not allowed."""
@@ -93,10 +102,7 @@ class Fetcher:
         proxy = _proxy_for(url)
         if strange and proxy is not None:
             await _check_name(url)
-        try:
-            context = await self._trust.context()
-        except OSError as problem:
-            raise FetchError(f"{url.origin()} is not asked, because ca cannot be used: {problem}") from None
+        context = await self._trust.context()
         session = self._session(guarded=strange and proxy is None)
         async with session.get(url, allow_redirects=False, ssl=context, proxy=proxy) as response:
             if 400 <= response.status <= 499:

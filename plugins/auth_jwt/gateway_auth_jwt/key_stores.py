@@ -48,6 +48,10 @@ class KeyStore(Protocol):
     async def close(self) -> None:
         """Release connections and tasks."""
 
+    @property
+    def warning(self) -> str:
+        """What is wrong with the files of the issuer at present, for `status`; usually empty."""
+
 
 class RemoteKeys:
     """The keys that an issuer publishes. At most one attempt to fetch them is under way."""
@@ -93,6 +97,10 @@ class RemoteKeys:
             self._attempt.cancel()
             await asyncio.wait([self._attempt])
         await self._fetcher.close()
+
+    @property
+    def warning(self) -> str:
+        return self._fetcher.warning
 
     def _usable(self) -> KeySet:
         if self._keys is None or self._clock() - self._fetched >= MAX_STALE:
@@ -152,6 +160,7 @@ class FileKeys:
         self._path = path
         self._state: tuple[int, ...] = ()
         self._keys = self._read()
+        self._warning = ""
 
     async def open(self) -> None:
         """The keys are read already."""
@@ -160,15 +169,21 @@ class FileKeys:
         try:
             keys = self._read()
         except (OSError, ValueError) as problem:
-            raise KeysUnavailableError(f"the keys in {self._path} cannot be used: {problem}") from None
+            self._warning = f"the keys in {self._path} cannot be used: {problem}"
+            raise KeysUnavailableError(self._warning) from None
+        self._warning = ""
         return keys.find(key_id, algorithm)
 
     async def close(self) -> None:
         """There is nothing to release."""
 
+    @property
+    def warning(self) -> str:
+        return self._warning
+
     def _read(self) -> KeySet:
         status = self._path.stat()
-        state = (status.st_ino, status.st_mtime_ns, status.st_size)
+        state = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         if state != self._state:
             self._keys, self._state = read_keys(self._path), state
         return self._keys

@@ -55,6 +55,13 @@ class Jwt(Plugin[Settings]):
         for issuer in self._issuers.values():
             await issuer.keys.close()
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with files of issuers at present, for `status`."""
+        return [
+            f"issuer {name}: {warning}" for name, issuer in self._issuers.items() if (warning := issuer.keys.warning)
+        ]
+
     @hookimpl
     async def authenticate(self, credentials: Credentials) -> Principal | Reject | None:
         bearer = credentials.bearer
@@ -92,8 +99,7 @@ def _store(config: IssuerConfig) -> KeyStore:
     if config.jwks_file is not None:
         return FileKeys(config.jwks_file)
     named = [URL(config.issuer)] if config.jwks_uri is None else [URL(config.jwks_uri)]
-    ca = None if config.ca is None else str(config.ca)
-    return RemoteKeys(config.issuer, Fetcher(named, ca), config.jwks_uri)
+    return RemoteKeys(config.issuer, Fetcher(named, config.ca), config.jwks_uri)
 
 
 def _forms(audience: str) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,7 +12,7 @@ from yarl import URL
 
 from gateway_auth_jwt.key_set import Algorithm
 from gateway_auth_jwt.key_stores import read_keys
-from gateway_core import ConfigPath, PluginConfig, is_loopback
+from gateway_core import ConfigPath, PluginConfig, TrustedAuthorities, is_loopback
 
 _MAX_ISSUER: Final = 512
 _AUDIENCE_PATH: Final = re.compile(r"/?|(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -96,11 +95,9 @@ class IssuerConfig(PluginConfig):
     def _check_ca(cls, value: Path | None) -> Path | None:
         if value is not None:
             try:
-                ssl.create_default_context(cafile=value)
-            except ssl.SSLError:
-                raise ValueError("it has no certificate in PEM") from None
+                TrustedAuthorities(value)
             except OSError as problem:
-                raise ValueError(f"it cannot be read: {problem.strerror}") from None
+                raise ValueError(str(problem)) from None
         return value
 
     @model_validator(mode="after")

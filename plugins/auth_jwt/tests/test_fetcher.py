@@ -4,15 +4,19 @@ import asyncio
 import gzip
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from aiohttp import web
-from gateway_auth_jwt import fetcher
+from gateway_auth_jwt import fetcher, key_stores
 from gateway_auth_jwt.discovery import find_jwks_uri, places
 from gateway_auth_jwt.fetcher import Fetcher, FetchError, is_public
+from gateway_auth_jwt.plugin import Jwt
 from yarl import URL
+
+from gateway_core.testing import configured, make_credentials
 
 METADATA = "/.well-known/oauth-authorization-server"
 OPENID = "/.well-known/openid-configuration"
@@ -256,16 +260,34 @@ async def test_a_changed_file_of_authorities_counts_from_the_next_document_on(
     assert await fetcher.get(url)
 
 
-async def test_a_file_of_authorities_that_has_gone_is_named_until_it_is_back(
-    start: Any, client: Any, tmp_path: Any
+def test_a_file_of_authorities_that_cannot_be_used_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    with pytest.raises(OSError, match=r"ca\.pem") as caught:
+        Fetcher([], path)
+    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+
+
+async def test_the_plugin_warns_while_changed_authorities_cannot_be_used(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(key_stores, "REFRESH", 0.0)
+    monkeypatch.setattr(key_stores, "RETRY", 0.0)
     authority, path = await start(ssl=_context()), tmp_path / "ca.pem"
-    url = URL(f"{authority.issuer}{METADATA}")
-    fetcher = client(authority.issuer, ca=path)
-    with pytest.raises(FetchError, match=r"is not asked, because ca cannot be used: .*cannot be read"):
-        await fetcher.get(url)
     AUTHORITY.cert_pem.write_to_path(str(path))
-    assert await fetcher.get(url)
+    table = {"issuer": authority.issuer, "ca": path}
+    loaded = configured(Jwt, audience=authority.audience, issuers=[table])
+    credentials = make_credentials(f"Bearer {authority.token()}")
+    async with loaded.instance as plugin:  # type: ignore[attr-defined]
+        assert (await plugin.authenticate(credentials)).subject == "alice"
+        assert loaded.warnings == ()
+        path.write_text("no certificate")
+        assert (await plugin.authenticate(credentials)).subject == "alice"
+        assert loaded.warnings == (
+            f"issuer {authority.issuer}: changed authorities (ca) are not used: {path}: holds no certificate in PEM",
+        )
+        AUTHORITY.cert_pem.write_to_path(str(path))
+        assert (await plugin.authenticate(credentials)).subject == "alice"
+        assert loaded.warnings == ()
 
 
 async def test_only_a_trusted_authority_is_believed(start: Any, judge: Any, tmp_path: Any) -> None:

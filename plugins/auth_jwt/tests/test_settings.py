@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from gateway_auth_jwt.plugin import Jwt
 from gateway_auth_jwt.settings import Settings
 from pydantic import ValidationError
@@ -59,8 +60,11 @@ def test_a_claim_is_named_by_a_text_and_a_member_by_a_list() -> None:
         ({"issuers": [{"issuer": "https://a.example", "jwks_uri": "http://a.example/keys"}]}, "https URL"),
         ({"issuers": [{"issuer": "https://a.example", "jwks_file": ""}]}, "must not be empty"),
         ({"issuers": [{"issuer": "https://a.example", "jwks_file": "/does/not/exist"}]}, "No such file"),
-        ({"issuers": [{"issuer": "https://a.example", "ca": "/does/not/exist"}]}, "No such file"),
-        ({"issuers": [{"issuer": "https://a.example", "ca": __file__}]}, "no certificate in PEM"),
+        (
+            {"issuers": [{"issuer": "https://a.example", "ca": "/does/not/exist"}]},
+            "/does/not/exist: cannot be read: No",
+        ),
+        ({"issuers": [{"issuer": "https://a.example", "ca": __file__}]}, f"{__file__}: holds no certificate"),
         ({"issuers": [{"issuer": "https://a.example", "jwks_file": __file__}]}, "not a well-formed JSON object"),
         ({"required_scopes": ["a b"]}, "match pattern"),
         ({"required_scopes": ['a"']}, "match pattern"),
@@ -81,6 +85,20 @@ def test_a_file_of_keys_excludes_what_asks_a_server(authority: Any, tmp_path: Pa
     assert settings({"jwks_file": path}).issuers[0].jwks_file == path
     with pytest.raises(ValidationError, match="remove jwks_uri and ca"):
         settings({"jwks_file": path, "jwks_uri": "https://login.example.com/keys"})
+
+
+@pytest.mark.parametrize("key", ["jwks_file", "ca"])
+def test_a_file_that_every_user_may_change_is_refused(
+    authority: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
+    path = authority.write(tmp_path) if key == "jwks_file" else tmp_path / "ca.pem"
+    if key == "ca":
+        trustme.CA().cert_pem.write_to_path(str(path))
+    assert getattr(settings({key: path}).issuers[0], key) == path
+    path.chmod(0o666)
+    with pytest.raises(ValidationError, match="every user of this machine may write to it; run: chmod o-w"):
+        settings({key: path})
 
 
 @pytest.mark.parametrize("issuer", ["http://127.0.0.1:8080", "http://[::1]/realms/a", "http://localhost:9000/"])

@@ -32,11 +32,13 @@ _UPSTREAM: Final = (
     (
         "calls_in_flight",
         "in_flight",
-        "Requests to the upstream that have not ended, those that wait for a place included.",
+        "Requests to the upstream that have not ended, including requests that wait for a place.",
     ),
     ("calls_queued", "queued", "Requests that wait for a place at the upstream."),
     ("tools", "tools", "Tools that the upstream lists."),
 )
+_TOKEN_OWNERS: Final = (("gateway", "renewals"), ("users", "user_renewals"))
+"""Label and member of the status for the renewals of access tokens."""
 _UPSTREAM_TOTALS: Final = (
     ("requests", "calls", "Requests of agents to the upstream, attempts that failed included."),
     ("errors", "errors", "Requests of agents that the upstream did not answer, or with an error."),
@@ -178,8 +180,8 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
     )
     renewals = CounterMetricFamily(
         "radium_upstream_token_renewals",
-        "Requests for access tokens for the upstream, those for users included.",
-        labels=("upstream", "outcome"),
+        "Requests for access tokens for the upstream: the gateway's own tokens, or tokens of users.",
+        labels=("upstream", "owner", "outcome"),
     )
     due = GaugeMetricFamily(
         "radium_upstream_login_due", "Whether the operator has to log in (1) or not (0).", labels=("upstream",)
@@ -196,8 +198,9 @@ def _of_tokens(upstreams: Sequence[Status]) -> Iterator[Metric]:
             if tokens["expires_at"] is not None:
                 expiry.add_metric((name,), tokens["expires_at"])
                 renewable.add_metric((name,), float(login is None or login["renewable"]))
-            for outcome, number in tokens["renewals"].items():
-                renewals.add_metric((name, outcome), number)
+            for owner, member in _TOKEN_OWNERS:
+                for outcome, number in (tokens[member] or {}).items():
+                    renewals.add_metric((name, owner, outcome), number)
         if login is not None:
             # Where each user logs in, the operator may.
             is_needed = login["needed"] and login["users"] is None

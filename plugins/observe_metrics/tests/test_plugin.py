@@ -70,6 +70,7 @@ LABELS = (
     "method",
     "upstream",
     "tool",
+    "owner",
     "outcome",
     "state",
     "le",
@@ -210,7 +211,11 @@ def test_lags_of_the_loop_are_a_histogram() -> None:
 
 
 LOGIN: dict[str, Any] = {"needed": False, "renewable": True, "users": None, "users_due": None}
-TOKENS: dict[str, Any] = {"expires_at": None, "renewals": {"renewed": 3, "failed": 2, "login_needed": 1}}
+TOKENS: dict[str, Any] = {
+    "expires_at": None,
+    "renewals": {"renewed": 3, "failed": 2, "login_needed": 1},
+    "user_renewals": None,
+}
 
 
 def of_tokens(**changes: Any) -> dict[tuple[str, ...], float]:
@@ -225,14 +230,20 @@ def of_tokens(**changes: Any) -> dict[tuple[str, ...], float]:
 def test_tokens_are_shown_with_their_expiry_and_renewals() -> None:
     assert of_tokens() == {}
     renewals = {
-        ("token_renewals_total", "renewed"): 3,
-        ("token_renewals_total", "failed"): 2,
-        ("token_renewals_total", "login_needed"): 1,
+        ("token_renewals_total", "gateway", "renewed"): 3,
+        ("token_renewals_total", "gateway", "failed"): 2,
+        ("token_renewals_total", "gateway", "login_needed"): 1,
     }
     assert of_tokens(tokens=TOKENS) == renewals
     expiring = of_tokens(tokens={**TOKENS, "expires_at": 1790000000.5})
     expiry = {("token_expiry_timestamp_seconds",): 1790000000.5}
     assert expiring == {**renewals, **expiry, ("token_renewable",): 1}
+    of_users = {"expires_at": None, "renewals": None, "user_renewals": {"renewed": 7}}
+    assert of_tokens(tokens=of_users) == {("token_renewals_total", "users", "renewed"): 7}
+    assert of_tokens(tokens={**TOKENS, "user_renewals": {"renewed": 7}}) == {
+        **renewals,
+        ("token_renewals_total", "users", "renewed"): 7,
+    }
     assert of_tokens(identities=4) == {("identities",): 4}
 
 
@@ -256,7 +267,7 @@ def test_the_token_of_a_login_may_not_be_renewable(renewable: bool) -> None:
     assert found["token_renewable",] == renewable
 
 
-def test_logins_of_users_are_counted_and_nobody_is_named() -> None:
+def test_logins_of_users_are_counted_without_names() -> None:
     found = of_tokens(login={**LOGIN, "users": 5, "users_due": 2}, tokens=TOKENS)
     assert (found["user_logins", "usable"], found["user_logins", "due"]) == (3, 2)
 

@@ -28,6 +28,14 @@ def test_the_latest_come_first_and_some_are_marked() -> None:
     assert [one.id for one in record.latest(1, lambda one: True)] == [3]
 
 
+def test_a_change_repeats_only_the_latest_of_its_definition() -> None:
+    record = Record([change(1, "t", text="x"), change(2, "t", text="y"), change(3, "other")])
+    assert record.repeats_latest(change(4, "t", text="y"))
+    assert not record.repeats_latest(change(4, "t", text="x"))
+    assert not record.repeats_latest(change(4, "t", what="added", text="y"))
+    assert not record.repeats_latest(change(4, "none"))
+
+
 def test_an_id_counts_once() -> None:
     record = Record([change(1, "one"), change(1, "other"), change(2)])
     assert [one.name for one in record.changes] == ["one", "t2"]

@@ -109,6 +109,32 @@ async def test_what_a_server_changes_for_several_agents_in_the_same_way_is_one_c
     assert not any(name in line for line in warnings for name in ("ada", "bob", "eve"))
 
 
+async def test_a_private_change_that_was_reported_before_is_reported_again_after_another(warnings: list[str]) -> None:
+    """Two principals: `bob` gets the first two changes after `ada`, and then only `ada` gets more."""
+    watch = DefinitionWatch(Journal())
+
+    async def change(viewer: str, before: str, after: str) -> None:
+        watch.compare("notes", {"tool": [item("t", before)]}, {"tool": [item("t", after)]}, PrivateTo(viewer, str))
+        await settled(watch)
+
+    def found() -> list[str | None]:
+        latest = [one.members[0].after for one in watch.latest(9, lambda one: not one.seen)]
+        watch.mark_seen([one.id for one in watch.latest(9, lambda one: True)])
+        return latest[::-1]
+
+    for viewer in ("ada", "bob"):
+        await change(viewer, "old", "A")
+    assert found() == ["A"]
+    for viewer in ("ada", "bob"):
+        await change(viewer, "A", "B")
+    assert found() == ["B"]
+    await change("ada", "B", "A")
+    await change("ada", "A", "B")
+    assert found() == ["A", "B"]
+    await watch.close()
+    assert len(warnings) == 4
+
+
 async def test_a_changed_description_is_reported_everywhere(changing: Changing, warnings: list[str]) -> None:
     changing.define({"name": "read", "description": "Reads a note."}, {"name": "list"})
     await changing.start()

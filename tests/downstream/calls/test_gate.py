@@ -91,6 +91,14 @@ async def test_requests_of_sessions_that_ended_here_wait(world: Any) -> None:
     assert [answer.status for answer in await served_after_all(world, waiting)] == [404, 404]
 
 
+async def test_a_request_of_an_ended_session_does_not_count_as_rejected(world: Any) -> None:
+    session = await world.initialize()
+    world.downstream.sessions.end_all()
+    world.budget.level, world.budget.tight = 0.93, True
+    assert (await world.post(message("ping"), session)).status == 404
+    assert world.downstream.gate.rejected == 0
+
+
 async def test_calls_of_a_batch_are_refused(world: Any) -> None:
     session = await world.initialize(version="2025-03-26")
     world.downstream.gate.close(defer=True)

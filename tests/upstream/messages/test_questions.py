@@ -81,14 +81,17 @@ async def test_what_one_call_asks_takes_nothing_from_the_others() -> None:
     await settled()
 
 
+@pytest.mark.parametrize("fields", [{"generation": 3}, {}], ids=["begun by a pipeline", "sent by the gateway"])
 @pytest.mark.parametrize("named", [True, False], ids=["on its own stream", "attributed"])
-async def test_the_line_about_a_refused_question_names_its_call_and_the_generation(named: bool) -> None:
+async def test_the_line_about_a_refused_question_names_its_call_and_the_generation(
+    named: bool, fields: dict[str, int]
+) -> None:
     sent: list[bytes] = []
 
     async def send(data: bytes) -> None:
         sent.append(data)
 
-    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", generation=3)
+    exchange = Exchange(Agent(Principal("a"), "legacy", "2025-11-25"), "tools/call", **fields)
     questions = ServerQuestions("u", ClientContext(lambda *_: None), lambda: [exchange], send)
     lines: list[dict[str, Any]] = []
     sink = logger.add(lambda line: lines.append(dict(line.record["extra"])), level="INFO")
@@ -97,4 +100,4 @@ async def test_the_line_about_a_refused_question_names_its_call_and_the_generati
         while not sent:
             await asyncio.sleep(0)
     logger.remove(sink)
-    assert lines == [{"upstream": "u", "exchange": exchange.id, "generation": 3, "question": "roots/list"}]
+    assert lines == [{"upstream": "u", "exchange": exchange.id, **fields, "question": "roots/list"}]

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,94 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from loguru import logger
 
 from gateway_core.config.tls import TlsConfig
 from gateway_core.errors import NotSent, Permanent
 from gateway_core.upstream.network import host, trust
 from tests.upstream.network.conftest import server_context
 
+IN_USE = "; the content that was read before stays in use"
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """The warnings in the log."""
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
+    yield lines
+    logger.remove(sink)
+
 
 async def test_a_plugin_trusts_what_its_file_has_now(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
-    authorities = trust.TrustedAuthorities(path)
-    with pytest.raises(OSError, match=r"^tls.ca: cannot be read"):
-        await authorities.context()
     trustme.CA().cert_pem.write_to_path(str(path))
+    authorities = trust.TrustedAuthorities(path)
     first = await authorities.context()
-    assert await authorities.context() is first
-    path.write_text("no certificate")
     assert await authorities.context() is first
     trustme.CA().cert_pem.write_to_path(str(path))
     second = await authorities.context()
     assert second.get_ca_certs() != first.get_ca_certs()
-    assert await trust.TrustedAuthorities().context() is await trust.Trust(None).context()
+    assert await trust.TrustedAuthorities().context() is await trust.Trust(None, "a").context()
+
+
+def test_a_file_that_a_plugin_cannot_use_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
+    path = tmp_path / "ca.pem"
+    found = []
+    for prepare in (lambda: None, lambda: path.write_text("no certificate"), lambda: path.chmod(0o666)):
+        prepare()
+        with pytest.raises(OSError, match=r"ca\.pem") as caught:
+            trust.TrustedAuthorities(path)
+        found.append(str(caught.value))
+    assert found == [
+        f"{path}: cannot be read: No such file or directory",
+        f"{path}: holds no certificate in PEM",
+        f"{path}: every user of this machine may write to it; run: chmod o-w {path}"
+        "; where that is intended, as in a container: RADIUM_TRUST_CONFIG=1",
+    ]
+
+
+async def test_a_plugin_keeps_what_it_read_while_its_changed_file_cannot_be_used_and_the_log_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    monkeypatch.delenv("RADIUM_TRUST_CONFIG", raising=False)
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    authorities = trust.TrustedAuthorities(path)
+    first = await authorities.context()
+    for text in ("no certificate", "still no certificate"):
+        path.write_text(text)
+        assert [await authorities.context() for _ in range(3)] == [first] * 3
+    damaged = f"{path}: holds no certificate in PEM"
+    assert authorities.problem == damaged
+    assert warned == [damaged + IN_USE]
+    trustme.CA().cert_pem.write_to_path(str(path))
+    path.chmod(0o666)
+    assert await authorities.context() is first
+    assert authorities.problem.startswith(f"{path}: every user of this machine may write to it; run: chmod o-w {path}")
+    path.chmod(0o644)
+    assert await authorities.context() is not first
+    assert authorities.problem == ""
+    path.write_text("no certificate")
+    await authorities.context()
+    assert [line.partition(": ")[2].partition(";")[0] for line in warned] == [
+        "holds no certificate in PEM",
+        "every user of this machine may write to it",
+        "holds no certificate in PEM",
+    ]
+
+
+async def test_the_log_says_once_that_changed_files_of_an_upstream_cannot_be_used(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    path = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(path))
+    own = trust.Trust(TlsConfig(ca=str(path)), "web")
+    before = await own.context(), await own.context_for_others()
+    path.write_text("no certificate")
+    assert (await own.context(), await own.context_for_others()) == before
+    assert warned == ["upstream web: tls.ca: holds no certificate in PEM" + IN_USE]
 
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})
@@ -311,7 +378,7 @@ async def test_renewed_certificates_of_the_system_are_read_again(
     link = await connect(f"https://localhost:{server.port}/mcp", tls=tls, opened=False)
     with pytest.raises(Permanent, match="authority is unknown"):
         await link.connection.open(None)
-    others = trust.Trust(TlsConfig(ca=str(path)))
+    others = trust.Trust(TlsConfig(ca=str(path)), "a")
     before = await others.context_for_others()
     authority.cert_pem.write_to_path(str(renewed))
     os.replace(renewed, path)
@@ -335,7 +402,7 @@ async def test_contexts_are_made_in_a_thread_and_once(ca_file: str, monkeypatch:
         return make(*args, **kwargs)
 
     monkeypatch.setattr(trust, "context_of", make_seen)
-    own = trust.Trust(TlsConfig(ca=ca_file))
+    own = trust.Trust(TlsConfig(ca=ca_file), "a")
     contexts = await asyncio.gather(*(own.context() for _ in range(5)), *(own.context_for_others() for _ in range(5)))
     assert len(set(contexts[:5])) == len(set(contexts[5:])) == 1
     assert len(made) == 2
@@ -343,8 +410,8 @@ async def test_contexts_are_made_in_a_thread_and_once(ca_file: str, monkeypatch:
 
 
 async def test_upstreams_that_trust_what_the_system_trusts_share_one_context() -> None:
-    one, other = trust.Trust(None), trust.Trust(TlsConfig())
+    one, other = trust.Trust(None, "a"), trust.Trust(TlsConfig(), "b")
     assert await one.context() is await other.context() is await other.context_for_others()
-    careless = trust.Trust(TlsConfig(verify=False))
+    careless = trust.Trust(TlsConfig(verify=False), "c")
     assert await careless.context() is not await one.context()
     assert await careless.context_for_others() is await one.context()
