@@ -98,8 +98,7 @@ def test_a_session_is_ended_where_the_browser_may(visit: Callable[..., Any], gat
     end.click()
     seen.page.get_by_role("dialog", name="End this session?").get_by_role("button", name="End it").click()
     expect(session).to_have_count(0)
-    sessions = seen.page.evaluate("fetch('/admin/sessions').then((response) => response.json())")["sessions"]
-    assert f"notebook-{right} 3" not in [one["client"] for one in sessions]
+    assert f"notebook-{right} 3" not in [one["client"] for one in gateway.rad("sessions")["sessions"]]
 
 
 def test_a_part_that_fails_leaves_the_others(visit: Callable[..., Any], traffic: Any) -> None:
