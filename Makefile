@@ -9,7 +9,7 @@ NEWEST ?= $(shell for p in python3.14 python3.13 python3.12 $$(ls -rd "$$HOME"/.
 	"$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
 PEERS := $(patsubst benchmarks/requirements/%.txt,benchmarks/.venv-%/.installed,$(wildcard benchmarks/requirements/*.txt)) \
 	benchmarks/node/node_modules/.installed
-QUICK := $(addprefix tests/,api catalog exchange hooks http1 inline limits log mcp upstream/network upstream/transports)
+QUICK := $(addprefix tests/,exchange hooks http1 inline limits log mcp upstream/transports)
 # The tests start hundreds of processes. Each of them would compile the whole gateway again.
 unexport PYTHONDONTWRITEBYTECODE
 MATRIX := e2e/.venv/.installed e2e/node_modules/.installed e2e/matrix/.venv-legacy/.installed e2e/matrix/.venv-modern/.installed
@@ -28,7 +28,7 @@ test: install  ## run the tests of the core and of the plugins; two at a time fo
 newest: $(filter .uv/bin/uv,$(UV))  ## run the tests that need few processes, with a newer Python than 3.11; NEWEST=/path/to/python
 	@set -e; newest="$(NEWEST)"; if [ -z "$$newest" ]; then echo "no newer Python was found; skipped"; else set -x; \
 		UV_PROJECT_ENVIRONMENT=.venv-newest $(UV) sync --quiet --locked --compile-bytecode --python "$$newest"; \
-		.venv-newest/bin/pytest -n auto $(or $(ARGS),$(QUICK)); fi
+		.venv-newest/bin/pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) $(or $(ARGS),$(QUICK)); fi
 
 faults: install  ## run the fault matrix: what breaks, what must hold, what must not be left behind
 	.venv/bin/pytest -n auto --dist loadfile $$(.venv/bin/python -m tests.faults.rows) $(ARGS)

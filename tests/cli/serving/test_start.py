@@ -578,14 +578,14 @@ def _lives(pid):
         return False
 
 
-def test_the_log_that_is_printed_is_the_one_that_is_written(rad, pid_path):
+def test_the_log_that_is_printed_is_the_one_that_is_written(rad, pid_path, wait_for):
     with pid_path.with_suffix(".toml").open("a") as file:
         file.write('[mcp.proxy.log]\nfile = "logs.txt"\n')
     found = rad("start", "--detach")
     try:
         log = re.search(r"^  log: (.*)$", found.stdout, re.MULTILINE)[1]
         assert log == str(pid_path.with_name("logs.txt"))
-        assert "listening" in Path(log).read_text()
+        wait_for(lambda: "listening" in Path(log).read_text())  # a thread writes it
     finally:
         rad("stop")
 
