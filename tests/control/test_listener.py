@@ -39,6 +39,17 @@ def unloaded(plane: Any, endpoints: Callable[[], Sequence[Any]] = tuple) -> Cont
     return ControlPlane(endpoints, plane.operations, Access("t", "", plane.operations.browsers), HostGuard("127.0.0.1"))
 
 
+def held(plane: Any) -> tuple[ControlPlane, threading.Event]:
+    """A control plane that is not loaded before the event is set."""
+    may_load = threading.Event()
+
+    def endpoints() -> tuple[()]:
+        may_load.wait(20)
+        return ()
+
+    return unloaded(plane, endpoints), may_load
+
+
 async def start_and_get_factory(control: ControlPlane, monkeypatch: Any) -> Callable[[], asyncio.Protocol]:
     """Start a control plane. Returns what asyncio calls for each connection, before it calls `connection_made`."""
     loop = asyncio.get_running_loop()
@@ -174,13 +185,7 @@ async def test_a_connection_that_fails_ends_alone(
             raise failures.pop()
 
     monkeypatch.setattr(web_protocol, "tcp_keepalive", keep_alive)
-    may_load = threading.Event()
-
-    def endpoints() -> tuple[()]:
-        may_load.wait(20)
-        return ()
-
-    control = unloaded(plane, endpoints)
+    control, may_load = held(plane)
     await control.start("127.0.0.1", 0)
     try:
         if is_loaded:
@@ -240,13 +245,7 @@ async def test_a_connection_that_is_made_after_the_end_loads_nothing(plane: Any,
 
 
 async def test_a_control_plane_closes_while_it_is_loaded(plane: Any) -> None:
-    may_load = threading.Event()
-
-    def endpoints() -> tuple[()]:
-        may_load.wait(20)
-        return ()
-
-    control = unloaded(plane, endpoints)
+    control, may_load = held(plane)
     await control.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", control.port)
     loading = asyncio.ensure_future(control.load())

@@ -73,8 +73,8 @@ async def reported(asked: Asked[Any, Any], work: Callable[[], Awaitable[Report]]
 
     async def report() -> Comparison:
         found: Any = (await work()).as_json()
-        shown: Comparison = found
-        return shown
+        comparison: Comparison = found
+        return comparison
 
     return await of_file(asked, report)
 

@@ -107,7 +107,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
         if made is None:
             raise Problem(403, "this address was used, or is too old; `rad mcp proxy ui` opens a new one")
         logger.info("a browser may {} on the control plane for {:g} hours", made.right, SESSION_TIME / 3600)
-        # browsers send no fragment: the page takes the key out of its own address
+        # browsers do not send fragments: the page takes the key out of the address
         location = f"{DASHBOARD}#key={made.page_key}"
         response = web.Response(status=303, headers={"Location": location, "Referrer-Policy": "no-referrer"})
         response.set_cookie(
