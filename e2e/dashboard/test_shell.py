@@ -50,6 +50,19 @@ def test_a_narrow_screen_shows_every_page_without_scrolling_sideways(
     expect(seen.page.get_by_role("button", name="Menu")).to_have_attribute("aria-expanded", "false")
 
 
+def test_a_page_does_not_scroll_sideways_before_its_plots_are_drawn_again(
+    visit: Callable[..., Any], traffic: Any
+) -> None:
+    """The browser reports the new size of a plot after it has laid out the page. Here it never does."""
+    seen = visit("overview")
+    seen.page.add_init_script("window.ResizeObserver = class { observe() {} unobserve() {} disconnect() {} }")
+    seen.page.reload()
+    ready(seen)
+    expect(seen.page.locator(".uplot").first).to_be_visible()
+    seen.page.set_viewport_size({"width": 360, "height": 740})
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_without_a_cookie_the_page_names_the_command(visit: Callable[..., Any]) -> None:
     seen = visit("overview", right="none", expected=("401",))
     expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
