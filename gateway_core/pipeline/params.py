@@ -158,7 +158,7 @@ def _mismatch(exchange: Exchange, call: Call, target: Target | None) -> RpcError
         arguments = call.arguments
     except RpcError as error:
         return RpcError.of_gateway(HEADER_MISMATCH, f"no header can match the arguments: {error.message}")
-    from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - see `sdk`
+    from mcp.shared.inbound import validate_mcp_param_headers  # noqa: PLC0415 - see `SDK`
 
     rejection = validate_mcp_param_headers(target.tool.definition.get("inputSchema"), arguments, dict(given))
     if rejection is not None:

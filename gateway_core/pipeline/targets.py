@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from gateway_core.catalog import Catalog, Target
 from gateway_core.exchange.exchange import Exchange
-from gateway_core.mcp import sdk
 from gateway_core.mcp.names import LISTS, TASKS
+from gateway_core.mcp.sdk import SDK
 from gateway_core.pipeline.params import Params, find
 from gateway_core.pipeline.router import is_untried
 
@@ -21,7 +21,7 @@ async def find_in_time(
     """
     target = await _found(catalog, exchange, params, wait_first_lists)
     if target is not None and target.mirrored:
-        await sdk.load()
+        await SDK.load()
     return target
 
 

@@ -21,7 +21,8 @@ from gateway_core.config import LimitsConfig, OverrideConfig, ProfileConfig, Pro
 from gateway_core.errors import HEADER_MISMATCH, INVALID_PARAMS, REJECTED, RESOURCE_NOT_FOUND_LEGACY
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.hooks import Chain, LoadedPlugin
-from gateway_core.mcp import jsonrpc, sdk
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.sdk import SDK
 from gateway_core.pipeline.input_required import InputRequired
 from gateway_core.pipeline.pipeline import Pipeline
 from gateway_core.pipeline.router import Router
@@ -697,7 +698,7 @@ async def test_the_sdk_is_loaded_before_an_argument_is_mirrored(start: Start, mo
     async def load() -> None:
         loaded.append("weather")
 
-    monkeypatch.setattr(sdk, "load", load)
+    monkeypatch.setattr(SDK, "load", load)
     await desk.call("show")
     assert loaded == []
     assert text(await desk.call("weather")) == "sunny in eu"

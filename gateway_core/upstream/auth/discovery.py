@@ -16,7 +16,7 @@ from msgspec import Struct
 from yarl import URL
 
 from gateway_core.config import AuthConfig
-from gateway_core.mcp import sdk
+from gateway_core.mcp.sdk import SDK
 from gateway_core.upstream.auth.challenge import Challenge, scopes
 from gateway_core.upstream.auth.documents import Fetcher, Refused
 
@@ -141,7 +141,7 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
         found = await fetcher.document(place, _Resource)
         if found is None:
             continue
-        await sdk.load()
+        await SDK.load()
         if not _is_about(found.resource, upstream):
             raise Refused("its protected resource metadata is about another resource than the upstream's url")
         return found
@@ -149,7 +149,7 @@ async def _resource(fetcher: Fetcher, upstream: URL, named: str | None) -> _Reso
 
 
 def _is_about(resource: str, upstream: URL) -> bool:
-    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - see `sdk`
+    from mcp.shared.auth_utils import check_resource_allowed  # noqa: PLC0415 - see `SDK`
 
     try:
         return check_resource_allowed(canonical(upstream), resource)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Collection, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -25,6 +24,7 @@ from gateway_core.errors import NotSent
 from gateway_core.http1.client import field_names
 from gateway_core.http1.hosts import leads_to_loopback
 from gateway_core.http1.media_types import JSON
+from gateway_core.late_imports import LateImport
 from gateway_core.upstream.auth import reach
 from gateway_core.upstream.network.access import Access
 
@@ -32,6 +32,8 @@ TIMEOUT: Final = 10.0
 """Seconds for one request."""
 MAX_ANSWER: Final = 64 * 1024
 MAX_URL: Final = 2048
+_HTTP: Final = LateImport("gateway_core.upstream.auth.http")
+"""Importing aiohttp takes a tenth of a second of processor time."""
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -130,9 +132,8 @@ class Fetcher:
         self, verb: str, url: URL, body: Mapping[str, str] | bytes | None, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         strange = url.origin() not in self._own
-        # In a thread, because agents are served meanwhile; it takes a tenth of a second.
-        await asyncio.to_thread(import_module, "gateway_core.upstream.auth.http")
-        from gateway_core.upstream.auth import http  # noqa: PLC0415 - few gateways need it
+        await _HTTP.load()
+        from gateway_core.upstream.auth import http  # noqa: PLC0415 - see `_HTTP`
 
         try:
             options = await self._access.options(url, {field_names.ACCEPT: JSON, **headers})

@@ -199,7 +199,7 @@ class FetchedLists:
             headers = {name: value for name, value in headers.items() if name.lower() not in mirrored}
             arguments = jsonrpc.value(params.get("arguments", jsonrpc.EMPTY_OBJECT))
             if isinstance(arguments, dict):
-                from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - see `sdk`
+                from mcp.shared.inbound import mcp_param_headers  # noqa: PLC0415 - see `SDK`
 
                 headers |= mcp_param_headers(item.header_map, arguments)
         return headers or None

@@ -22,7 +22,7 @@ from loguru import logger
 from gateway_core import files
 from gateway_core.config import UpstreamConfig
 from gateway_core.files import Unusable
-from gateway_core.mcp import sdk
+from gateway_core.mcp.sdk import SDK
 from gateway_core.upstream.base import ServerInfo
 from gateway_core.upstream.lists.fetched_lists import FetchedLists
 from gateway_core.upstream.lists.kept_record import Known, decoded, encoded, identifying, kept_part
@@ -79,7 +79,7 @@ class KeptLists:
         if known is not None:
             self._last[config.name] = (identifying(config), known)
             if any(item.header_map for item in known.lists.of("tool")):
-                sdk.load_soon()
+                SDK.load_soon()
         return known
 
     async def read(self, configs: Iterable[UpstreamConfig]) -> None:

@@ -18,9 +18,10 @@ from msgspec import Raw
 from gateway_core.api import Era, Kind
 from gateway_core.errors import INTERNAL_ERROR, METHOD_NOT_FOUND, DeliveryError, OutcomeUnknown, RpcError, overloaded
 from gateway_core.limits.accounts import UNCOUNTED, Account
-from gateway_core.mcp import jsonrpc, sdk
+from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.cache_hints import Hint, hint_of
 from gateway_core.mcp.reserved import without_reserved
+from gateway_core.mcp.sdk import SDK
 from gateway_core.upstream.lists.definitions import Unusable, legacy_members, repair
 from gateway_core.upstream.lists.fetched_lists import LIST_METHODS, NAME_KEYS, RESULT_KEYS, FetchedList, Item
 from gateway_core.upstream.requests import Reply
@@ -232,7 +233,7 @@ class _Walk:
                 self._count(self._seen)
                 await asyncio.sleep(0)
             if self._kind == "tool" and MIRRORING in data:
-                await sdk.load()
+                await SDK.load()
             item = self._item(data)
             if item is not None:
                 self._found.setdefault(item.name, item)
@@ -286,7 +287,7 @@ def _mirrored(definition: Mapping[str, Any]) -> Mapping[tuple[str, ...], str]:
 
     An invalid annotation excludes only that tool, not the list (transports/streamable-http, Schema Extension).
     """
-    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - see `sdk`
+    from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map  # noqa: PLC0415 - see `SDK`
 
     invalid = find_invalid_x_mcp_header(definition["inputSchema"])
     if invalid is not None:

@@ -11,7 +11,8 @@ from gateway_core.api import Era, Kind
 from gateway_core.errors import OutcomeUnknown, RpcError
 from gateway_core.limits.accounts import Account
 from gateway_core.limits.budget import MemoryBudget
-from gateway_core.mcp import jsonrpc, sdk
+from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.sdk import SDK
 from gateway_core.upstream.lists.fetched_lists import FetchedList, FetchedLists
 from gateway_core.upstream.lists.listing import (
     COPIES,
@@ -276,7 +277,7 @@ async def test_the_sdk_is_loaded_before_a_mirrored_header_is_checked(
     async def load() -> None:
         loaded.append(True)
 
-    monkeypatch.setattr(sdk, "load", load)
+    monkeypatch.setattr(SDK, "load", load)
     region = {"type": "string", **({"x-mcp-header": "Region"} if mirrored else {})}
     tool = {"name": "good", "inputSchema": {"type": "object", "properties": {"region": region}}}
     found = await listed(page(tool))
