@@ -264,6 +264,8 @@ class ServerConnection(asyncio.Protocol):
         if writer is None or head is None or self._stream is not None:
             raise ConnectionResetError("the connection is lost")
         stream = self._stream = writer.begin_stream(headers, head)
+        self._head = None  # a stream may stay open for days, and its head is a fifth of what it costs
+        self._reader.forget()
         return stream
 
     def pause_writing(self) -> None:
