@@ -41,10 +41,6 @@ class Plain(Connection):
     async def close(self) -> None:
         self.ended = True
 
-    @property
-    def closed(self) -> bool:
-        return self.ended
-
     async def wait_closed(self) -> str:
         return "closed"
 
