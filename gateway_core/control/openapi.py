@@ -182,7 +182,7 @@ def _plugin_page(found: PluginPage) -> dict[str, Any]:
         **_GENERAL,
         401: "A token of the control plane, or that of the page, is required",
         500: "The plugin failed to render the page",
-        503: "The page is being rendered already",
+        503: "The plugin takes long to render the page",
     }
     kind = found.page.content_type.partition(";")[0]
     text = {"description": "The page", "content": {kind: {"schema": {"type": "string"}}}}

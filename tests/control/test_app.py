@@ -322,7 +322,10 @@ async def test_nothing_is_done_without_the_token_or_by_reading(plane: Any, path:
     assert plane.operations.done == []
 
 
-async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(plane: Any) -> None:
+async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(
+    plane: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_core.control.plugin_pages.PATIENCE", 0.5)
     ended, begun = threading.Event(), []
 
     def render(status: Mapping[str, Any]) -> bytes:
@@ -331,15 +334,49 @@ async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(plane: Any)
         return b"x"
 
     show(plane, render)
-    first = asyncio.create_task(_status(plane, "/figures"))
-    while not begun:
-        await asyncio.sleep(0.01)
-    assert await _status(plane, "/figures") == 503
+    assert await asyncio.gather(*(_status(plane, "/figures") for _ in range(3))) == [503, 503, 503]
     assert await _status(plane, "/admin/status") == 200
+    show(plane, render)  # as after a reload
+    assert await _status(plane, "/figures") == 503
+    assert len(begun) == 1
+    monkeypatch.setattr("gateway_core.control.plugin_pages.PATIENCE", 20)
     ended.set()
-    assert await first == 200
     assert await _status(plane, "/figures") == 200
     assert len(begun) == 2
+
+
+class Looked(dict[str, PluginPage]):
+    """Pages, and how many requests looked for one."""
+
+    times = 0
+
+    def get(self, path: str, default: Any = None) -> Any:
+        self.times += 1
+        return super().get(path, default)
+
+
+async def test_requests_for_a_page_that_is_being_rendered_get_the_same(plane: Any) -> None:
+    ended, begun = threading.Event(), []
+
+    def render(status: Mapping[str, Any]) -> bytes:
+        begun.append(status)
+        assert ended.wait(20)
+        return f"{len(begun)}".encode()
+
+    show(plane, render)
+    plane.operations.pages = pages = Looked(plane.operations.pages)
+    requests = [asyncio.create_task(_body(plane, "/figures")) for _ in range(3)]
+    while pages.times < 3:
+        await asyncio.sleep(0.01)
+    ended.set()
+    assert await asyncio.gather(*requests) == ["1"] * 3
+    assert await _body(plane, "/figures") == "2"
+
+
+async def _body(plane: Any, path: str) -> str:
+    async with plane.get(path) as answer:
+        assert answer.status == 200
+        return str(await answer.text())
 
 
 async def _status(plane: Any, path: str) -> int:
