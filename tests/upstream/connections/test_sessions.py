@@ -39,7 +39,7 @@ class Plain(Connection):
         await self.let.wait()
 
     async def close(self) -> None:
-        self.ended = True
+        self.ended = self.closed = True
 
     async def wait_closed(self) -> str:
         return "closed"
