@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from .conftest import answers, wait_until
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "matrix"), str(HERE / "logins")]
 
 from clients import LEGACY_PYTHON  # noqa: E402 - found on the path above
-from conftest import answers, wait_until  # noqa: E402
 from kit import BROWSER, Tracker, page_of, started_browser, started_tracker  # noqa: E402
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
