@@ -220,10 +220,6 @@ class Exchange(msgspec.Struct, eq=False):
             self._throttle = ProgressThrottle()
         self._throttle.put(members, self._tell_progress)
 
-    def _flush_progress(self) -> None:
-        if self._throttle is not None:
-            self._throttle.flush(self._tell_progress)
-
     def _tell_progress(self, members: dict[str, Raw]) -> None:
         members["progressToken"] = Raw(self.progress_token)
         self.tell(PROGRESS, jsonrpc.encode(members))
@@ -242,7 +238,8 @@ class Exchange(msgspec.Struct, eq=False):
         """Close the back channel before the answer: send held progress, and drop later notifications."""
         if self._resumed is not None:
             self._resumed.close()
-        self._flush_progress()
+        if self._throttle is not None:
+            self._throttle.flush(self._tell_progress)
         self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
@@ -308,7 +305,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
-        self._flush_progress()
+        if self._throttle is not None:
+            self._throttle.flush(self._tell_progress)
         self.away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
         self.away = True
