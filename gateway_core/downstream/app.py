@@ -33,7 +33,7 @@ from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
 from gateway_core.downstream.post import Post
-from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
+from gateway_core.downstream.request_headers import VERSION_FIELD, check_json, facts_of
 from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client, Deferred, Handler, PendingResponse
@@ -243,7 +243,7 @@ class App:
             return response_of(RpcHttpError(400, error))
         try:
             found = self._serve(caller, client, head, message)
-            if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
+            if isinstance(found, Response) and found.status == 200 and not facts_of(head).accepted.json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
             return response_of(error)
@@ -262,7 +262,7 @@ class App:
             except RpcError as error:
                 raise RpcHttpError(400, error, message=message) from None
         post = Post(head, message, client, caller, meta)
-        legacy = is_legacy(head)
+        legacy = facts_of(head).is_legacy
         if (legacy and not post.meta) or not _speaks_modern(post, legacy=legacy):
             return self._legacy.post(post)
         return self._modern.post(post)

@@ -24,8 +24,8 @@ from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import (
     VERSION_FIELD,
-    accepts,
     check_routing,
+    facts_of,
     param_headers,
     require_stream,
 )
@@ -203,7 +203,7 @@ class ModernHttp:
             if message.is_response:
                 raise HttpError(400, "clients of this protocol version must not send responses")
             return _acknowledge(head, post.meta)
-        accepted = accepts(head)
+        accepted = facts_of(head).accepted
         try:
             check_routing(head)
             agent, log_level = admit(message, message.members, post.meta, post.caller, head.fields)

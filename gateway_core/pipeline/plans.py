@@ -28,6 +28,7 @@ MAX_PLANS: Final = 64
 """Maximum number of cached plans of one agent."""
 MAX_NAME: Final = 1024
 """Maximum bytes of a name whose plan is cached."""
+_PLAIN: Final = frozenset({"name", "arguments", "_meta"})
 _BRACE: Final = ord("{")
 
 
@@ -104,9 +105,7 @@ class CallPlans:
 
     def plan(self, exchange: Exchange, members: Mapping[str, Raw]) -> tuple[CallPlan, Call] | None:
         """The plan of a plain call, and the call as plugins see it; None for every other request."""
-        if exchange.method != TOOLS_CALL or "name" not in members:
-            return None
-        if len(members) > 1 + ("arguments" in members) + ("_meta" in members):
+        if exchange.method != TOOLS_CALL or "name" not in members or not _PLAIN.issuperset(members):
             return None
         arguments = bytes(members["arguments"]) if "arguments" in members else b""
         agent = exchange.agent
