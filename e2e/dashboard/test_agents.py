@@ -74,10 +74,10 @@ def test_limits_of_which_nothing_is_left_come_first(visit: Callable[..., Any], t
 def test_links_to_calls_in_flight_are_far_enough_apart(
     visit: Callable[..., Any], make_call: Callable[..., Any]
 ) -> None:
+    seen = visit("agents")
     with ThreadPoolExecutor(3) as callers:
         for _ in range(3):
-            callers.submit(make_call, "wait", seconds=8)
-        seen = visit("agents")
+            callers.submit(make_call, "wait", seconds=12)
         seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1").click()
         drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
         expect(drawer.get_by_role("link", name="wait")).to_have_count(3)

@@ -11,7 +11,7 @@ new one is complete.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -104,9 +104,9 @@ class Catalog:
         """
         self._rebuilds.run()
 
-    async def settled(self) -> bool:
+    def settled(self) -> Coroutine[Any, Any, bool]:
         """Wait until the snapshot has all changes up to now. Returns whether it waited."""
-        return await self._rebuilds.settled()
+        return self._rebuilds.settled()
 
     def _rebuilt(self) -> Slices[None]:
         """Build a snapshot in slices, and replace the last one in one turn."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
-from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
+from gateway_core.http1.head import HEAD_END, RequestHead, Route, check_partial, read_head, read_next_head
 
 
 class RequestReader:
     """Call `head` and `body` alternately; each returns None until `feed` has added enough bytes."""
 
-    __slots__ = ("_body", "_checked", "_grant", "_last", "_owner", "buffer", "claimed")
+    __slots__ = ("_body", "_checked", "_grant", "_last", "_owner", "_route", "buffer", "claimed")
 
     def __init__(self, grant: Callable[[str, int], None]) -> None:
         """`grant` gets the owner and the bytes of a body that arrives in pieces; see `Application.claim`."""
@@ -28,6 +28,8 @@ class RequestReader:
         """Reads a body that was not complete together with its head."""
         self._last: RequestHead | None = None
         """The previous head, whose lines the next head probably repeats."""
+        self._route: Route | None = None
+        """The route of the last request."""
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
@@ -44,6 +46,7 @@ class RequestReader:
             return None
         last = self._last
         head = self._last = read_head(data[:end]) if last is None else read_next_head(data[:end], last)
+        self._route = head.route
         self.buffer = data[end:]
         self._checked = 0
         return head
@@ -79,7 +82,7 @@ class RequestReader:
     @property
     def owner(self) -> str:
         """Whom the last request counts for; see `Route.owner`."""
-        return "" if self._last is None else self._last.route.owner
+        return "" if self._route is None else self._route.owner
 
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
@@ -115,7 +118,7 @@ class RequestReader:
         self.give_back()
         self._grant = _nothing  # the connection, which has this reader, is freed without the garbage collector
         self.buffer = b""
-        self._body = self._last = None
+        self._body = self._last = self._route = None
 
 
 def _nothing(_: str, __: int) -> None:

@@ -168,7 +168,7 @@ def _strict_response(data: bytes) -> Message | None:
         else:
             result = _encode(members)
     check_depth_of_members(data, members)
-    return Message("2.0", Raw(digits), result=result, result_members=members)
+    return Message("2.0", Raw(digits), result=result, result_members=members, number=found.id)
 
 
 def _general(data: bytes) -> Message:

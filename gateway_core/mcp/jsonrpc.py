@@ -46,6 +46,8 @@ class Message(msgspec.Struct, gc=False):
     """Whether it has a method and an id."""
     result_members: dict[str, Raw] | None = None
     """The members of `result`; None unless the message was in canonical form, which has no repeated members."""
+    number: int = 0
+    """The id of a response in canonical form, which is an integer; 0 for any other message."""
 
     @property
     def is_notification(self) -> bool:
@@ -207,7 +209,7 @@ def one_line(data: bytes) -> bytes:
 
 def result(request_id: Raw | bytes, payload: Raw | bytes) -> bytes:
     """A success response to the request with this id (raw JSON, so `1` and `"1"` differ)."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, payload)
+    return b"".join((b'{"jsonrpc":"2.0","id":', request_id, b',"result":', payload, b"}"))
 
 
 def error(request_id: Raw | bytes | None, problem: RpcError) -> bytes:

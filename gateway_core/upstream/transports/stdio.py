@@ -159,7 +159,7 @@ class StdioConnection(DuplexConnection):
             if child.unrunnable:
                 raise
         await self.close()
-        self._ended = asyncio.Event()
+        self.closed, self._ended = False, asyncio.Event()
         self.modern_possible = False
         return await super().open("legacy")
 

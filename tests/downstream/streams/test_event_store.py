@@ -197,6 +197,7 @@ async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: 
     shared = Mailbox()
     read = kept.begin(shared, standalone=True)
     reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)  # it has a connection
     ended = await written(kept, b"1")
     unread = await told(kept, b"1")
     empty = kept.begin(Mailbox(), standalone=True)
