@@ -107,9 +107,9 @@ class PublishedLists:
 
         Lists without a lifetime or change announcements expire after one health-check interval.
         """
-        age = time.monotonic() - fetched_at
-        if fetched.ttl_ms > 0:
-            return age * 1000 >= fetched.ttl_ms
+        age, ttl_ms = time.monotonic() - fetched_at, fetched.ttl_ms
+        if ttl_ms:
+            return age * 1000 >= ttl_ms
         capabilities = self.info.capabilities if self.info is not None else {}
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval
