@@ -211,6 +211,45 @@ def test_promtool_finds_no_fault_in_the_page(gateway: Any) -> None:
     assert promtool("check", "metrics", given=scrape(gateway)) == ""
 
 
+def log_in(launcher: Any, config: Path) -> None:
+    """Log in at the upstream "tracker" as its operator."""
+    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
+        child.communicate(timeout=60)
+
+
+def test_the_end_of_a_login_without_a_refresh_token_shows_without_a_request(
+    launcher: Any, wait_for: Callable[..., None], tracker: Tracker, service: Tracker
+) -> None:
+    tracker.life, tracker.renewable = 5, False
+    port = launcher.free_port()
+    credentials = {"issuer": service.origin, "client_id": "gateway", "client_secret": "hidden-client-secret"}
+    ways = {
+        "tracker": (tracker, {"grant": "authorization_code"}),
+        "service": (service, {"grant": "client_credentials", **credentials}),
+    }
+    upstreams = [
+        {"name": name, "transport": "http", "url": f"{of.origin}/mcp", "health_check_interval": 600, "auth": auth}
+        for name, (of, auth) in ways.items()
+    ]
+    plugins = [{"name": "conflict_autoprefix"}, {"name": "observe_metrics", "token": TOKEN}]
+    config = launcher.write({"port": port, "upstreams": upstreams, "plugins": plugins})
+    gateway = launcher.start(config, port)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due")
+    log_in(launcher, config)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
+    asked = len(tracker.calls)
+    wait_for(
+        lambda: value(scrape(gateway), "radium_upstream_login_due", upstream="tracker") == 1, "the login has ended"
+    )
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_token_expiry_timestamp_seconds", upstream="tracker") <= time.time()
+    assert 'radium_upstream_token_renewable{upstream="tracker"} 0.0' in page
+    assert len(tracker.calls) == asked
+
+
 def test_figures_of_tokens_agree_with_the_token_endpoints(
     launcher: Any, wait_for: Callable[..., None], tracker: Tracker, service: Tracker
 ) -> None:
@@ -244,11 +283,7 @@ def test_figures_of_tokens_agree_with_the_token_endpoints(
     assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
     assert 'radium_upstream_login_due{upstream="service"}' not in page, "it needs no login"
 
-    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
-        child.communicate(timeout=60)
+    log_in(launcher, config)
     wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
     page = scrape(gateway)
     assert value(page, "radium_upstream_login_due", upstream="tracker") == 0

@@ -70,7 +70,7 @@ class FakeOperations:
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         return {"name": name, "profile": profile} if profile else {"name": name}
 
-    async def reload(self, *, patient: bool) -> FakeReport:
+    async def reload(self) -> FakeReport:
         return await self._of_file("reload")
 
     async def compare(self) -> FakeReport:

@@ -25,7 +25,9 @@ from gateway_core.config import Config
 from gateway_core.errors import ConfigError, OutdatedEdit, PartlyApplied, PluginError
 from gateway_core.generations import reloads
 from gateway_core.generations.draft import Draft, version_of
+from gateway_core.generations.editing.edits import KeyChange
 from gateway_core.generations.reloads import ReloadRefused
+from gateway_core.generations.turns import in_seconds
 from gateway_core.upstream.lists import kept_lists
 from gateway_core.upstream.upstream import Upstream
 from tests.generations.conftest import MODERN, Prepared, Stand, names, served, text
@@ -181,6 +183,49 @@ async def test_a_file_with_errors_changes_nothing_and_names_all_of_them(stand: S
     async with stand.client() as client:
         assert await text(client, "one_pid")
     assert stand.gateway.status()["generation"] == 1
+
+
+async def test_a_reload_that_waits_too_long_for_an_edit_says_so_and_follows_it_with_what_the_file_then_says(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for SIGHUP and `--watch`: the log names the edit, and the change of the file is not lost."""
+    await stand.start(served("one"))
+    reading, go_on, check = asyncio.Event(), threading.Event(), stand.check
+    loop = asyncio.get_running_loop()
+
+    def slow(given: str) -> Config:
+        loop.call_soon_threadsafe(reading.set)
+        assert go_on.wait(60)
+        return check(given)
+
+    monkeypatch.setattr(stand, "check", slow)
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
+    edit = asyncio.ensure_future(stand.gateway.edits.change([KeyChange("timeout", 7.0)]))
+    await reading.wait()
+    monkeypatch.setattr(stand, "check", check)
+    monkeypatch.setattr(reloads, "CHANGE_WAIT", 0.05)
+    stand.write(served("one"), timeout=8.0)
+    waiting = asyncio.ensure_future(stand.gateway.reload_after_others())
+    async with asyncio.timeout(60):
+        while not lines:
+            await asyncio.sleep(0.01)
+    stand.write(served("one"), timeout=9.0)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    monkeypatch.setattr(reloads, "CHANGE_WAIT", 60.0)
+    go_on.set()
+    with pytest.raises(OutdatedEdit):
+        await edit
+    await waiting
+    logger.remove(sink)
+    assert stand.gateway.pipeline.timeout == 9.0
+    [line] = lines
+    assert re.fullmatch(
+        r"the configuration was not reloaded: an edit of the configuration has been in progress since 2\S+ \(\d s\)"
+        "; the gateway reloads it when that ends",
+        line,
+    )
 
 
 async def test_a_plugin_that_cannot_be_made_changes_nothing(stand: Stand) -> None:
@@ -482,7 +527,7 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
         return Draft(stand.path, b"", version_of(b"of another edit"), stand.replaced)
 
     with pytest.raises(OutdatedEdit):
-        await stand.gateway._reloads.reload(stand, listening=True, draft=refused)
+        await stand.gateway._reloads.reload(stand, listening=True, draft=refused, until=in_seconds(60))
     assert recorded() == both
     await stand.reload(served("two", "other"))
     await stand.settled()

@@ -246,7 +246,7 @@ async def test_a_bug_during_one_reload_leaves_the_next_one(eventually_true) -> N
         reloads.append(None)
         raise RuntimeError("a bug")
 
-    gateway: Any = SimpleNamespace(reload=fail)
+    gateway: Any = SimpleNamespace(reload_after_others=fail)
     signals: Any = SimpleNamespace(reload=asyncio.Event())
     async with lifetime._reloading(gateway, cast(Any, None), signals, watch=False):
         for number in (1, 2):
