@@ -100,7 +100,8 @@ class PublishedLists:
     @property
     def expired(self) -> bool:
         """Whether the gateway's own lists are due to be fetched again."""
-        return self.fetched is not None and self.is_expired(self.fetched, self._fetched_at)
+        fetched = self.fetched
+        return fetched is not None and self.is_expired(fetched, self._fetched_at)
 
     def is_expired(self, fetched: FetchedLists, fetched_at: float) -> bool:
         """Whether lists fetched at that time are due again.
