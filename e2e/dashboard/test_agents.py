@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ def test_an_agent_of_the_modern_era_shows_its_calls_and_limits(visit: Callable[.
     row = seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1")
     expect(row).to_contain_text("unverified")
     expect(row).to_contain_text("modern")
+    expect(row.locator("td", has_text=re.compile(r"^claude-code \d"))).to_be_visible()
     row.click()
     drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
     limits = drawer.get_by_role("region", name="Limits of this agent")
