@@ -134,7 +134,7 @@ class Plane:
         reader, writer = await asyncio.open_connection(self.control.host, self.control.port)
         writer.write(data)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await reader.read()
         except ConnectionError:
             return b""

@@ -102,17 +102,20 @@ async def test_a_disabled_upstream_stops_and_an_enabled_one_comes_back(stand: St
 
 
 @MODES
-async def test_a_call_in_flight_ends_at_an_upstream_that_is_removed_meanwhile(stand: Stand, mode: str) -> None:
+async def test_a_call_in_flight_ends_at_an_upstream_that_is_removed_meanwhile(
+    stand: Stand, tmp_path: Path, mode: str
+) -> None:
     await stand.start(served("kept"), served("removed"))
     async with stand.client(mode) as client:
         pid = await text(client, "removed_pid")
-        waiting = asyncio.ensure_future(text(client, "removed_wait", seconds=3))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "removed_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[1].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("kept"))
         assert is_running(pid)
         assert await names(client) == {"kept_pid", "kept_wait"}
+        (tmp_path / "go on").touch()
         assert await waiting == "waited"
     await stand.settled()
     assert not is_running(pid)
@@ -132,7 +135,7 @@ async def test_agents_hear_that_a_list_changed(stand: Stand) -> None:
         await text(client, "one_pid")
         assert not heard.is_set()
         await stand.reload(served("one"), served("two"), timeout=30.0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await heard.wait()
 
 
@@ -164,7 +167,7 @@ async def test_profiles_change_for_the_agents_that_use_them(stand: Stand, mode: 
             "profile few: changed (tools; default false -> true; overrides)",
         ]
         if mode == "legacy":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await heard.wait()
         assert await names(client) == {"one_pid", "sleep"}
         with pytest.raises(Exception, match=r"Not Found|Session terminated"):
@@ -286,7 +289,7 @@ async def test_a_gateway_that_stops_refuses_and_undoes_a_reload(stand: Stand) ->
     await stand.start(served("one"))
     stand.write(served("one"), served("slow", start_timeout=60) | {"args": ["-c", "import time; time.sleep(60)"]})
     reload = asyncio.ensure_future(stand.gateway.reload())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(stand.gateway.health._watches) < 2:
             await asyncio.sleep(0.01)
     await stand.gateway.stop()
@@ -313,7 +316,7 @@ async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
     reload = asyncio.ensure_future(stand.gateway.reload())
     assert await asyncio.to_thread(reading.wait, 60)
     stop = asyncio.ensure_future(stand.gateway.stop())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not stand.gateway._reloads.closed:
             await asyncio.sleep(0.01)
     stopping.set()
@@ -394,7 +397,7 @@ async def test_a_reload_is_undone_whole_although_steps_of_that_fail(
 
     monkeypatch.setattr(stand.gateway.health, "forget", fails)
     reload = asyncio.ensure_future(stand.gateway.reload())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(stand.gateway.health._watches) < 2:
             await asyncio.sleep(0.01)
     reload.cancel()
@@ -422,7 +425,7 @@ async def test_what_was_prepared_is_discarded_when_the_gateway_stops_meanwhile(
     reload = asyncio.ensure_future(stand.gateway.reload())
     assert await asyncio.to_thread(preparing.wait, 60)
     stop = asyncio.ensure_future(stand.gateway.stop())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not stand.gateway._reloads.closed:
             await asyncio.sleep(0.01)
     stopping.set()
@@ -511,7 +514,7 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
 
     async def wait_for(expected: dict[str, set[str]]) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while recorded() != expected:
                     await asyncio.sleep(0.01)
         assert recorded() == expected
@@ -536,16 +539,19 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
     assert recorded() == {"two names": two | {"other"}, "two lists": two | {"other"}}
 
 
-async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(stand: Stand) -> None:
+async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(
+    stand: Stand, tmp_path: Path
+) -> None:
     await stand.start(served("one"), plugins=[{"name": "security_redact"}])
     async with stand.client() as client:
-        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[0].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("one"), plugins=[{"name": "security_ratelimit"}])
         redact, limit = "gateway_security_redact", "gateway_security_ratelimit"
         assert set(stand.gateway._loop_lag._plugins) >= {redact, limit}
+        (tmp_path / "go on").touch()
         await waiting
     await stand.settled()
     assert redact not in stand.gateway._loop_lag._plugins
@@ -558,7 +564,7 @@ async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand:
     def lags() -> Any:
         return stand.gateway.status()["loop"]["lags"]
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not sum(lags()["counts"]):
             await asyncio.sleep(0.05)
     assert len(lags()["counts"]) == len(lags()["bounds"]) + 1
@@ -570,24 +576,27 @@ async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand:
     await stand.settled()
     assert lags() is None
     await stand.reload(served("one"), plugins=[metrics])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not sum(lags()["counts"]):
             await asyncio.sleep(0.05)
 
 
 @MODES
-async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
+async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(
+    stand: Stand, tmp_path: Path, mode: str
+) -> None:
     closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}
     await stand.start(served("one"), plugins=[{"name": "audit_log", "sync": "each"}])
     async with stand.client(mode) as client:
         await text(client, "one_pid")
-        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[0].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("one"), plugins=[{"name": "audit_log", "sync": "each"}, closed])
         with pytest.raises(MCPError, match="closed"):
             await client.call_tool("one_pid", {})
+        (tmp_path / "go on").touch()
         await waiting
     await stand.settled()
     await stand.gateway.stop()

@@ -574,7 +574,7 @@ async def test_a_wrong_result_is_a_failure(log, verdict):
 MALFORMED = {"raw_arguments": b'{"path": "a", "path": "b"}'}
 
 
-async def test_arguments_that_nobody_can_read_are_the_agents_fault(log):
+async def test_arguments_that_cannot_be_read_are_the_agents_fault(log):
     seen = []
     plugins = [
         tracer(seen, "a"),

@@ -348,7 +348,7 @@ async def test_a_broken_stream_is_resumed_to_its_answer(world: Any) -> None:
     assert len({event_id.partition("-")[0] for event_id in ids}) == 1
 
 
-async def test_an_answer_that_came_while_nobody_read_is_kept(world: Any) -> None:
+async def test_an_answer_that_came_while_no_stream_was_open_is_kept(world: Any) -> None:
     session = await world.initialize()
     (priming,) = await broken_call(world, session, 1)
     world.pipeline.released.set()
