@@ -45,6 +45,25 @@ def test_the_queue_names_what_is_down_refused_and_in_conflict(
     expect(seen.page.get_by_role("dialog", name="tracker")).to_be_visible()
 
 
+def test_the_queue_names_renewed_tls_files_that_cannot_be_used(
+    visit: Callable[..., Any], gateway: Any, traffic: Any
+) -> None:
+    of_server = "upstream toolbox: tls.key: holds no private key in PEM; the content that was read before stays in use"
+    of_gateway = "mcp.proxy.tls.cert: holds no certificate in PEM; the certificate in use stays"
+    found = gateway.rad("status")
+    next(one for one in found["upstreams"] if one["name"] == "toolbox")["warnings"] = [of_server]
+    certificate = {"names": ["DNS:a.example"], "expires": time.time() + 90 * 86400, "client_certificate": "none"}
+    seen = visit("overview")
+    queue = seen.page.get_by_role("region", name="Needs attention")
+    for problem in (of_gateway, None):
+        found["certificate"] = {**certificate, "problem": problem}
+        seen.page.unroute_all()
+        seen.page.route("**/admin/status", lambda route: route.fulfill(json=found))
+        warning = queue.get_by_role("listitem").filter(has_text="Renewed certificate not used")
+        expect(warning.filter(has_text=of_gateway)).to_have_count(0 if problem is None else 1)
+        expect(queue.get_by_role("listitem").filter(has_text="toolbox").filter(has_text=of_server)).to_have_count(1)
+
+
 def test_the_servers_at_a_glance_lead_to_their_details(visit: Callable[..., Any], traffic: Any) -> None:
     seen = visit("overview")
     row = seen.page.get_by_role("row").filter(has_text="toolbox")
