@@ -202,5 +202,8 @@ class Reloadable(ABC):
         return self._overview.tool(name, profile)
 
     def upstream_log(self, name: str) -> list[str] | None:
-        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        """The last lines that the process of an upstream wrote to stderr; none if it is disabled.
+
+        None if there is no upstream of this name.
+        """
         return self._overview.upstream_log(name)

@@ -29,7 +29,7 @@ class RequestReader:
         self._last: RequestHead | None = None
         """The previous head, whose lines the next head probably repeats."""
         self._route: Route | None = None
-        """The route of the last request."""
+        """The route of the last request, if its head was dropped."""
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
@@ -46,7 +46,6 @@ class RequestReader:
             return None
         last = self._last
         head = self._last = read_head(data[:end]) if last is None else read_next_head(data[:end], last)
-        self._route = head.route
         self.buffer = data[end:]
         self._checked = 0
         return head
@@ -82,7 +81,8 @@ class RequestReader:
     @property
     def owner(self) -> str:
         """Whom the last request counts for; see `Route.owner`."""
-        return "" if self._route is None else self._route.owner
+        route = self._route if self._last is None else self._last.route
+        return "" if route is None else route.owner
 
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
@@ -111,7 +111,8 @@ class RequestReader:
 
     def forget(self) -> None:
         """Drop the cached head."""
-        self._last = None
+        if self._last is not None:
+            self._route, self._last = self._last.route, None
 
     def drop(self) -> None:
         """Drop all buffered data, and give the claimed bytes back. Nothing can be read afterwards."""

@@ -96,6 +96,8 @@ async def test_a_disabled_upstream_stops_and_an_enabled_one_comes_back(stand: St
     assert await stand.reload(served("one"), served("two", enabled=False)) == ["upstream two: disabled"]
     async with stand.client() as client:
         assert await names(client) == {"one_pid", "one_wait"}
+    assert stand.gateway.upstream_log("two") == []
+    assert stand.gateway.upstream_log("three") is None
     assert await stand.reload(served("one"), served("two")) == ["upstream two: enabled"]
     async with stand.client() as client:
         assert "two_pid" in await names(client)
