@@ -217,8 +217,10 @@ async def test_a_renewed_certificate_is_used_while_a_call_goes_on(
         await asyncio.to_thread(wait_until, lambda: "second.example" in shown(rad, servers))
         names = (await asyncio.to_thread(rad.status))["certificate"]["names"]
         assert "DNS:second.example" in names
+        stays = "the certificate in use stays"
+        before = rad.log.read_text().count(stays)  # one, if the gateway looked between the two new files
         (folder / "server-key.pem").write_text("broken")
-        await asyncio.to_thread(wait_until, lambda: "the certificate in use stays" in rad.log.read_text())
+        await asyncio.to_thread(wait_until, lambda: rad.log.read_text().count(stays) > before)
         assert "second.example" in await asyncio.to_thread(shown, rad, servers)
         assert not going.done()
         over.touch()
@@ -226,4 +228,4 @@ async def test_a_renewed_certificate_is_used_while_a_call_goes_on(
         assert (await client.call_tool("record", {"call_id": "2"})).content[0].text == "web"
     log = rad.log.read_text()
     assert log.count("have changed; new connections use them") == 1
-    assert log.count("the certificate in use stays") == 1
+    assert log.count(stays) == before + 1
