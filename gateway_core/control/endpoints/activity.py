@@ -259,7 +259,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             "GET",
             "/admin/upstreams/{name}/log",
             "read",
-            "The last lines that the process of an upstream wrote to stderr",
+            "The last lines that the process of an upstream wrote to stderr, none if it is disabled",
             UpstreamLog,
             upstream_log,
             query=UpstreamLogQuery,
