@@ -27,13 +27,12 @@ from typing import Any, NamedTuple
 from gateway_core.api import Principal
 from gateway_core.config import DEFAULT_PLUGINS, load
 from gateway_core.downstream.agents import meta_of
-from gateway_core.downstream.post import message_of
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.gateway import Gateway
 from gateway_core.http1.reader import RequestReader
 from gateway_core.log import output
 from gateway_core.mcp import jsonrpc
-from gateway_core.mcp.decoder import decode_response
+from gateway_core.mcp.decoder import decode_request, decode_response
 from gateway_core.upstream import connection_manager
 from gateway_core.upstream.base import Connection, ServerInfo
 from gateway_core.upstream.pending import Pending
@@ -210,7 +209,7 @@ async def reading() -> None:
     assert head is not None
     body = _READER.body(head, 10_000)
     assert body is not None
-    assert meta_of(message_of(body).members)
+    assert meta_of(decode_request(body).members)
 
 
 _READER = RequestReader(lambda owner, size: None)

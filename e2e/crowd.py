@@ -18,7 +18,6 @@ import contextlib
 import json
 import re
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from tests.ports import free_port
 
 RAD: Final = Path(sys.executable).with_name("rad")
 VERSION: Final = "2025-11-25"
@@ -90,9 +91,7 @@ class Gateway:
 @contextlib.contextmanager
 def gateway(**settings: int) -> Iterator[Gateway]:
     """Start a gateway with one server; stop it at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="crowd-") as folder:
         config = Path(folder) / "mcp-proxy.toml"
         config.write_text(

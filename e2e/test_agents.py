@@ -62,11 +62,11 @@ async def test_one_agent_on_stdin_and_stdout(launcher: Any, tools: Any, workspac
         "command": str(tools.node),
         "args": [tools.server("filesystem"), str(workspace)],
     }
-    config = launcher.write({"port": 3999, "upstreams": [time, files]})
+    config = launcher.write({"port": launcher.free_port(), "upstreams": [time, files]})
     rad = StdioServerParameters(
         command=str(launcher.rad), args=["mcp", "proxy", "start", "--stdio", "--config", str(config)]
     )
-    async with Client(rad, mode=mode, read_timeout_seconds=30) as client:
+    async with Client(rad, mode=mode, read_timeout_seconds=60) as client:
         assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
         names = {tool.name for tool in (await client.list_tools()).tools}
         assert {"convert_time", "read_text_file"} <= names
@@ -91,13 +91,13 @@ async def test_the_older_sse_transport_serves_beside_the_new_one(launcher: Any, 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
 
-    async with Client(sse_client(f"{gateway.base}/sse"), mode="legacy", read_timeout_seconds=30) as client:
+    async with Client(sse_client(f"{gateway.base}/sse"), mode="legacy", read_timeout_seconds=60) as client:
         result = await client.call_tool("get-sum", {"a": 1, "b": 2})
         assert result.content[0].text == "The sum of 1 and 2 is 3."
         arguments = {"duration": 0.3, "steps": 3}
         await client.call_tool("trigger-long-running-operation", arguments, progress_callback=note)
         assert seen == [1, 2, 3]
-    async with Client(gateway.url, read_timeout_seconds=30) as client:
+    async with Client(gateway.url, read_timeout_seconds=60) as client:
         result = await client.call_tool("echo", {"message": "over /mcp"})
         assert result.content[0].text == "Echo: over /mcp"
 
@@ -106,7 +106,7 @@ async def test_the_older_sse_transport_serves_beside_the_new_one(launcher: Any, 
 async def test_long_lists_come_in_pages(launcher: Any, tools: Any, mode: str) -> None:
     git = {"name": "git", "transport": "stdio", "command": str(tools.scripts / "mcp-server-git")}
     gateway = launcher.gateway({"limits": {"page_size": 5}, "upstreams": [git]}, upstreams=1)
-    async with Client(gateway.url, mode=mode, read_timeout_seconds=30) as client:
+    async with Client(gateway.url, mode=mode, read_timeout_seconds=60) as client:
         pages, cursor = [], None
         while True:
             page = await client.list_tools(cursor=cursor, cache_mode="bypass")

@@ -27,6 +27,9 @@ const url = new URLSearchParams(location.search).get("gateway");
 const both = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"};
 const post = (body, headers) =>
   fetch(url, {method: "POST", headers: {...both, ...headers}, body: JSON.stringify(body)});
+// A slow machine may answer even a quick call with a stream.
+const answer = async response =>
+  JSON.parse((await response.text()).split("\\n").map(it => it.replace(/^data: ?/, "")).find(it => it.startsWith("{")));
 const call = (id, name, args) => ({jsonrpc: "2.0", id, method: "tools/call", params: {name, arguments: args}});
 async function run() {
   const found = {};
@@ -34,11 +37,12 @@ async function run() {
     protocolVersion: "2025-11-25", capabilities: {}, clientInfo: {name: "page", version: "1"}}});
   const id = hello.headers.get("Mcp-Session-Id");
   found.session = id !== null;
+  found.hello = hello.headers.get("Content-Type");
   const session = {"Mcp-Session-Id": id, "MCP-Protocol-Version": "2025-11-25"};
   found.initialized = (await post({jsonrpc: "2.0", method: "notifications/initialized"}, session)).status;
   const tracing = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
   const quick = await post(call(1, "wait", {seconds: 0}), {...session, ...tracing, "Authorization": "Bearer x"});
-  found.quick = [quick.headers.get("Content-Type"), (await quick.json()).result.content[0].text];
+  found.quick = (await answer(quick)).result.content[0].text;
   const slow = await post(call(2, "wait", {seconds: 3}), session);
   found.slow = [slow.headers.get("Content-Type"), (await slow.text()).includes("waited 3 s")];
   const stop = new AbortController();
@@ -57,7 +61,7 @@ async function run() {
   request.params._meta = meta;
   const modern = await post(request, {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call",
     "Mcp-Name": "wait", "Mcp-Param-Region": "x"});
-  found.modern = [modern.status, (await modern.json()).result.content[0].text];
+  found.modern = [modern.status, (await answer(modern)).result.content[0].text];
   found.ready = (await fetch(new URL("/readyz", url))).status;
   found.unknown = (await fetch(new URL("/.well-known/oauth-protected-resource", url),
     {headers: {"MCP-Protocol-Version": "2025-11-25"}})).status;
@@ -69,7 +73,8 @@ run().catch(error => ({error: String(error)})).then(
 EXPECTED = {
     "session": True,
     "initialized": 202,
-    "quick": ["application/json", "waited 0 s"],
+    "hello": "application/json",
+    "quick": "waited 0 s",
     "slow": ["text/event-stream", True],
     "stream": [200, "text/event-stream"],
     "resumed": 400,

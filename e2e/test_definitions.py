@@ -40,7 +40,7 @@ def malformed(session_launcher: Any) -> Iterator[Any]:
 def published(era: str) -> dict[str, list[str]]:
     """The names that should be listed of one server, by method."""
     command = [sys.executable, "-c", "import json, malformed; print(json.dumps(malformed.LISTS))", era]
-    done = subprocess.run(command, cwd=SERVER.parent, capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(command, cwd=SERVER.parent, capture_output=True, text=True, check=True, timeout=60)
     lists = dict(zip(LISTS, json.loads(done.stdout).values(), strict=True))
     return {
         method: [entry[key] for entry in lists[method] if isinstance(entry, dict) and "-ok-" in str(entry.get(key))]
@@ -53,7 +53,7 @@ def test_each_client_lists_everything_that_can_be_published(malformed: Any, tool
     plan = json.dumps({key: {} for key in LISTS})
     command = [*client.command, malformed.url, plan, client.era]
     done = subprocess.run(
-        command, cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
     )
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     got = {step["step"]: step for step in steps if "step" in step}

@@ -49,7 +49,7 @@ def scrape(gateway: Any) -> str:
     """The page of figures, as Prometheus gets it."""
     address = gateway.rad("status")["control"]
     request = urllib.request.Request(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         return str(response.read().decode())
 
@@ -148,10 +148,12 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
     async def page() -> str:
         return await asyncio.to_thread(scrape, gateway)
 
-    async def shows(number: float, name: str, **labels: str) -> None:
-        async with asyncio.timeout(30):
-            while value(await page(), name, **labels) != number:
+    async def shows(number: float, name: str, **labels: str) -> str:
+        """Wait for a page with this value; returns it."""
+        async with asyncio.timeout(100):
+            while value(found := await page(), name, **labels) != number:
                 await asyncio.sleep(0.05)
+        return found
 
     answered = asyncio.Event()
 
@@ -164,13 +166,15 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
         Client(streamable_http_client(gateway.url), mode="2026-07-28", elicitation_callback=elicit) as new,
     ):
         await shows(1, "radium_sessions")
-        long = {"duration": 3, "steps": 1}
+        long = {"duration": 100, "steps": 1}
         waiting = [asyncio.create_task(new.call_tool("trigger-long-running-operation", long)) for _ in range(3)]
-        await shows(2, "radium_upstream_calls_queued", upstream="busy")
-        found = await page()
+        found = await shows(2, "radium_upstream_calls_queued", upstream="busy")
         assert value(found, "radium_upstream_calls_in_flight", upstream="busy") == 3
         assert value(found, "radium_calls_in_flight") == 3
-        await asyncio.gather(*waiting)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await shows(0, "radium_upstream_calls_in_flight", upstream="busy")
         await shows(0, "radium_upstream_calls_queued", upstream="busy")
 
         asking = asyncio.create_task(new.call_tool("trigger-elicitation-request", {}))
@@ -184,8 +188,7 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
 
         for _ in range(5):
             assert (await old.call_tool("slow_wait", {"seconds": 30})).is_error
-        await shows(1, "radium_upstream_ejections_total", upstream="slow")
-        found = await page()
+        found = await shows(1, "radium_upstream_ejections_total", upstream="slow")
         assert value(found, "radium_upstream_state", upstream="slow", state="ejected") == 1
         assert value(found, "radium_calls_total", upstream="slow", tool="slow_wait", outcome="unknown") == 5
         assert value(found, "radium_upstream_errors_total", upstream="slow") == 5
@@ -202,13 +205,52 @@ async def test_what_waits_breaks_and_comes_back_is_shown(
 def test_the_page_needs_the_token(gateway: Any) -> None:
     address = gateway.rad("status")["control"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"{address}/metrics", timeout=10)
+        urllib.request.urlopen(f"{address}/metrics", timeout=60)
 
 
 @needs_promtool
 def test_promtool_finds_no_fault_in_the_page(gateway: Any) -> None:
     asyncio.run(calls(gateway.url, "2026-07-28"))
     assert promtool("check", "metrics", given=scrape(gateway)) == ""
+
+
+def log_in(launcher: Any, config: Path) -> None:
+    """Log in at the upstream "tracker" as its operator."""
+    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
+        child.communicate(timeout=60)
+
+
+def test_the_end_of_a_login_without_a_refresh_token_shows_without_a_request(
+    launcher: Any, wait_for: Callable[..., None], tracker: Tracker, service: Tracker
+) -> None:
+    tracker.life, tracker.renewable = 5, False
+    port = launcher.free_port()
+    credentials = {"issuer": service.origin, "client_id": "gateway", "client_secret": "hidden-client-secret"}
+    ways = {
+        "tracker": (tracker, {"grant": "authorization_code"}),
+        "service": (service, {"grant": "client_credentials", **credentials}),
+    }
+    upstreams = [
+        {"name": name, "transport": "http", "url": f"{of.origin}/mcp", "health_check_interval": 600, "auth": auth}
+        for name, (of, auth) in ways.items()
+    ]
+    plugins = [{"name": "conflict_autoprefix"}, {"name": "observe_metrics", "token": TOKEN}]
+    config = launcher.write({"port": port, "upstreams": upstreams, "plugins": plugins})
+    gateway = launcher.start(config, port)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "needs_login", "the login is due")
+    log_in(launcher, config)
+    wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
+    asked = len(tracker.calls)
+    wait_for(
+        lambda: value(scrape(gateway), "radium_upstream_login_due", upstream="tracker") == 1, "the login has ended"
+    )
+    page = scrape(gateway)
+    assert value(page, "radium_upstream_token_expiry_timestamp_seconds", upstream="tracker") <= time.time()
+    assert 'radium_upstream_token_renewable{upstream="tracker"} 0.0' in page
+    assert len(tracker.calls) == asked
 
 
 def test_figures_of_tokens_agree_with_the_token_endpoints(
@@ -244,11 +286,7 @@ def test_figures_of_tokens_agree_with_the_token_endpoints(
     assert value(page, "radium_upstream_login_due", upstream="tracker") == 1
     assert 'radium_upstream_login_due{upstream="service"}' not in page, "it needs no login"
 
-    command = [str(launcher.rad), "mcp", "proxy", "login", "tracker", "--no-browser", "--config", str(config)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        urllib.request.urlopen(child.stdout.readline().strip(), timeout=30).close()
-        child.communicate(timeout=60)
+    log_in(launcher, config)
     wait_for(lambda: gateway.upstream("tracker")["state"] == "healthy", "the login is used")
     page = scrape(gateway)
     assert value(page, "radium_upstream_login_due", upstream="tracker") == 0

@@ -77,7 +77,7 @@ class World:
     def http(self, person: str) -> httpx2.AsyncClient:
         """The HTTP client of a person, from an address that this person alone has."""
         transport = httpx2.AsyncHTTPTransport(local_address=ADDRESSES[person])
-        return httpx2.AsyncClient(transport=transport, headers=self.headers[person], timeout=30)
+        return httpx2.AsyncClient(transport=transport, headers=self.headers[person], timeout=60)
 
     @asynccontextmanager
     async def client(self, person: str, era: str, **options: Any) -> AsyncIterator[Client]:
@@ -88,7 +88,7 @@ class World:
                 streamable_http_client(self.url, http_client=http),
                 mode=MODES[era],
                 client_info=Implementation(name="the-program", version="1"),
-                read_timeout_seconds=30,
+                read_timeout_seconds=60,
                 **options,
             ) as client,
         ):
@@ -141,7 +141,7 @@ def start(request: pytest.FixtureRequest, launcher: Launcher, tmp_path: Path) ->
 
 def add_key(launcher: Launcher, gateway: Gateway, person: str) -> str:
     command = [str(launcher.rad), "mcp", "proxy", "keys", "add", person, "--config", str(gateway.config)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 def start_nginx(launcher: Launcher, folder: Path, gateway: Gateway, way: str, port: int) -> str:

@@ -59,13 +59,13 @@ class World:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
-        return httpx2.post(self.gateway.url, json=body, headers=headers, timeout=30)
+        return httpx2.post(self.gateway.url, json=body, headers=headers, timeout=60)
 
 
 def token_for(resource: str, issuer: str, **form: str) -> str:
     """An access token by the client-credentials grant."""
     given = {"grant_type": "client_credentials", "scope": "mcp", "resource": resource, **form}
-    answer = httpx2.post(f"{issuer}/token", data=given, auth=("machine", "machine-secret"))
+    answer = httpx2.post(f"{issuer}/token", data=given, auth=("machine", "machine-secret"), timeout=60)
     assert answer.status_code == 200, answer.text
     found: str = answer.json()["access_token"]
     return found
@@ -139,9 +139,9 @@ class Person(OAuthClientProvider):
 
 async def call(world: World, auth: httpx2.Auth, mode: str) -> str:
     async with (
-        httpx2.AsyncClient(auth=auth, timeout=30) as http,
+        httpx2.AsyncClient(auth=auth, timeout=60) as http,
         Client(
-            streamable_http_client(world.gateway.url, http_client=http), mode=mode, read_timeout_seconds=30
+            streamable_http_client(world.gateway.url, http_client=http), mode=mode, read_timeout_seconds=60
         ) as client,
     ):
         result = await client.call_tool("echo", {"text": "hello"})
@@ -246,7 +246,7 @@ def test_every_token_that_proves_nothing_gets_the_same_answer(world: World) -> N
 
 def test_the_metadata_is_public_and_names_the_authorization_server(world: World) -> None:
     for path in ("oauth-protected-resource", "oauth-protected-resource/mcp"):
-        answer = httpx2.get(f"{world.gateway.base}/.well-known/{path}")
+        answer = httpx2.get(f"{world.gateway.base}/.well-known/{path}", timeout=60)
         assert answer.status_code == 200
         assert answer.json() == {
             "resource": world.gateway.url,
@@ -264,8 +264,9 @@ def alone(launcher: Any, issuer: str, port: int, **settings: Any) -> World:
 
 
 def test_a_token_ends_when_it_expires(launcher: Any, tools: Any) -> None:
-    issuer, _ = launcher.authorization_server(tools, token_seconds=5)
+    issuer, _ = launcher.authorization_server(tools, token_seconds=10)
     world = alone(launcher, issuer, free_port(), leeway=0.0)
+    assert world.post(world.token(scope="mcp")).status_code == 200, "the keys are fetched"
     token = world.token()
     assert world.post(token).status_code == 200
     wait_until(lambda: time.time() >= claims(token)["exp"], "the token expires")
@@ -285,7 +286,7 @@ def test_an_authorization_server_that_is_gone_is_no_verdict(launcher: Any, tools
     port = free_port()
     token = token_for(f"http://127.0.0.1:{port}/mcp", issuer)
     server.terminate()
-    server.wait(10)
+    server.wait(60)
     world = alone(launcher, issuer, port)
     answer = world.post(token)
     assert answer.status_code == 503

@@ -88,7 +88,7 @@ async def client(request: pytest.FixtureRequest, gateway: Any) -> AsyncIterator[
     async def hold() -> None:
         # One task enters and leaves: the SDK's cancel scopes want that, and a fixture's two halves are two tasks.
         try:
-            async with Client(gateway.url, mode=request.param, client_info=name, read_timeout_seconds=30) as client:
+            async with Client(gateway.url, mode=request.param, client_info=name, read_timeout_seconds=120) as client:
                 connected.set_result(client)
                 await done.wait()
         except BaseException as error:
@@ -190,7 +190,7 @@ async def test_progress_reaches_the_agent_under_its_own_token(client: Client, up
 
 
 async def test_a_cancelled_call_is_let_go(client: Client, gateway: Any) -> None:
-    long = asyncio.create_task(client.call_tool("trigger-long-running-operation", {"duration": 25, "steps": 5}))
+    long = asyncio.create_task(client.call_tool("trigger-long-running-operation", {"duration": 100, "steps": 5}))
     await _in_flight(gateway, 1)
     long.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -200,19 +200,28 @@ async def test_a_cancelled_call_is_let_go(client: Client, gateway: Any) -> None:
 
 
 async def _in_flight(gateway: Any, wanted: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while (await asyncio.to_thread(gateway.upstream, "everything"))["in_flight"] != wanted:
             await asyncio.sleep(0.05)
 
 
 async def test_a_long_call_delays_no_other(client: Client) -> None:
-    async with asyncio.timeout(15):
-        long = asyncio.create_task(text(client, "trigger-long-running-operation", duration=3, steps=3))
-        await asyncio.sleep(0.2)
-        sums = await asyncio.gather(*(text(client, "get-sum", a=n, b=n) for n in range(10)))
-        assert sums == [f"The sum of {n} and {n} is {2 * n}." for n in range(10)]
-        assert not long.done()
-        assert "Steps: 3" in await long
+    steps: asyncio.Queue[float] = asyncio.Queue()
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        steps.put_nowait(progress)
+
+    arguments = {"duration": 100, "steps": 1000}
+    long = asyncio.create_task(client.call_tool("trigger-long-running-operation", arguments, progress_callback=note))
+    await steps.get()
+    sums = await asyncio.gather(*(text(client, "get-sum", a=n, b=n) for n in range(10)))
+    assert sums == [f"The sum of {n} and {n} is {2 * n}." for n in range(10)]
+    last = max(steps.get_nowait() for _ in range(steps.qsize())) if steps.qsize() else 1
+    assert await steps.get() > last, "it goes on"
+    assert not long.done()
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
 
 
 async def test_resources_and_templates_of_all_upstreams_are_read(client: Client) -> None:

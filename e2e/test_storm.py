@@ -37,8 +37,8 @@ AGENTS = 24
 CALLS = 800
 BETWEEN_KILLS = (20, 100)
 """Calls that are answered between the kill of a server and the next."""
-PATIENCE = 30.0
-LONGEST = 3 * PATIENCE
+PATIENCE = 100.0
+LONGEST = 500.0
 CALL_ERRORS = ("Outcome unknown", "no upstream could take the call", "was not executed", "did not answer")
 """What an agent may be told of a call whose server was killed."""
 
@@ -118,6 +118,7 @@ class Storm:
             self.wrong.append(f"{name} heard {heard}")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_no_call_runs_twice_and_none_is_lost(launcher: Any, tmp_path: Path, seed: int) -> None:
     journals = {name: tmp_path / f"{name}.journal" for name in (*OVER_HTTP, *MORTAL)}
@@ -136,7 +137,7 @@ async def test_no_call_runs_twice_and_none_is_lost(launcher: Any, tmp_path: Path
     assert reasons == {}, "nothing happened to their servers"
     assert [why for why in storm.failed.values() if not any(known in why for known in CALL_ERRORS)] == []
     assert storm.answered | storm.failed.keys() | storm.given_up == storm.asked.keys()
-    async with asyncio.timeout(10):  # what was cancelled last may still be on its way
+    async with asyncio.timeout(60):  # what was cancelled last may still be on its way
         while in_flight(await asyncio.to_thread(gateway.rad, "status")):
             await asyncio.sleep(0.2)
     log = launcher.processes.log("gateway")

@@ -56,7 +56,7 @@ def gateway(session_launcher: Any, tools: Any) -> Gateway:
 async def who(gateway: Gateway, era: str, **http: Any) -> str:
     """The user whom the innermost server sees."""
     async with (
-        httpx2.AsyncClient(timeout=30, **http) as session,
+        httpx2.AsyncClient(timeout=60, **http) as session,
         Client(streamable_http_client(gateway.url, http_client=session), mode=ERAS[era]) as client,
     ):
         assert "who" in {tool.name for tool in (await client.list_tools()).tools}
@@ -72,13 +72,13 @@ async def test_each_person_is_itself_two_gateways_further(gateway: Gateway, era:
 
 async def test_the_agents_token_is_of_no_use_at_the_upstream(gateway: Gateway) -> None:
     upstream = gateway.upstream("tracker")
-    issuer = json.loads(httpx2.get(f"{gateway.base}/.well-known/oauth-protected-resource/mcp").text)[
+    issuer = json.loads(httpx2.get(f"{gateway.base}/.well-known/oauth-protected-resource/mcp", timeout=60).text)[
         "authorization_servers"
     ][0]
     mine = token_for(gateway.url, issuer)
     headers = {"Authorization": f"Bearer {mine}"}
     assert await who(gateway, "modern", headers=headers) == "machine"
-    answer = httpx2.post(f"{upstream['target']}/mcp", json={}, headers=headers)
+    answer = httpx2.post(f"{upstream['target']}/mcp", json={}, headers=headers, timeout=60)
     assert answer.status_code == 401
 
 

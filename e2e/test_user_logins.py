@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import answers, wait_until
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "matrix"), str(HERE / "logins")]
 
@@ -76,6 +78,7 @@ class Office:
         folder.mkdir()
         (folder / "nginx.conf").write_text(PROXY.format(port=public, gateway=port, people=people))
         launcher.processes.start("nginx", str(NGINX), "-p", str(folder), "-e", "stderr", "-c", "nginx.conf")
+        wait_until(lambda: answers(self.public) == 401, "nginx asks who it is")
 
     def agent(self, client: str, person: str, *tools: str) -> subprocess.Popen[str]:
         """A program on an official SDK that calls these tools for a person."""
@@ -98,7 +101,7 @@ class Office:
             return asyncio.run(_click_through(port, url, person, PEOPLE[person] if proves else ""))
         finally:
             browser.terminate()
-            browser.wait(20)
+            browser.wait(60)
 
 
 async def _click_through(port: int, url: str, person: str, authorization: str) -> str:
@@ -122,7 +125,7 @@ def said(agent: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def finished(agent: subprocess.Popen[str]) -> list[str]:
-    out, _ = agent.communicate(timeout=60)
+    out, _ = agent.communicate(timeout=120)
     assert agent.returncode == 0
     return out.splitlines()
 

@@ -210,11 +210,12 @@ class PartlyApplied(GatewayError):
 
 
 class TryLater(GatewayError):
-    """Too much of the same work is in progress."""
+    """Other work of the same kind was in progress for too long."""
 
-    def __init__(self, text: str, retry_after: float) -> None:
-        """`retry_after`: seconds after which to try again."""
-        super().__init__(text)
+    def __init__(self, in_progress: str, retry_after: float) -> None:
+        """`in_progress`: which work, and since when. `retry_after`: seconds after which to try again."""
+        super().__init__(f"{in_progress}; nothing was changed, try again later")
+        self.in_progress = in_progress
         self.retry_after = retry_after
 
 

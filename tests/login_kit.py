@@ -47,6 +47,8 @@ class Tracker:
     issued: int = 0
     life: float = 3600
     """Seconds for which access tokens are valid, as it says."""
+    renewable: bool = True
+    """Whether it gives refresh tokens."""
     failing: bool = False
     """Whether its token endpoint answers with an error of the server."""
     refused: list[str] = field(default_factory=list)
@@ -113,9 +115,8 @@ class Tracker:
         self.people[access] = self.people[refresh] = self.people.get(
             str(form.get("code", form.get("refresh_token"))), ""
         )
-        return web.json_response(
-            {"access_token": access, "token_type": "Bearer", "expires_in": self.life, "refresh_token": refresh}
-        )
+        answer = {"access_token": access, "token_type": "Bearer", "expires_in": self.life}
+        return web.json_response(answer | ({"refresh_token": refresh} if self.renewable else {}))
 
     async def _revoke(self, request: web.BaseRequest) -> web.StreamResponse:
         token = str((await request.post())["token"])

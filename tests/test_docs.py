@@ -344,7 +344,7 @@ async def test_the_readmes_plugin_lets_reading_and_the_allowed_pass() -> None:
     assert (await run_call(make_call("add_note"), upstream, configured(plugin, allow=("add_note",)))).error is None
 
 
-def test_the_readmes_plugin_refuses_what_nobody_knows() -> None:
+def test_the_readmes_plugin_refuses_unknown_tools() -> None:
     assert isinstance(run_hook(readme_plugin(), "before_call", make_call("gone", known=False)), Reject)
 
 

@@ -26,16 +26,16 @@ try {
   const question = await page.locator("pre").innerText();
   const button = page.getByRole("button", { name: answer === "approve" ? "Approve" : "Decline" });
   const tried = [];
+  const decide = async () => {
+    await Promise.all([page.waitForNavigation(), button.click()]);
+    tried.push(await page.locator("h1").innerText());
+  };
   for (const key of JSON.parse(keys)) {
     await page.getByLabel(/^Key/).fill(key);
     await page.keyboard.press("Enter"); // is no decision
-    await button.click();
-    tried.push(await page.locator("h1").innerText());
+    await decide();
   }
-  if (!tried.length) {
-    await button.click();
-    tried.push(await page.locator("h1").innerText());
-  }
+  if (!tried.length) await decide();
   const again = await page.goto(url);
   console.log(JSON.stringify({ question, tried, again: again.status(), problems, requested: [...requested] }));
 } finally {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +29,7 @@ HERE = Path(__file__).parent
 E2E = HERE.parent
 sys.path += [str(path) for path in (E2E / ".venv").glob("lib/python3*/site-packages")]  # Playwright is installed there
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright  # noqa: E402
 
 expect.set_options(timeout=20_000)
 
@@ -41,8 +43,8 @@ FLAGS = [
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
-    "io.modelcontextprotocol/clientInfo": {"name": "claude-code", "version": "2.1"},
 }
+AGENT = "claude-code"
 CALLS: list[tuple[str, dict[str, Any], int]] = [
     ("weather", {"city": "oslo"}, 9),
     ("search_notes", {"query": "backup"}, 4),
@@ -64,9 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"))
 
 
-def call(url: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The response to one call of a modern agent."""
-    params = {"name": name, "arguments": arguments, "_meta": META}
+def request_of(url: str, name: str, arguments: dict[str, Any], client: str = AGENT) -> urllib.request.Request:
+    """The request of a modern agent for one call."""
+    meta = {**META, "io.modelcontextprotocol/clientInfo": {"name": client, "version": "2.1"}}
+    params = {"name": name, "arguments": arguments, "_meta": meta}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
     headers = {
         "Content-Type": "application/json",
@@ -75,9 +78,13 @@ def call(url: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "Mcp-Method": "tools/call",
         "Mcp-Name": name,
     }
-    request = urllib.request.Request(url, body, headers)
+    return urllib.request.Request(url, body, headers)
+
+
+def call(url: str, name: str, arguments: dict[str, Any], client: str = AGENT) -> dict[str, Any]:
+    """The response to one call of a modern agent."""
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request_of(url, name, arguments, client), timeout=60) as response:
             text = response.read().decode()
     except urllib.error.HTTPError as error:
         text = error.read().decode()
@@ -87,7 +94,7 @@ def call(url: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Traffic:
-    """Calls of an agent, about `rate` a second, until `stop`."""
+    """Calls of an agent, about `rate` a second, until `stop`; the first ones are of each kind."""
 
     url: str
     rate: float = 12
@@ -96,6 +103,8 @@ class Traffic:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
+        for name, arguments, _ in CALLS:
+            call(self.url, name, arguments)
         self._threads = [threading.Thread(target=self._run, args=(seed,), daemon=True) for seed in range(3)]
         for thread in self._threads:
             thread.start()
@@ -156,6 +165,7 @@ def gateway(session_launcher: Any, tools: Any) -> Any:
         {"port": port, "timeout": 30, "upstreams": upstreams, "plugins": plugins}, name="dashboard"
     )
     found = session_launcher.start(config, port, name="dashboard")
+    control_of(found)
     deadline = time.monotonic() + 60
     while sum(one["state"] == "healthy" for one in found.rad("status")["upstreams"]) < 5:
         assert time.monotonic() < deadline, found.rad("status")["upstreams"]
@@ -181,10 +191,20 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
+def control_of(gateway: Any) -> str:
+    """The address of the control plane, once it answers. On a busy machine agents may be served before."""
+    deadline = time.monotonic() + 60
+    while (done := gateway.run("status", "--json")).returncode != 0:
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.1)
+    found: str = json.loads(done.stdout)["control"]
+    return found
+
+
 def enter(gateway: Any, *options: str) -> str:
     """An address at which a browser enters, once."""
     command = [str(RAD), "mcp", "proxy", "ui", "--print", *options, "--config", str(gateway.config)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
 
@@ -200,12 +220,34 @@ class Visit:
     """Parts of complaints that belong to the test."""
 
     def go(self, place: str) -> None:
+        """Open a page, and wait until it has replaced the one before."""
         self.page.goto(f"{self.base}/ui/#/{place}")
+        current = self.page.locator("#navigation a[aria-current=page]")
+        expect(current).to_have_attribute("href", "#/" + re.split("[/?]", place, maxsplit=1)[0])
         self.page.get_by_role("main").get_by_role("heading", level=1).wait_for()
 
+    def ready(self) -> None:
+        """Wait until nothing on the page is loading any more."""
+        expect(self.page.locator(".state.loading")).to_have_count(0)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page another size, and wait until its layout has it."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        deadline = time.monotonic() + 20
+        while (found := self.page.evaluate("innerWidth")) != width:
+            assert time.monotonic() < deadline, found
+            self.page.wait_for_timeout(50)
+
+    def open_row(self, row: Locator, text: str) -> None:
+        """Click the one row that the filter `text` leaves: rows of a live list may move under the pointer."""
+        self.page.get_by_role("searchbox").fill(text)
+        expect(self.page.locator("tr[data-at]")).to_have_count(1)
+        row.click()
+
     def axe(self) -> list[str]:
-        """What axe finds on the page as it is: rule, and the elements."""
-        self.page.evaluate(AXE.read_text() if not self.page.evaluate("'axe' in window") else "0")
+        """What axe finds on the page once it is loaded: rule, and the elements."""
+        self.ready()
+        self.page.evaluate(AXE_AT_ONCE % AXE.read_text() if not self.page.evaluate("'axe' in window") else "0")
         found = self.page.evaluate(
             "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
         )
@@ -233,6 +275,11 @@ class Visit:
 
 
 AXE = E2E / "node_modules" / "axe-core" / "axe.min.js"
+AXE_AT_ONCE = """(() => {
+  const setTimeout = (run, ms) => (ms === 0 ? queueMicrotask(run) : window.setTimeout(run, ms));
+  %s
+})()"""
+"""Between two rules axe lets the page go on. Without these breaks all rules see the same state of a live page."""
 
 
 @pytest.fixture
@@ -255,7 +302,7 @@ def visit(browser: Browser, gateway: Any) -> Iterator[Callable[..., Visit]]:
         )
         context.set_default_timeout(20_000)
         page = context.new_page()
-        base = of.rad("status")["control"]
+        base = control_of(of)
         found = Visit(page, base, expected=expected)
         found.watch()
         made.append(found)
@@ -276,5 +323,25 @@ def visit(browser: Browser, gateway: Any) -> Iterator[Callable[..., Visit]]:
 
 @pytest.fixture
 def make_call(gateway: Any) -> Callable[..., dict[str, Any]]:
-    """`make_call("add", a=1, b=2)`: the response to one call of an agent."""
-    return lambda name, **arguments: call(gateway.url, name, arguments)
+    """`make_call("add", a=1, b=2)`: the response to one call of an agent; `client="x"`: of another one."""
+
+    def run(name: str, /, client: str = AGENT, **arguments: Any) -> dict[str, Any]:
+        return call(gateway.url, name, arguments, client)
+
+    return run
+
+
+@pytest.fixture
+def hold_calls(gateway: Any) -> Iterator[Callable[..., None]]:
+    """`hold_calls(3, "wait", client="x", seconds=25)`: begin calls that stay in flight during the test."""
+    held: list[HTTPConnection] = []
+
+    def run(count: int, name: str, /, client: str = AGENT, **arguments: Any) -> None:
+        for _ in range(count):
+            request = request_of(gateway.url, name, arguments, client)
+            held.append(HTTPConnection(request.host, timeout=60))
+            held[-1].request("POST", request.selector, request.data, dict(request.header_items()))
+
+    yield run
+    for connection in held:
+        connection.close()  # cancels the call

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -26,7 +26,8 @@ def test_an_agent_of_the_modern_era_shows_its_calls_and_limits(visit: Callable[.
     row = seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1")
     expect(row).to_contain_text("unverified")
     expect(row).to_contain_text("modern")
-    row.click()
+    expect(row.locator("td", has_text=re.compile(r"^claude-code \d"))).to_be_visible()
+    seen.open_row(row, "claude-code")
     drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
     limits = drawer.get_by_role("region", name="Limits of this agent")
     expect(limits.get_by_role("row").filter(has_text="each other tool")).to_contain_text("6,000 of 6,000 per minute")
@@ -38,10 +39,13 @@ def test_an_agent_of_the_modern_era_shows_its_calls_and_limits(visit: Callable[.
     expect(rows.filter(has_text="get-sum")).to_have_count(1)
     expect(rows.filter(has_text="get-env")).to_have_count(0)
     assert seen.axe() == []
-    seen.page.get_by_role("link", name="What all see").click()
+    all_see = seen.page.get_by_role("link", name="What all see")
+    all_see.click()
+    expect(all_see).to_have_count(0)
     seen.page.get_by_label("Filter").fill("get-")
     expect(rows.filter(has_text="get-env")).to_have_count(1)
     seen.page.go_back()
+    expect(rows.filter(has_text="get-env")).to_have_count(0)
     expect(rows.filter(has_text="get-sum")).to_have_count(1)
     seen.page.go_back()
     drawer.get_by_role("link", name="Its calls").click()
@@ -62,7 +66,7 @@ def test_limits_of_which_nothing_is_left_come_first(visit: Callable[..., Any], t
     seen = visit("overview")
     seen.page.route("**/admin/limits*", lambda route: route.fulfill(json=found))
     seen.go("agents")
-    seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1").click()
+    seen.open_row(seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1"), "claude-code")
     drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
     rows = drawer.get_by_role("region", name="Limits of this agent").locator("tbody tr")
     expect(rows).to_contain_text(["none of 60 per minute again in 12 s", "50 of 60 per minute", "60 of 60 per minute"])
@@ -72,23 +76,21 @@ def test_limits_of_which_nothing_is_left_come_first(visit: Callable[..., Any], t
 
 
 def test_links_to_calls_in_flight_are_far_enough_apart(
-    visit: Callable[..., Any], make_call: Callable[..., Any]
+    visit: Callable[..., Any], hold_calls: Callable[..., None]
 ) -> None:
-    with ThreadPoolExecutor(3) as callers:
-        for _ in range(3):
-            callers.submit(make_call, "wait", seconds=8)
-        seen = visit("agents")
-        seen.page.locator("tr[data-at]").filter(has_text="claude-code@127.0.0.1").click()
-        drawer = seen.page.get_by_role("dialog", name="claude-code@127.0.0.1")
-        expect(drawer.get_by_role("link", name="wait")).to_have_count(3)
-        assert seen.axe() == []
+    seen = visit("agents")
+    hold_calls(3, "wait", client="patient", seconds=25)
+    seen.open_row(seen.page.locator("tr[data-at]").filter(has_text="patient@127.0.0.1"), "patient")
+    drawer = seen.page.get_by_role("dialog", name="patient@127.0.0.1")
+    expect(drawer.get_by_role("link", name="wait")).to_have_count(3)
+    assert seen.axe() == []
 
 
 @pytest.mark.parametrize("right", ["change", "read"])
 def test_a_session_is_ended_where_the_browser_may(visit: Callable[..., Any], gateway: Any, right: str) -> None:
     initialize(gateway.url, f"notebook-{right}")
     seen = visit("agents", right=right)
-    seen.page.locator("tr[data-at]").filter(has_text=f"notebook-{right} 3").click()
+    seen.open_row(seen.page.locator("tr[data-at]").filter(has_text=f"notebook-{right} 3"), f"notebook-{right}")
     session = seen.page.get_by_role("dialog").get_by_role("listitem").filter(has_text=f"notebook-{right} 3")
     expect(session).to_contain_text("2025-06-18, 0 calls, idle for")
     end = session.get_by_role("button", name="End")

@@ -26,7 +26,9 @@ def edit(seen: Any, old: str, new: str) -> None:
     field.fill(text.replace(old, new))
 
 
-def test_a_mistake_is_shown_at_its_line_and_cannot_be_applied(visit: Callable[..., Any], own: Any) -> None:
+def test_a_mistake_is_shown_at_its_line_and_cannot_be_applied(
+    visit: Callable[..., Any], own: Any, wait_for: Any
+) -> None:
     seen = visit("configuration", of=own)
     edit(seen, "timeout = 30", 'timeout = "long"')
     line = 1 + own.config.read_text().splitlines().index("timeout = 30")
@@ -36,10 +38,8 @@ def test_a_mistake_is_shown_at_its_line_and_cannot_be_applied(visit: Callable[..
     expect(seen.page.get_by_role("button", name="Review and apply")).to_have_attribute("aria-disabled", "true")
     assert seen.axe() == []
     link.click()
-    chosen = (
-        "document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd)"
-    )
-    assert seen.page.evaluate(chosen) == 'timeout = "long"'
+    chosen = "(it => it.value?.slice(it.selectionStart, it.selectionEnd))(document.activeElement)"
+    wait_for(lambda: seen.page.evaluate(chosen) == 'timeout = "long"', "the line is chosen")
     seen.page.get_by_role("button", name="Discard").click()
     seen.page.get_by_role("dialog").get_by_role("button", name="Discard").click()
     expect(seen.page.get_by_text("As in the file")).to_be_visible()

@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,18 +21,14 @@ ME = "fetch('/admin/me', { headers: { 'Radium-Page-Key': localStorage['radium.pa
 PAGES = ["overview", "servers", "tools", "calls", "agents", "questions", "plugins", "configuration"]
 
 
-def ready(seen: Any) -> None:
-    """Wait until nothing on the page is loading any more."""
-    expect(seen.page.locator(".state.loading")).to_have_count(0)
-
-
 @pytest.mark.parametrize(
     "place", [*PAGES, "servers/toolbox", "tools/tool/add", "tools?show=conflicts", "plugins/security_policy"]
 )
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(visit: Callable[..., Any], traffic: Any, place: str, scheme: str) -> None:
     seen = visit(place, scheme=scheme)
-    ready(seen)
+    if place in ("servers/toolbox", "plugins/security_policy"):
+        expect(seen.page.get_by_role("dialog")).to_be_visible()
     assert seen.axe() == []
 
 
@@ -41,7 +37,7 @@ def test_a_narrow_screen_shows_every_page_without_scrolling_sideways(
     visit: Callable[..., Any], traffic: Any, place: str
 ) -> None:
     seen = visit(place, size=(360, 740))
-    ready(seen)
+    seen.ready()
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert seen.axe() == []
     seen.page.get_by_role("button", name="Menu").click()
@@ -57,9 +53,9 @@ def test_a_page_does_not_scroll_sideways_before_its_plots_are_drawn_again(
     seen = visit("overview")
     seen.page.add_init_script("window.ResizeObserver = class { observe() {} unobserve() {} disconnect() {} }")
     seen.page.reload()
-    ready(seen)
+    seen.ready()
     expect(seen.page.locator(".uplot").first).to_be_visible()
-    seen.page.set_viewport_size({"width": 360, "height": 740})
+    seen.resize(360, 740)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
@@ -74,7 +70,8 @@ def test_who_signs_out_has_no_session_any_more(visit: Callable[..., Any]) -> Non
     seen = visit("overview", expected=("401",))
     seen.page.get_by_role("button", name="Sign out").click()
     expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
-    seen.page.get_by_role("button", name="Try again").click()
+    with seen.page.expect_response("**/admin/me"):
+        seen.page.get_by_role("button", name="Try again").click()
     expect(seen.page.get_by_role("heading", name="This browser is not signed in")).to_be_visible()
     assert seen.page.evaluate(ME) == 401
 
@@ -91,7 +88,8 @@ def test_a_server_on_another_port_gets_the_cookie_and_no_session(visit: Callable
 
         def log_message(self, *_: Any) -> None: ...
 
-    with HTTPServer(("127.0.0.1", launcher.free_port()), Other) as other:
+    # Browsers open connections in advance, and send nothing over them.
+    with ThreadingHTTPServer(("127.0.0.1", launcher.free_port()), Other) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         page = seen.page.context.new_page()
         page.goto(f"http://127.0.0.1:{other.server_port}/")
@@ -117,20 +115,16 @@ def test_a_browser_that_may_only_read_cannot_use_what_changes(visit: Callable[..
 
 def test_the_theme_follows_the_system_until_one_is_chosen(visit: Callable[..., Any]) -> None:
     seen = visit("overview", scheme="dark")
-
-    def ground() -> str:
-        return str(seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
-
-    dark = ground()
+    ground = seen.page.locator("html")
+    dark = ground.evaluate("it => getComputedStyle(it).backgroundColor")
     seen.page.emulate_media(color_scheme="light")
-    light = ground()
-    assert dark != light
+    expect(ground).not_to_have_css("background-color", dark)
     seen.page.get_by_role("button", name="Theme: system").click()
     seen.page.get_by_role("button", name="Theme: light").click()
-    assert ground() == dark
+    expect(ground).to_have_css("background-color", dark)
     seen.page.reload()
     seen.page.get_by_role("button", name="Theme: dark").wait_for()
-    assert ground() == dark
+    expect(ground).to_have_css("background-color", dark)
 
 
 def test_the_keyboard_reaches_everything(visit: Callable[..., Any], traffic: Any) -> None:
@@ -140,8 +134,7 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Any], traffic: Any
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("main")).to_be_focused()
-    page.keyboard.press("g")
-    page.keyboard.press("s")
+    page.keyboard.type("gs")  # with little time between the two
     expect(page.get_by_role("heading", level=1, name="Servers")).to_be_focused()
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox", name="Filter servers")).to_be_focused()
@@ -166,8 +159,7 @@ def test_the_keyboard_reaches_everything(visit: Callable[..., Any], traffic: Any
     assert seen.axe() == []
     page.get_by_label("Shortcuts of single keys are on").uncheck()
     page.keyboard.press("Escape")
-    page.keyboard.press("g")
-    page.keyboard.press("o")
+    page.keyboard.type("go")
     expect(page.get_by_role("heading", level=1, name="Servers")).to_be_visible()
 
 
@@ -176,11 +168,11 @@ def test_a_gateway_that_goes_and_comes_back(visit: Callable[..., Any], launcher:
     port = launcher.free_port()
     config = launcher.write({"port": port, "control": {"port": control}, "upstreams": []})
     gateway = launcher.start(config, port, ready="/healthz")
-    lost = ("ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET")
+    lost = ("ERR_CONNECTION_", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_SOCKET_NOT_CONNECTED")
     seen = visit("overview", of=gateway, expected=(*lost, "401", "503"))
     expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
     gateway.process.terminate()
-    gateway.process.wait(20)
+    gateway.process.wait(60)
     expect(seen.page.get_by_text("The gateway does not answer")).to_be_visible()
     launcher.start(config, port, name="again", ready="/healthz")
     # Cookies end with the gateway that gave them.
@@ -202,14 +194,37 @@ def test_texts_of_servers_are_shown_and_never_obeyed(visit: Callable[..., Any], 
     assert seen.page.locator("img[src='x']").count() == 0
 
 
-def test_thousands_of_rows_stay_quick(visit: Callable[..., Any], launcher: Any) -> None:
+@pytest.fixture
+def thousands(launcher: Any) -> Any:
+    """A gateway with 3,000 servers."""
     many = [
         {"name": f"server-{at}", "transport": "http", "url": "http://127.0.0.1:9/mcp", "enabled": False}
         for at in range(3000)
     ]
     port = launcher.free_port()
-    gateway = launcher.start(launcher.write({"port": port, "upstreams": many}), port, ready="/healthz")
-    seen = visit("servers", of=gateway)
+    return launcher.start(launcher.write({"port": port, "upstreams": many}), port, ready="/healthz")
+
+
+def test_a_list_stays_where_it_was_scrolled_as_soon_as_it_was_there(visit: Callable[..., Any], thousands: Any) -> None:
+    seen = visit("plugins", of=thousands)
+    place = seen.page.evaluate(
+        """() => new Promise((resolve) => {
+          const watch = new MutationObserver(() => {
+            const frame = document.querySelector("[aria-label='servers, rows']");
+            if (!frame) return;
+            watch.disconnect();
+            frame.scrollTop = 1000;
+            setTimeout(() => resolve(frame.scrollTop), 500);
+          });
+          watch.observe(document.body, { childList: true, subtree: true });
+          location.hash = "#/servers";
+        })"""
+    )
+    assert place == 1000
+
+
+def test_thousands_of_rows_stay_quick(visit: Callable[..., Any], thousands: Any) -> None:
+    seen = visit("servers", of=thousands)
     expect(seen.page.get_by_text("3,000 rows")).to_be_visible()
     assert seen.page.locator("tbody tr").count() < 100
     frame = seen.page.get_by_role("region", name="servers, rows")
@@ -227,7 +242,7 @@ def test_thousands_of_rows_stay_quick(visit: Callable[..., Any], launcher: Any) 
 def test_the_page_renders_at_most_ten_times_a_second(visit: Callable[..., Any], traffic: Any) -> None:
     seen = visit("overview")
     expect(seen.page.get_by_text("Live", exact=True)).to_be_visible()
-    renders = seen.page.evaluate(
+    renders, seconds = seen.page.evaluate(
         """async () => {
           const { store } = await import("/ui/lib/store.js");
           let renders = 0;
@@ -238,10 +253,10 @@ def test_the_page_renders_at_most_ten_times_a_second(visit: Callable[..., Any], 
             await new Promise((resolve) => setTimeout(resolve, 5));
           }
           leave();
-          return (renders * 1000) / (performance.now() - began);
+          return [renders, (performance.now() - began) / 1000];
         }"""
     )
-    assert 1 <= renders <= 10.5
+    assert 1 <= renders <= 1 + seconds / 0.099  # timers of browsers count whole milliseconds
 
 
 def test_a_lost_stream_of_events_is_resumed_after_the_last_one(visit: Callable[..., Any], traffic: Any) -> None:

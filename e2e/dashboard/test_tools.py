@@ -39,7 +39,9 @@ def test_each_tool_shows_its_servers_in_order_and_how_conflicts_were_resolved(
     conflict = seen.page.get_by_role("row").filter(has_text="toolbox__lookup")
     expect(conflict.get_by_role("listitem").filter(has_text="toolbox__lookup")).to_contain_text("toolbox")
     for name in ("Resources", "Templates", "Prompts", "Replicas"):
-        seen.page.get_by_role("link", name=name).click()
+        tab = seen.page.get_by_role("link", name=name)
+        tab.click()
+        expect(tab).to_have_attribute("aria-current", "page")
         expect(seen.page.locator("tr[data-at]").first).to_be_visible()
         assert seen.axe() == []
 
@@ -99,6 +101,7 @@ def test_what_a_form_cannot_do_is_written_as_json(visit: Callable[..., Any], for
     field.fill('{"journey": {"title": "South", "travelers": 99}}')
     page.get_by_role("button", name="Call it").click()
     expect(page.locator(".round summary")).to_contain_text("tool error")
+    expect(page.locator(".round summary")).to_be_focused()  # before another field gets the focus
     field.fill('{"journey": {"title": "South", "travelers": 1}}')
     page.get_by_role("button", name="Form").click()
     expect(page.get_by_label("travelers")).to_have_value("1")

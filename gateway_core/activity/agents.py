@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -12,6 +13,8 @@ from gateway_core.exchange.exchange import Agent
 
 MAX_AGENTS: Final = 1000
 """Agents that are remembered."""
+MAX_CLIENTS: Final = 5
+"""Clients that are remembered of one agent."""
 
 
 class SeenAgent(msgspec.Struct, frozen=True, eq=False):
@@ -23,6 +26,8 @@ class SeenAgent(msgspec.Struct, frozen=True, eq=False):
     """See `Agent.viewer`."""
     session: str = ""
     """See `Agent.session_key`."""
+    clients: tuple[str, ...] = ()
+    """The last clients that sent its requests: name and version, as they say."""
 
     def still(self, agent: Agent) -> bool:
         """Whether it is as in this request."""
@@ -30,9 +35,13 @@ class SeenAgent(msgspec.Struct, frozen=True, eq=False):
         return same and self.viewer == agent.viewer and self.session == agent.session_key
 
     @classmethod
-    def of(cls, agent: Agent) -> SeenAgent:
-        """As it was in its last request."""
-        return cls(agent.principal, agent.era, agent.viewer, agent.session_key)
+    def of(cls, agent: Agent, before: SeenAgent | None = None) -> SeenAgent:
+        """As it was in its last request. `before`: as it was in an earlier one."""
+        principal, clients = agent.principal, () if before is None else before.clients
+        client = f"{principal.client_name} {principal.client_version}".strip()
+        if client and client not in clients:
+            clients = (*clients, client)[-MAX_CLIENTS:]
+        return cls(principal, agent.era, agent.viewer, agent.session_key, clients)
 
 
 class SeenAgents:
@@ -50,10 +59,14 @@ class SeenAgents:
         agents, key = self._agents, agent.principal.id
         known = agents.get(key)
         if known is None or not known.still(agent):
-            agents[key] = SeenAgent.of(agent)
+            agents[key] = SeenAgent.of(agent, known)
         agents.move_to_end(key)
         if len(agents) > MAX_AGENTS:
             agents.popitem(last=False)
+
+    def __iter__(self) -> Iterator[SeenAgent]:
+        """Those seen last come last."""
+        return iter(tuple(self._agents.values()))
 
     def find(self, principal: str) -> SeenAgent | None:
         """The agent with this id."""

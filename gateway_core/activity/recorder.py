@@ -49,10 +49,10 @@ class Recorder:
         decided: tuple[float, ...] = ()
         if error is not None:
             decisions = decisions_of(progress, error)
-            known = [] if progress is None else progress.moments
+            known = () if progress is None else progress.moments
             decided = (*known, *[now] * (len(decisions) - len(known)))  # what only the error says came last
         elif progress is not None and progress.decisions:
-            decisions, decided = tuple(progress.decisions), tuple(progress.moments)
+            decisions, decided = progress.decisions, progress.moments
         self._keep(
             EndedCall(
                 exchange.id,

@@ -84,6 +84,8 @@ class Catalog:
         self._changed_in: Mapping[str, frozenset[str]] = {}
         """Profile -> what the last change of the snapshot changed for its agents; see `changed_in`."""
         self._rebuilds = RepeatedWork(self._rebuilt, "rebuild the catalog", _failed)
+        self.settled: Final = self._rebuilds.settled
+        """Waits until the snapshot has all changes up to now. Returns whether it waited."""
         self._made_from: list[tuple[Upstream, FetchedLists, int]] | None = None
         """The lists that the snapshot was made from, each with the counter of its upstream's changes."""
         known = before is not None and lists.pages_as(before._lists)
@@ -103,10 +105,6 @@ class Catalog:
         most calls come from an upstream that went down or came back with the same lists.
         """
         self._rebuilds.run()
-
-    async def settled(self) -> bool:
-        """Wait until the snapshot has all changes up to now. Returns whether it waited."""
-        return await self._rebuilds.settled()
 
     def _rebuilt(self) -> Slices[None]:
         """Build a snapshot in slices, and replace the last one in one turn."""

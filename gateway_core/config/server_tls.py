@@ -142,8 +142,20 @@ class ServerCertificate:
         return context
 
     def status(self) -> dict[str, Any]:
-        """For `rad mcp proxy status`: its names, its end in seconds since the epoch, and whether agents show one."""
-        return {"names": self.shown.names, "expires": self.shown.expires, "client_certificate": self._tls.asks}
+        """For `rad mcp proxy status`: its names, its end in seconds since the epoch, and whether agents show one.
+
+        `problem`: why changed files cannot be used; None if they are in use.
+        """
+        return {
+            "names": self.shown.names,
+            "expires": self.shown.expires,
+            "client_certificate": self._tls.asks,
+            "problem": self._problem() or None,
+        }
+
+    def _problem(self) -> str:
+        problem = self._renewed.problem
+        return "" if problem is None else f"mcp.proxy.tls.{problem.key}: {problem}; the certificate in use stays"
 
     def poll(self) -> bool:
         """Whether `context` is another one now. Call about once a second.
@@ -155,8 +167,8 @@ class ServerCertificate:
         before = self.context
         if self._renewed.settled():
             self.context = self._renewed.current()
-            if problem := self._renewed.problem:
-                logger.error("mcp.proxy.tls.{}: {}; the certificate in use stays", problem.key, problem)
+            if problem := self._problem():
+                logger.error("{}", problem)
             else:
                 logger.info("the files of mcp.proxy.tls have changed; new connections use them")
         now = time.time()

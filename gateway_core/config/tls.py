@@ -196,6 +196,16 @@ class RenewedContext:
         """Why the files as they are now cannot be used."""
 
     @property
+    def stale(self) -> TlsFileError | None:
+        """Why the files as they are now cannot be used, although an earlier content of them is in use."""
+        return None if self._context is None else self.problem
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a context."""
+        return self._context is not None
+
+    @property
     def unchanged(self) -> ssl.SSLContext | None:
         """The context, if its files have not changed since it was made."""
         return self._context if self._current_state() == self._state else None

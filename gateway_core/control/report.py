@@ -45,7 +45,7 @@ def upstream(of: Upstream) -> shapes.UpstreamState:
         "resources": len(fetched.of("resource")),
         "prompts": len(fetched.of("prompt")),
         "lists": _lists(of),
-        "warnings": [*filter(None, [status.unsteady]), *fetched.warnings],
+        "warnings": [*filter(None, [status.unsteady, of.connections.stale_files]), *fetched.warnings],
         "lists_age": None if age is None else round(age, 1),
         "in_flight": of.facts.in_flight,
         "queued": of.limiter.queued,

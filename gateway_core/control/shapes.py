@@ -264,6 +264,21 @@ class ToolDefinition(TypedDict):
     notes: Annotated[list[str], Meta(description="For an agent: why its list of tools is incomplete or may differ")]
 
 
+class RecentAgent(TypedDict):
+    """One agent, as its last recorded calls showed it."""
+
+    agent: str
+    verified: bool
+    era: Annotated[Literal["legacy", "modern"], Meta(description="Of its last call")]
+    clients: Annotated[list[str], Meta(description="The last clients that sent its calls, as they say; at most 5")]
+
+
+class RecentAgents(TypedDict):
+    """The last 1000 agents of which calls were recorded. Those seen last come last."""
+
+    agents: list[RecentAgent]
+
+
 class LimitLeft(TypedDict):
     """What one limit of a plugin leaves one agent."""
 

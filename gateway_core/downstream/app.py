@@ -32,8 +32,8 @@ from gateway_core.downstream.calls.gate import Gate
 from gateway_core.downstream.http_errors import RpcHttpError, busy, response_of
 from gateway_core.downstream.legacy_http import LegacyHttp
 from gateway_core.downstream.modern import ModernHttp, is_modern
-from gateway_core.downstream.post import Post, message_of
-from gateway_core.downstream.request_headers import VERSION_FIELD, accepts, check_json, is_legacy
+from gateway_core.downstream.post import Post
+from gateway_core.downstream.request_headers import VERSION_FIELD, check_json, facts_of
 from gateway_core.downstream.sse import MESSAGE_PATH, STREAM_PATH, SseHttp
 from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client, Deferred, Handler, PendingResponse
@@ -43,6 +43,7 @@ from gateway_core.http1.response import Response
 from gateway_core.http1.sse import SSE_HEADERS, event
 from gateway_core.internal_errors import internal_error, where
 from gateway_core.mcp import jsonrpc
+from gateway_core.mcp.decoder import decode_request
 from gateway_core.mcp.jsonrpc import Message
 from gateway_core.mcp.names import INITIALIZE, MCP_METHOD_HEADER, MODERN_PROTOCOL_VERSIONS
 from gateway_core.mcp.profile_address import split_address
@@ -234,15 +235,17 @@ class App:
         return response_of(RpcHttpError(500, internal_error(), message=message, close=True))
 
     def _post(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response | PendingResponse:
-        message = None
         try:
-            message = message_of(body)
+            message = decode_request(body)
+        except RpcError as error:
+            if is_batch(body):
+                return self._legacy.batch(caller, client, head, body)
+            return response_of(RpcHttpError(400, error))
+        try:
             found = self._serve(caller, client, head, message)
-            if isinstance(found, Response) and found.status == 200 and not accepts(head).json:
+            if isinstance(found, Response) and found.status == 200 and not facts_of(head).accepted.json:
                 return Response(event(found.body), headers={**found.headers, **SSE_HEADERS})
         except HttpError as error:
-            if message is None and is_batch(body):
-                return self._legacy.batch(caller, client, head, body)
             return response_of(error)
         except Deferred:
             raise
@@ -259,7 +262,7 @@ class App:
             except RpcError as error:
                 raise RpcHttpError(400, error, message=message) from None
         post = Post(head, message, client, caller, meta)
-        legacy = is_legacy(head)
+        legacy = facts_of(head).is_legacy
         if (legacy and not post.meta) or not _speaks_modern(post, legacy=legacy):
             return self._legacy.post(post)
         return self._modern.post(post)

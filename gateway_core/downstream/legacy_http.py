@@ -17,7 +17,7 @@ from gateway_core.downstream.http_errors import RpcHttpError, busy
 from gateway_core.downstream.legacy import Legacy
 from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
-from gateway_core.downstream.request_headers import SESSION_FIELD, accepts, require_stream, session_of
+from gateway_core.downstream.request_headers import SESSION_FIELD, facts_of, require_stream, session_of
 from gateway_core.downstream.sessions.live import LiveSession
 from gateway_core.downstream.sessions.sessions import Sessions
 from gateway_core.downstream.streams.event_store import StoredStream, is_of_standalone
@@ -55,7 +55,7 @@ class LegacyHttp:
         A disconnect leaves the call running (clause: Disconnection). The agent can resume the stream, if one has
         begun, to get the result.
         """
-        message, accepted = post.message, accepts(post.head)
+        message, accepted = post.message, facts_of(post.head).accepted
         if message.method == INITIALIZE and message.is_request:
             return self._initialize(post)
         session = self._session(post.head, post.caller)
@@ -71,7 +71,7 @@ class LegacyHttp:
 
     def batch(self, caller: Caller, client: Client, head: RequestHead, body: bytes) -> Response | PendingBatch:
         """Answer an array of messages. Raises `HttpError`."""
-        accepted = accepts(head)
+        accepted = facts_of(head).accepted
         session = self._session(head, caller) if SESSION_FIELD in head.fields else None
         try:
             messages = decode_batch(body, session.agent if session is not None else None)

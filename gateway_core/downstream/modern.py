@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-import msgspec
 from msgspec import Raw
 
 from gateway_core.api import CallResult
@@ -25,8 +24,8 @@ from gateway_core.downstream.pending_response import PendingCall, PendingStream
 from gateway_core.downstream.post import Post
 from gateway_core.downstream.request_headers import (
     VERSION_FIELD,
-    accepts,
     check_routing,
+    facts_of,
     param_headers,
     require_stream,
 )
@@ -87,7 +86,7 @@ def admit(
     member, raw = NAME_MEMBERS.get(method), meta.get
     name = b"" if member is None else bytes(params.get(member, b""))
     capabilities, info = bytes(raw(CLIENT_CAPABILITIES_KEY, b"")), bytes(raw(CLIENT_INFO_KEY, b""))
-    claims = _Claims(
+    claims = (
         method,
         name,
         None if headers is None else tuple(map(headers.get, admission.HEADERS)),
@@ -106,34 +105,28 @@ def admit(
     return admitted
 
 
-class _Claims(msgspec.Struct, frozen=True):
-    """The input of the admission checks and of the agent's identity: unparsed JSON, empty for absent members."""
+_Claims: TypeAlias = tuple[str, bytes, tuple[str | None, ...] | None, bytes, bytes, bytes, bytes, Caller]
+"""The input of the admission checks and of the agent's identity: the method, the name, the values of
+`admission.HEADERS` (None for transports without headers), the version, capabilities, client, log level, and caller.
 
-    method: str
-    name: bytes
-    headers: tuple[str | None, ...] | None
-    """The values of `admission.HEADERS`; None for transports without headers."""
-    version: bytes
-    capabilities: bytes
-    info: bytes
-    log_level: bytes
-    caller: Caller
+The bytes are unparsed JSON, empty for absent members.
+"""
 
 
 def _admitted(claims: _Claims) -> tuple[Agent, str]:
     """`admit` without its cache and without the check of task subscriptions."""
-    required = {PROTOCOL_VERSION_KEY: claims.version, CLIENT_CAPABILITIES_KEY: claims.capabilities}
+    method, name, header_values, version, capabilities, info, log_level, caller = claims
+    required = {PROTOCOL_VERSION_KEY: version, CLIENT_CAPABILITIES_KEY: capabilities}
     meta = {key: raw for key, raw in required.items() if raw}
     headers = None
-    if claims.headers is not None:
-        given = zip(admission.HEADERS, claims.headers, strict=True)
+    if header_values is not None:
+        given = zip(admission.HEADERS, header_values, strict=True)
         headers = {key: value for key, value in given if value is not None}
-    version = admission.check(claims.method, _value(claims.name), meta, _value(claims.version), headers)
-    small = len(claims.capabilities) + len(claims.info) <= MAX_REMEMBERED
-    if claims.caller.presented is not NOTHING:
-        return _presenting(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
-    described = _known_agents if small else _described
-    return described(version, claims.capabilities, claims.info, claims.log_level, claims.caller)
+    agreed = admission.check(method, _value(name), meta, _value(version), headers)
+    if caller.presented is not NOTHING:
+        return _presenting(agreed, capabilities, info, log_level, caller)
+    described = _known_agents if len(capabilities) + len(info) <= MAX_REMEMBERED else _described
+    return described(agreed, capabilities, info, log_level, caller)
 
 
 _remembered = lru_cache(maxsize=REMEMBERED)(_admitted)
@@ -210,7 +203,7 @@ class ModernHttp:
             if message.is_response:
                 raise HttpError(400, "clients of this protocol version must not send responses")
             return _acknowledge(head, post.meta)
-        accepted = accepts(head)
+        accepted = facts_of(head).accepted
         try:
             check_routing(head)
             agent, log_level = admit(message, message.members, post.meta, post.caller, head.fields)

@@ -8,11 +8,8 @@ import msgspec
 from msgspec import Raw
 
 from gateway_core.downstream.auth.caller import Caller
-from gateway_core.downstream.http_errors import RpcHttpError
-from gateway_core.errors import RpcError
 from gateway_core.http1.application import Client
 from gateway_core.http1.head import RequestHead
-from gateway_core.mcp.decoder import decode_request
 from gateway_core.mcp.jsonrpc import Message
 
 
@@ -25,11 +22,3 @@ class Post(msgspec.Struct, eq=False):
     caller: Caller
     meta: Mapping[str, Raw]
     """The members of `_meta` in the message's params."""
-
-
-def message_of(body: bytes) -> Message:
-    """Decode the JSON-RPC message in a body. Raises `HttpError` (400)."""
-    try:
-        return decode_request(body)
-    except RpcError as error:
-        raise RpcHttpError(400, error) from None

@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from gateway_core.downstream.streams.stream import Accepts
 from gateway_core.errors import HEADER_MISMATCH, RpcError
 from gateway_core.http1.head import HttpError, RequestHead
@@ -29,11 +31,39 @@ _ROUTING: Final = (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEAD
 _BOTH: Final = Accepts()
 
 
-def is_legacy(head: RequestHead) -> bool:
-    """Whether the headers suit a legacy request: a legacy version or none, or a session id."""
-    fields = head.fields
-    version = fields.get(VERSION_FIELD)
-    return version is None or version in HANDSHAKE_PROTOCOL_VERSIONS or SESSION_FIELD in fields
+class HeaderFacts(msgspec.Struct, frozen=True):
+    """What the headers of all requests say that share a route."""
+
+    has_legacy_version: bool
+    """Whether the version is absent or a legacy one."""
+    is_legacy: bool
+    """Whether they suit a legacy request: a legacy version or none, or a session id."""
+    acceptable: Accepts
+    """See `accepted`."""
+    has_params: bool
+    """Whether there are `Mcp-Param-*` headers."""
+
+    @property
+    def accepted(self) -> Accepts:
+        """The accepted forms of a response. Raises `HttpError` (406) if they include neither JSON nor a stream."""
+        found = self.acceptable
+        if not (found.json or found.stream):
+            raise HttpError(406, f"answers are {JSON} or {EVENT_STREAM}, and Accept names neither")
+        return found
+
+
+def facts_of(head: RequestHead) -> HeaderFacts:
+    """What the headers say that are equal in all requests of the head's route."""
+    facts: HeaderFacts | None = head.route.facts
+    if facts is None:
+        fields = head.fields
+        version = fields.get(VERSION_FIELD)
+        legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+        accepts = _accepts(fields["accept"]) if "accept" in fields else _BOTH
+        has_params = any(name.startswith(_PARAM_PREFIX) for name in fields)
+        facts = HeaderFacts(legacy, legacy or SESSION_FIELD in fields, accepts, has_params)
+        head.route.learn(facts)
+    return facts
 
 
 def session_of(head: RequestHead) -> tuple[str | None, bool]:
@@ -43,23 +73,12 @@ def session_of(head: RequestHead) -> tuple[str | None, bool]:
     """
     if head.repeated:
         head.once(VERSION_FIELD), head.once(SESSION_FIELD)
-    version = head.fields.get(VERSION_FIELD)
-    return head.fields.get(SESSION_FIELD), version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
-
-
-def accepts(head: RequestHead) -> Accepts:
-    """The accepted forms of a response. Raises `HttpError` (406) if they include neither JSON nor a stream."""
-    if "accept" not in head.fields:
-        return _BOTH
-    found = _accepts(head.fields["accept"])
-    if not (found.json or found.stream):
-        raise HttpError(406, f"answers are {JSON} or {EVENT_STREAM}, and Accept names neither")
-    return found
+    return head.fields.get(SESSION_FIELD), facts_of(head).has_legacy_version
 
 
 def require_stream(head: RequestHead) -> Accepts:
     """The accepted forms of a response. Raises `HttpError` (406) if they do not include a stream."""
-    found = accepts(head)
+    found = facts_of(head).accepted
     if not found.stream:
         raise HttpError(406, f"the answer is {EVENT_STREAM}, which Accept does not name")
     return found
@@ -78,7 +97,7 @@ def param_headers(head: RequestHead) -> tuple[tuple[str, str], ...]:
 
     Raises `RpcError(HEADER_MISMATCH)` if one has invalid characters or is repeated.
     """
-    if _PARAM_PREFIX not in "\n".join(head.fields):
+    if not facts_of(head).has_params:
         return ()
     found = tuple(item for item in head.fields.items() if item[0].startswith(_PARAM_PREFIX))
     for name, value in found:

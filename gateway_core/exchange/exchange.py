@@ -30,7 +30,13 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import LOG_LEVELS, LOG_MESSAGE, PROGRESS
 from gateway_core.mcp.reserved import without_reserved
 
-_IDS: Final = map(f"{secrets.token_hex(4)}{{}}".format, itertools.count(1))
+_PROCESS: Final = secrets.token_hex(4)
+_NUMBERS: Final = itertools.count(1)
+
+
+def _new_id() -> str:
+    """An id that is unique in this process and, by its random prefix, among processes."""
+    return f"{_PROCESS}{next(_NUMBERS)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class Exchange(msgspec.Struct, eq=False):
     """The lowest log level that the agent wants during this request; empty for no log messages."""
     meta: Mapping[str, Raw] | None = None
     """The members of `_meta` of the agent's request; None if they are not decoded yet."""
-    id: str = msgspec.field(default_factory=_IDS.__next__)
+    id: str = msgspec.field(default_factory=_new_id)
     """Unique in this process and, by its random prefix, among processes; in every log record about the request."""
     generation: int = 0
     """The number of the configuration that judges and serves it; every log record about the request names it. 0 until
@@ -220,10 +226,6 @@ class Exchange(msgspec.Struct, eq=False):
             self._throttle = ProgressThrottle()
         self._throttle.put(members, self._tell_progress)
 
-    def _flush_progress(self) -> None:
-        if self._throttle is not None:
-            self._throttle.flush(self._tell_progress)
-
     def _tell_progress(self, members: dict[str, Raw]) -> None:
         members["progressToken"] = Raw(self.progress_token)
         self.tell(PROGRESS, jsonrpc.encode(members))
@@ -242,7 +244,8 @@ class Exchange(msgspec.Struct, eq=False):
         """Close the back channel before the answer: send held progress, and drop later notifications."""
         if self._resumed is not None:
             self._resumed.close()
-        self._flush_progress()
+        if self._throttle is not None:
+            self._throttle.flush(self._tell_progress)
         self.back = NO_BACK
 
     async def ask(self, upstream: str, method: str, params: bytes) -> bytes:
@@ -308,7 +311,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def leave(self) -> None:
         """Detach from the agent's request, which ended with questions: drops notifications, suspends the deadline."""
-        self._flush_progress()
+        if self._throttle is not None:
+            self._throttle.flush(self._tell_progress)
         self.away_since = asyncio.get_running_loop().time()
         self.back, self.deadline, self.progress_token = NO_BACK, None, b""
         self.away = True

@@ -15,7 +15,7 @@ from gateway_core.hooks.pages import allowances_of
 from gateway_core.pipeline.seen_lists import seen_lists
 
 if TYPE_CHECKING:
-    from gateway_core.control.shapes import AgentLimits, CatalogEntries, ToolDefinition
+    from gateway_core.control.shapes import AgentLimits, CatalogEntries, RecentAgents, ToolDefinition
 
 
 class KnownAgents:
@@ -46,6 +46,20 @@ class KnownAgents:
         if found is None:
             raise UnknownAgent(principal)
         return found
+
+    def recent(self) -> RecentAgents:
+        """The agents of which calls were recorded lately."""
+        return {
+            "agents": [
+                {
+                    "agent": one.principal.id,
+                    "verified": one.principal.verified,
+                    "era": one.era,
+                    "clients": list(one.clients),
+                }
+                for one in self._seen
+            ]
+        }
 
     def limits(self, agent: str) -> AgentLimits:
         """What the limits of the enabled plugins leave an agent. Raises `UnknownAgent`."""

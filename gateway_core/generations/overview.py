@@ -79,5 +79,11 @@ class Overview:
         return report.tool(self._reloads.current.catalog, name, profile)
 
     def upstream_log(self, name: str) -> list[str] | None:
-        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
-        return next((it.connections.last_lines for it in self._parts.pool.upstreams if it.name == name), None)
+        """The last lines that the process of an upstream wrote to stderr; none if it is disabled.
+
+        None if there is no upstream of this name.
+        """
+        for upstream in self._parts.pool.upstreams:
+            if upstream.name == name:
+                return upstream.connections.last_lines
+        return [] if any(it.name == name for it in self._reloads.current.config.disabled) else None

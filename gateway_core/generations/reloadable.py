@@ -13,7 +13,7 @@ from gateway_core.activity import Activity
 from gateway_core.api import CallResult, Principal, UpstreamState, UpstreamView
 from gateway_core.catalog import Catalog
 from gateway_core.config import Config
-from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused
+from gateway_core.errors import ConfigError, PartlyApplied, PluginError, ReloadRefused, TryLater
 from gateway_core.exchange.exchange import Agent, Exchange
 from gateway_core.generations import reloads
 from gateway_core.generations.known_agents import KnownAgents
@@ -121,15 +121,29 @@ class Reloadable(ABC):
         """Serves calls with several rounds."""
         return self._reloads.current.input_required
 
-    async def reload(self, *, patient: bool = True) -> Report:
+    async def reload(self) -> Report:
         """Put the configuration of the file in force, as far as that needs no restart.
 
-        `patient`: wait for other reloads and edits without a bound. If not, raises `TryLater` after some time.
-        Raises `ConfigError` or `PluginError` with all problems, or `ReloadRefused`; nothing has changed then. Raises
-        `PartlyApplied` if it is in force, but not whole.
+        Raises `TryLater` if other reloads and edits take longer than `CHANGE_WAIT`, `ConfigError` or `PluginError` with
+        all problems, or `ReloadRefused`; nothing has changed then. Raises `PartlyApplied` if it is in force, but not
+        whole.
         """
-        until = None if patient else in_seconds(reloads.CHANGE_WAIT)
+        until = in_seconds(reloads.CHANGE_WAIT)
         return await self._reported(self._reloads.reload(self._file(), listening=self.listens, until=until))
+
+    async def reload_after_others(self) -> Report:
+        """`reload` for a signal or a change of the file, which get no answer. Raises as `reload`, except `TryLater`.
+
+        The log then names what is in progress. When that ends, the gateway reloads what the file says at that time.
+        """
+        while True:
+            try:
+                return await self.reload()
+            except TryLater as error:
+                logger.warning(
+                    "the configuration was not reloaded: {}; the gateway reloads it when that ends", error.in_progress
+                )
+            await self._reloads.change_ended()
 
     async def compare(self) -> Report:
         """What `reload` would change. Raises as `reload`, and `TryLater`."""
@@ -188,5 +202,8 @@ class Reloadable(ABC):
         return self._overview.tool(name, profile)
 
     def upstream_log(self, name: str) -> list[str] | None:
-        """The last lines that the process of an upstream wrote to stderr; None if there is no upstream of this name."""
+        """The last lines that the process of an upstream wrote to stderr; none if it is disabled.
+
+        None if there is no upstream of this name.
+        """
         return self._overview.upstream_log(name)

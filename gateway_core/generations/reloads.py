@@ -39,7 +39,7 @@ from gateway_core.upstream.upstream import Upstream
 FIRST_CONTACT: Final = 10.0
 """Seconds that a reload waits for new and changed upstreams to connect, before it puts them in force."""
 CHANGE_WAIT: Final = 30.0
-"""Seconds that a reload or an edit by an operator waits for others. A usual one takes a few; see `FIRST_CONTACT`."""
+"""Seconds that a reload or an edit waits for others. A usual one takes a few; see `FIRST_CONTACT`."""
 COMPARE_WAIT: Final = 5.0
 """Seconds that a comparison waits for others."""
 UNDO_TIME: Final = 5.0
@@ -127,15 +127,15 @@ class Reloads:
         *,
         listening: bool,
         draft: Callable[[], Draft] | None = None,
-        until: float | None = None,
+        until: float,
     ) -> Report:
         """Put the configuration of `source` in force. Concurrent calls follow each other.
 
         `listening`: whether agents connect over the network. `draft`: writes what takes the place of the file right
-        before the switch; may block. `until`: the time of the loop until which it waits for others; None: without a
-        bound. Raises `TryLater` then, `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while
-        the gateway stops, and as `draft`; the present configuration and the file then stay as they were. Raises
-        `PartlyApplied` if this configuration is in force, but a step of the switch failed.
+        before the switch; may block. `until`: the time of the loop until which it waits for others. Raises `TryLater`
+        then, `ConfigError` or `PluginError` with all problems, and `ReloadRefused` while the gateway stops, and as
+        `draft`; the present configuration and the file then stay as they were. Raises `PartlyApplied` if this
+        configuration is in force, but a step of the switch failed.
         """
         what = "a reload of the configuration" if draft is None else "an edit of the configuration"
         async with self._changing.turn(what, until):
@@ -168,6 +168,10 @@ class Reloads:
             if not whole:
                 raise PartlyApplied(self.current.number, len(changes))
             return Report(self.current.number, changes)
+
+    async def change_ended(self) -> None:
+        """Wait until the reload or edit in progress, if there is one, has ended."""
+        await self._changing.ended()
 
     async def _read(self, source: Content) -> Config:
         config = await asyncio.to_thread(source.read)

@@ -27,6 +27,8 @@ class Turns:
         self._lock = asyncio.Lock()
         self._holder = ""
         self._since = 0.0
+        self._end = asyncio.Event()
+        """Set when the present turn ends."""
 
     @property
     def taken(self) -> bool:
@@ -34,22 +36,27 @@ class Turns:
         return self._lock.locked()
 
     @asynccontextmanager
-    async def turn(self, what: str, until: float | None) -> AsyncIterator[None]:
+    async def turn(self, what: str, until: float) -> AsyncIterator[None]:
         """A turn at `what`, such as "a reload".
 
-        `until`: the time of the loop at which the wait ends; None: it has no bound. Raises `TryLater`, which names the
-        turn in progress.
+        `until`: the time of the loop at which the wait ends. Raises `TryLater`, which names the turn in progress.
         """
         try:
             async with asyncio.timeout_at(until):
                 await self._lock.acquire()
         except TimeoutError:
-            raise TryLater(f"{self._in_progress()}; nothing was changed, try again later", RETRY_AFTER) from None
-        self._holder, self._since = what, time.time()
+            raise TryLater(self._in_progress(), RETRY_AFTER) from None
+        self._holder, self._since, self._end = what, time.time(), asyncio.Event()
         try:
             yield
         finally:
+            self._end.set()
             self._lock.release()
+
+    async def ended(self) -> None:
+        """Wait until the turn in progress, if there is one, has ended. The next one may have begun then."""
+        if self.taken:
+            await self._end.wait()
 
     def _in_progress(self) -> str:
         begun = datetime.fromtimestamp(self._since).astimezone().isoformat(timespec="seconds")

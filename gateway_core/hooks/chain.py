@@ -193,7 +193,7 @@ class Chain:
         stages = self._stages.get(call.method, ())
         if answered is not None:
             stages = stages[stages.index(answered.stage) :]
-            del progress.due[answered.due :]
+            progress.resume_at(answered.due)
         for stage in stages:
             hook = stage.before
             if end is not None and hook is not None:
@@ -219,7 +219,7 @@ class Chain:
                     end = self._end_of(hook, call, error, progress)
                     continue
             if stage.after is not None:
-                progress.due.append((stage.after, call.seen_by(stage.plugin)))
+                progress.due_after(stage.after, call.seen_by(stage.plugin))
                 if stage.reads_after and end is None:
                     end = _unreadable(call)
         progress.running = None
@@ -238,10 +238,9 @@ class Chain:
 
         Raises only `CancelledError`, and only after the last hook ran.
         """
-        due = progress.due
         cancelled: BaseException | None = None
-        while due:
-            hook, call = due.pop()
+        while progress.due:
+            hook, call = progress.take_due()
             own = NO_TASK
             try:
                 verdict = hook.function(call, result)

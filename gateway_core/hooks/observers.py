@@ -43,17 +43,30 @@ class ChainProgress(msgspec.Struct, eq=False):
 
     running: str | None = None
     """The plugin whose `before_call` runs now; the error names it when the deadline passes."""
-    due: list[tuple[Hook, Call]] = []
+    due: tuple[tuple[Hook, Call], ...] = ()
     """The `after_call` hooks that are due, each with the call as that plugin's `before_call` left it."""
-    decisions: list[Decision] = []
+    decisions: tuple[Decision, ...] = ()
     """What the plugins did; without observers, only what ended the call."""
-    moments: list[float] = []
+    moments: tuple[float, ...] = ()
     """The times of `decisions`, in seconds since the epoch."""
 
     def decided(self, plugin: str, verdict: Call | CallResult | Reject | Ask | Pass) -> None:
         """Record a verdict of `before_call`."""
-        self.decisions.append(decision_of(plugin, verdict))
-        self.moments.append(time.time())
+        self._add(decision_of(plugin, verdict))
+
+    def due_after(self, hook: Hook, call: Call) -> None:
+        """Record an `after_call` hook that `run_after` has to run."""
+        self.due += ((hook, call),)
+
+    def take_due(self) -> tuple[Hook, Call]:
+        """Remove the hook that is next to run, which is the last one."""
+        *before, last = self.due
+        self.due = tuple(before)
+        return last
+
+    def resume_at(self, due: int) -> None:
+        """Forget the hooks that became due after the first `due` ones."""
+        self.due = self.due[:due]
 
     def edited(self, plugin: str, result: CallResult) -> None:
         """Record that `after_call` replaced the result."""
@@ -64,8 +77,8 @@ class ChainProgress(msgspec.Struct, eq=False):
         self._add(Decision(plugin, "fail"))
 
     def _add(self, decision: Decision) -> None:
-        self.decisions.append(decision)
-        self.moments.append(time.time())
+        self.decisions += (decision,)
+        self.moments += (time.time(),)
 
 
 class Observers:

@@ -57,9 +57,7 @@ class ServerConnection(asyncio.Protocol):
         self.pending: PendingResponse | None = None
         self._stream: ResponseStream | None = None
         self._processing = self._admitted = False
-        self._flow = ReadFlow()
-        self._ending = False
-        """Whether further input is dropped instead of read as requests."""
+        self._flow, self._ending = ReadFlow(), False  # while it ends, input is dropped instead of read as requests
         self._since: float | None = None
         """When the current wait for a head or body, or the lingering, began; None between requests."""
         self._fresh = True
@@ -212,7 +210,8 @@ class ServerConnection(asyncio.Protocol):
         elif isinstance(found, Response):
             self.pending = None
             self._send(found)
-            self._next()
+            if self._yielded or self._reader.buffer or self._flow.paused:
+                self._next()
         elif found is None:
             self._end_stream()
         else:
@@ -263,8 +262,9 @@ class ServerConnection(asyncio.Protocol):
         writer, head = self._usable(), self._head
         if writer is None or head is None or self._stream is not None:
             raise ConnectionResetError("the connection is lost")
-        stream = self._stream = writer.begin_stream(headers, head)
-        return stream
+        self._stream, self._head = writer.begin_stream(headers, head), None  # the head is not kept with the stream
+        self._reader.forget()
+        return self._stream
 
     def pause_writing(self) -> None:
         self._yielded = True

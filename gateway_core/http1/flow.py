@@ -16,11 +16,12 @@ DROPPED: Final = 16
 class ReadFlow:
     """Whether a transport is read. Both methods may be called at any time, also without effect."""
 
-    __slots__ = ("_paused", "_transport")
+    __slots__ = ("_transport", "paused")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._paused = False
+        self.paused = False
+        """Whether the transport is not read."""
 
     def attach(self, transport: asyncio.Transport | None) -> None:
         """Set the transport; None once it is lost."""
@@ -29,8 +30,8 @@ class ReadFlow:
     def pause(self) -> None:
         """Read nothing more until `resume`."""
         transport = self._transport
-        if not self._paused and transport is not None and not transport.is_closing():
-            self._paused = True
+        if not self.paused and transport is not None and not transport.is_closing():
+            self.paused = True
             transport.pause_reading()
 
     def pause_for(self, seconds: float) -> None:
@@ -42,6 +43,6 @@ class ReadFlow:
     def resume(self) -> None:
         """Read on."""
         transport = self._transport
-        if self._paused and transport is not None and not transport.is_closing():
-            self._paused = False
+        if self.paused and transport is not None and not transport.is_closing():
+            self.paused = False
             transport.resume_reading()

@@ -58,7 +58,7 @@ class HttpError(Exception):
 class Route:
     """Shared by requests whose heads differ in `VARYING` fields only. The application may keep its handler here."""
 
-    __slots__ = ("handler", "headers", "owner", "until")
+    __slots__ = ("facts", "handler", "headers", "owner", "until")
 
     def __init__(self) -> None:
         self.handler: Any = None
@@ -69,6 +69,12 @@ class Route:
         """Time (monotonic) until which `handler` may be used."""
         self.headers: Mapping[str, str] = {}
         """Headers of every response to a request with `Origin`, beside those of the response."""
+        self.facts: Any = None
+        """What the application has read from the fields that do not vary, and from the names of all; None at first."""
+
+    def learn(self, facts: object) -> None:
+        """Set `facts`."""
+        self.facts = facts
 
     def keep(self, handler: object | None, until: float = math.inf) -> None:
         """Serve later requests of this connection that share the route with `handler`, until a time (monotonic).

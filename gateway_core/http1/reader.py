@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway_core.http1.body import BodyReader, ChunkedBody, LengthBody, too_large
-from gateway_core.http1.head import HEAD_END, RequestHead, check_partial, read_head, read_next_head
+from gateway_core.http1.head import HEAD_END, RequestHead, Route, check_partial, read_head, read_next_head
 
 
 class RequestReader:
     """Call `head` and `body` alternately; each returns None until `feed` has added enough bytes."""
 
-    __slots__ = ("_body", "_checked", "_grant", "_last", "_owner", "buffer", "claimed")
+    __slots__ = ("_body", "_checked", "_grant", "_last", "_owner", "_route", "buffer", "claimed")
 
     def __init__(self, grant: Callable[[str, int], None]) -> None:
         """`grant` gets the owner and the bytes of a body that arrives in pieces; see `Application.claim`."""
@@ -28,6 +28,8 @@ class RequestReader:
         """Reads a body that was not complete together with its head."""
         self._last: RequestHead | None = None
         """The previous head, whose lines the next head probably repeats."""
+        self._route: Route | None = None
+        """The route of the last request, if its head was dropped."""
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
@@ -79,7 +81,8 @@ class RequestReader:
     @property
     def owner(self) -> str:
         """Whom the last request counts for; see `Route.owner`."""
-        return "" if self._last is None else self._last.route.owner
+        route = self._route if self._last is None else self._last.route
+        return "" if route is None else route.owner
 
     def _claim(self, size: int) -> None:
         """Claim the bytes of an incomplete body as they become known. Raises `HttpError` if they are not granted."""
@@ -108,14 +111,15 @@ class RequestReader:
 
     def forget(self) -> None:
         """Drop the cached head."""
-        self._last = None
+        if self._last is not None:
+            self._route, self._last = self._last.route, None
 
     def drop(self) -> None:
         """Drop all buffered data, and give the claimed bytes back. Nothing can be read afterwards."""
         self.give_back()
         self._grant = _nothing  # the connection, which has this reader, is freed without the garbage collector
         self.buffer = b""
-        self._body = self._last = None
+        self._body = self._last = self._route = None
 
 
 def _nothing(_: str, __: int) -> None:

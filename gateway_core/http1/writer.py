@@ -66,7 +66,7 @@ class ResponseWriter:
         """
         body = response.body
         if not (close or response.close or response.headers) and response.status == 200 and head and head.canonical:
-            lines = b"%b%d\r\n\r\n" % (self._heads.canonical, len(body))
+            lines = self._heads.canonical + b"%d\r\n\r\n" % len(body)
         else:
             close = close or response.close or head is None or not head.keep_alive
             lines = self._heads.of(response, head, close=close)

@@ -113,11 +113,12 @@ class RepeatedWork:
 
     async def settled(self) -> bool:
         """Wait until all changes up to now are taken. Returns whether it waited."""
-        runs = 0 if self._ending is None else 2 if self._again else 1
-        for _ in range(runs):
+        if self._ending is None:
+            return False
+        for _ in range(2 if self._again else 1):
             if self._ending is not None:
                 await asyncio.wait([self._ending])
-        return bool(runs)
+        return True
 
     async def close(self) -> None:
         """End the run in progress."""

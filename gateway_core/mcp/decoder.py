@@ -168,7 +168,7 @@ def _strict_response(data: bytes) -> Message | None:
         else:
             result = _encode(members)
     check_depth_of_members(data, members)
-    return Message("2.0", Raw(digits), result=result, result_members=members)
+    return Message("2.0", Raw(digits), result=result, result_members=members, number=found.id)
 
 
 def _general(data: bytes) -> Message:
@@ -207,7 +207,7 @@ def _general(data: bytes) -> Message:
         raw_id,
         method,
         Raw(raw_params),
-        envelope.get("result", absent),
+        bytes(envelope.get("result", absent)),
         envelope.get("error", absent),
         members=members,
         is_request=bool(method and bytes(raw_id)),
@@ -228,9 +228,9 @@ def _wrong(message: Message, raw_id: bytes, raw_params: bytes) -> str:  # noqa: 
         return 'the member "params" must be an object'
     if message.method:
         return ""
-    if message.failed and bytes(message.result) not in _ABSENT:
+    if message.failed and message.result not in _ABSENT:
         return "a response with both a result and an error"
-    if not (bytes(message.result) or bytes(message.error)):
+    if not (message.result or bytes(message.error)):
         return "neither a request, a notification nor a response"
     if not raw_id and not message.failed:
         return "a response without an id"

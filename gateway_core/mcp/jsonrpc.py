@@ -38,7 +38,7 @@ class Message(msgspec.Struct, gc=False):
     id: Raw = Raw()
     method: str = ""
     params: Raw = Raw()
-    result: Raw | bytes = Raw()
+    result: bytes = b""
     error: Raw = Raw()
     members: dict[str, Raw] = msgspec.field(default_factory=dict)
     """The members of `params`."""
@@ -46,6 +46,8 @@ class Message(msgspec.Struct, gc=False):
     """Whether it has a method and an id."""
     result_members: dict[str, Raw] | None = None
     """The members of `result`; None unless the message was in canonical form, which has no repeated members."""
+    number: int = 0
+    """The id of a response in canonical form, which is an integer; 0 for any other message."""
 
     @property
     def is_notification(self) -> bool:
@@ -73,8 +75,12 @@ _ERROR: Final = msgspec.json.Decoder(_ErrorObject)
 _CODES: Final = 2**31
 """Codes that some clients have no room for begin here."""
 _ENCODER: Final = msgspec.json.Encoder()
+encode: Final = _ENCODER.encode
+"""Encodes a value (dicts, lists, scalars, `Raw`) to JSON bytes without newlines."""
 _BACKSLASH: Final = ord("\\")
-"""An integer, because `in` finds it faster than a bytes object."""
+"""An integer, because `in` finds it faster than a bytes object; so are the line ends."""
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
 
 
 def has(data: bytes, word: bytes) -> bool:
@@ -181,11 +187,6 @@ def _message_in(raw: Raw | bytes) -> str:
         return ""
 
 
-def encode(obj: Any) -> bytes:
-    """Encode a value (dicts, lists, scalars, `Raw`) to JSON bytes without newlines."""
-    return _ENCODER.encode(obj)
-
-
 def request(request_id: int | Raw, method: str, params: Mapping[str, Any] | Raw) -> bytes:
     """A request from the gateway, with its id. Values of `params` may be `Raw`."""
     return _ENCODER.encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
@@ -200,14 +201,14 @@ def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> 
 
 def one_line(data: bytes) -> bytes:
     """The same JSON on one line. Line breaks stand only between tokens, so each becomes a space."""
-    if b"\n" in data or b"\r" in data:
+    if _NEWLINE in data or _RETURN in data:
         return data.replace(b"\n", b" ").replace(b"\r", b" ")
     return data
 
 
 def result(request_id: Raw | bytes, payload: Raw | bytes) -> bytes:
     """A success response to the request with this id (raw JSON, so `1` and `"1"` differ)."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, payload)
+    return b"".join((b'{"jsonrpc":"2.0","id":', request_id, b',"result":', payload, b"}"))
 
 
 def error(request_id: Raw | bytes | None, problem: RpcError) -> bytes:

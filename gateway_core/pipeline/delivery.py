@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -32,8 +31,8 @@ from gateway_core.mcp import jsonrpc
 from gateway_core.mcp.names import IMPLEMENTATION, LISTS, MAY_ASK, STATE, TASKS
 from gateway_core.pipeline.input_required import Round
 from gateway_core.pipeline.observed import NO_RECORDER, Recorder, call_ended, hider
-from gateway_core.pipeline.params import Params, Supplied, checked, find, read, request_for, with_names
-from gateway_core.pipeline.plans import CallPlan, CallPlans
+from gateway_core.pipeline.params import PLAIN, Params, Supplied, checked, find, read, request_for, with_names
+from gateway_core.pipeline.plans import CallPlan, CallPlans, limit_of
 from gateway_core.pipeline.results import cleaned, failed, is_refusal, log, log_of_recorded, rejected, timed_out
 from gateway_core.pipeline.router import Router
 from gateway_core.pipeline.sample import MEASURED, Sample
@@ -76,7 +75,7 @@ class PipelineParts:
         self.clean, self.hide = clean, hider(clean)
         self.generation: Final = generation
         self.recorder: Final = recorder
-        self.plans = CallPlans(catalog, generation)
+        self.plans = CallPlans(catalog, generation, config.timeout)
         self.deadlines = Deadlines()
         self.watched: Sample | None
         """Which of the calls that begin now are measured for operators; None while none of them watches."""
@@ -107,6 +106,7 @@ class Delivery(msgspec.Struct, eq=False):
     _running: InlineCall[CallResult] | None = None
     """The inline call, which is also the deadline."""
     _plan: CallPlan | None = None
+    _params: Params = PLAIN
     _call: Call | None = None
     """The call as plugins see it; None until its target is looked up."""
     _target: Target | None = None
@@ -147,7 +147,7 @@ class Delivery(msgspec.Struct, eq=False):
             except RpcError as error:
                 result = CallResult.failed(error, _REFUSED if error.code == PLUGIN_FAILED else _ERROR)
             running.close_deadline()
-            if self._chain is not None:
+            if self._chain is not None and self._chain.due:
                 result = await chain.run_after(self._chain, result)
             if self.pipeline.catalog.snapshot.linking or self.exchange.agent.principal.profile:
                 result = await self.pipeline.catalog.linked(self.exchange, result)
@@ -177,72 +177,78 @@ class Delivery(msgspec.Struct, eq=False):
     async def _serve(self) -> CallResult:
         """Find the target, run `before_call`, and deliver the request."""
         exchange, pipeline, chain = self.exchange, self.pipeline, self.chain
-        plan, params = pipeline.plans.plan(exchange, self.members)
-        if plan is not None:  # its tool mirrors no argument, and its calls have no request state
-            self._plan = plan
+        planned = pipeline.plans.plan(exchange, self.members)
+        if planned is not None:  # its tool mirrors no argument, and its calls have no request state
+            plan, call = self._plan, self._call = planned
             target = self._target = plan.target
-            call = self._call = params.call(exchange, target)
             exchange.identify(call)
         else:
-            params = read(exchange, self.members)
+            plan, params = None, read(exchange, self.members)
             target = self._target = await find_in_time(pipeline.catalog, exchange, params, pipeline.wait_first_lists)
-            call, params = self._checked(params)
+            call = self._checked(params)
         if exchange.method in chain.methods:
             progress = self._chain = ChainProgress()
             given = with_names(call, pipeline.catalog, exchange.agent) if exchange.method in LISTS else call
-            call, verdict = await chain.run_before(given, partial(self._look_up, params), progress)
+            call, verdict = await chain.run_before(given, self._look_up, progress)
             if verdict is not None:
-                call, ended = await self._decided(call, verdict, progress, params)
+                call, ended = await self._decided(call, verdict, progress)
                 if ended is not None:
                     return ended
             self._call, target = call, self._target
         if call.method in LISTS:
             agent, page = exchange.agent, pipeline.catalog.page
-            raw = page(call.method, agent.era, params.cursor, agent.viewer, agent.principal.profile)
+            raw = page(call.method, agent.era, self._params.cursor, agent.viewer, agent.principal.profile)
             return CallResult(raw=raw, era=agent.era)
         if target is None:
             raise unknown_name(call)
-        result = self.answer
-        if result is None:
-            self._set_deadline(target)
-            if plan is not None and target is plan.target:
-                request = plan.request(call, exchange)
-            else:
-                request = request_for(call, params, target, exchange)
-            result, reply = await pipeline.router.dispatch(call, exchange, target, request, self._round)
-            self._reply = reply
-            if reply is not None and reply.plain and call.method not in TASKS:
-                return result
-        elif not isinstance(result, CallResult):
-            await in_task()
-            return await result(target)
+        if self.answer is not None:
+            return await self._supplied(call, target, self.answer)
+        if plan is not None and target is plan.target:
+            limit, request = plan.limit, plan.request(call, exchange)
+        else:
+            limit, request = limit_of(target, pipeline.timeout), request_for(call, self._params, target, exchange)
+        if limit is not None and self._running is not None:
+            self._running.limit(limit)
+        result, reply = await pipeline.router.dispatch(call, exchange, target, request, self._round)
+        self._reply = reply
+        if reply is not None and reply.plain and call.method not in TASKS:
+            return result
         return pipeline.catalog.tasks.translated(call, target, result)
 
-    def _checked(self, params: Params) -> tuple[Call, Params]:
-        """The call, with its headers checked and the answers to plugins, and the params without those.
+    async def _supplied(self, call: Call, target: Target, answer: Supplied) -> CallResult:
+        """The result of a call that needs no upstream's response."""
+        if isinstance(answer, CallResult):
+            return self.pipeline.catalog.tasks.translated(call, target, answer)
+        await in_task()
+        return await answer(target)
+
+    def _checked(self, params: Params) -> Call:
+        """The call, with its headers checked and the answers to plugins; sets the params, which lack those.
 
         Raises `RpcError`.
         """
         exchange, target = self.exchange, self._target
         call, params = checked(exchange, params, target)
-        self._call = call
+        self._call, self._params = call, params
         exchange.identify(call)
         if params.mismatch is not None:
-            return call, params
+            return call
         if STATE not in params.others or exchange.method not in MAY_ASK or exchange.agent.era == "legacy":
-            return call, params
+            return call
         resumed = self._round = self.pipeline.router.input_required.of_plugins.resume(call, params.others)
         exchange.identify(resumed.call)
-        return resumed.call, _replace(params, others=resumed.others)
+        self._params = _replace(params, others=resumed.others)
+        return resumed.call
 
     async def _decided(
-        self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress, params: Params
+        self, call: Call, verdict: Reject | CallResult | Question, progress: ChainProgress
     ) -> tuple[Call, CallResult | None]:
         """The call and its result after a verdict; no result if the user was asked, and the call goes on."""
-        if params.mismatch is not None and not is_refusal(verdict):
-            raise params.mismatch
+        mismatch = self._params.mismatch
+        if mismatch is not None and not is_refusal(verdict):
+            raise mismatch
         pipeline, exchange = self.pipeline, self.exchange
-        questions, look_up = pipeline.router.input_required.of_plugins, partial(self._look_up, params)
+        questions, look_up = pipeline.router.input_required.of_plugins, self._look_up
         end: Reject | CallResult | Question | None = verdict
         while isinstance(end, Question):
             answers = await questions.put(exchange, call, end, self._round, pipeline.clean)
@@ -253,17 +259,10 @@ class Delivery(msgspec.Struct, eq=False):
         self._call = call
         return call, rejected(end) if isinstance(end, Reject) else end
 
-    def _look_up(self, params: Params, call: Call) -> Call:
+    def _look_up(self, call: Call) -> Call:
         """Look up the target of a rewritten call; return the call with its new tool."""
-        found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, params)
+        found = self._target = find(self.pipeline.catalog, call.method, call.name, self.exchange.agent, self._params)
         return call.with_target(None, None) if found is None else call.with_target(found, found.tool, found.preset)
-
-    def _set_deadline(self, target: Target) -> None:
-        """Apply the longest timeout of the target's upstreams, if it differs from the default."""
-        upstreams, default = target.upstreams, self.pipeline.timeout
-        own = upstreams[0].timeout if len(upstreams) == 1 else max(it.timeout or default for it in upstreams)
-        if own is not None and own != default and self._running is not None:
-            self._running.limit(own)
 
     def _published(self, result: CallResult) -> CallResult:
         """The result in the agent's era, without secrets."""

@@ -99,7 +99,7 @@ def call_ended(
 
 def decisions_of(progress: ChainProgress | None, error: RpcError | None) -> tuple[Decision, ...]:
     """What plugins did with a call that has ended. `error`: that of its result."""
-    decided = () if progress is None else tuple(progress.decisions)
+    decided = () if progress is None else progress.decisions
     if error is not None and error.code == PLUGIN_FAILED:
         return _with_failure(decided, error.data)
     return decided

@@ -71,6 +71,10 @@ class Params(msgspec.Struct, frozen=True, eq=False):
         )
 
 
+PLAIN: Final = Params("", b"", b"", {})
+"""Those of a call with a plan, which has made the call from them: no further members, and no mismatch."""
+
+
 def read(exchange: Exchange, members: Mapping[str, Raw]) -> Params:
     """Split the params of a request. Raises `RpcError` if they violate the protocol."""
     method = exchange.method

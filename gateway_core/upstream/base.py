@@ -105,6 +105,10 @@ class Connection(ABC):
     """Set when `open` succeeds."""
     watcher: Watcher | None = None
     """Handles resource subscriptions; set together with `info`."""
+    closed: bool = False
+    """Whether it can no longer carry requests (the child died, the stream ended, `close` was called)."""
+    stateful: bool = False
+    """Whether the server opened a session on it (`Mcp-Session-Id`), so that agents must not share it."""
     excused_until: float = 0.0
     """Loop time until which a cancelled call may still keep the server busy: the call's deadline."""
 
@@ -179,11 +183,6 @@ class Connection(ABC):
             raise NotSent("the connection is not open")
         return await self.watcher.watch(uris)
 
-    @property
-    def stateful(self) -> bool:
-        """Whether the server opened a session on it (`Mcp-Session-Id`), so that agents must not share it."""
-        return False
-
     def in_flight(self) -> list[Exchange]:
         """The exchanges whose requests were sent and not yet answered, newest last."""
         return []
@@ -220,11 +219,6 @@ class Connection(ABC):
     def noisy(self) -> bool:
         """Whether it was closed because the server sent too much that answers no request."""
         return False
-
-    @property
-    @abstractmethod
-    def closed(self) -> bool:
-        """Whether it can no longer carry requests (the child died, the stream ended, `close` was called)."""
 
     @abstractmethod
     async def wait_closed(self) -> str:

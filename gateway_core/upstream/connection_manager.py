@@ -86,6 +86,16 @@ class ConnectionManager:
         """The tokens of the operator's login, if the upstream needs one."""
         return None if self.http is None else self.http.login
 
+    @property
+    def stale_files(self) -> str:
+        """Why changed TLS files do not count yet, for operators; usually empty."""
+        return "" if self.http is None else self.http.access.trust.problem
+
+    async def look_at_files(self) -> None:
+        """Read changed TLS files again; new connections use them."""
+        if self.http is not None:
+            await self.http.access.trust.look()
+
     def sharing(self) -> Iterator[Connection]:
         """The connections whose calls can keep the server of the main connection busy."""
         if self.main is not None:

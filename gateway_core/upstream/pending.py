@@ -64,12 +64,12 @@ def reply_of(message: Message) -> Reply:
     members = message.result_members
     if members is not None:
         plain = members.get("resultType", _COMPLETE) == _COMPLETE and members.get("isError", _FALSE) == _FALSE
-        return Reply(bytes(message.result), None, None, members, plain)
+        return Reply(message.result, None, None, members, plain)
     if message.failed:
         return Reply(error=jsonrpc.error_of(message.error))
-    if bytes(message.result)[:1] != b"{":
+    if message.result[:1] != b"{":
         raise UnusableAnswer("the server answered with a result that is not an object")
-    return Reply(bytes(message.result))
+    return Reply(message.result)
 
 
 def own_id(raw: Raw) -> int:

@@ -309,18 +309,18 @@ class Upstream:
 
     def _once(self, exchange: Exchange, request: Request) -> Coroutine[Any, Any, Reply]:
         """Send the request on the connection for this exchange."""
-        headers = self._param_headers(exchange, request)
+        # No tool with a call plan mirrors arguments.
+        planned = request.templates is not None and not exchange.headers
+        headers = None if planned else self._param_headers(exchange, request)
         if exchange.hops is not None:
             return exchange.hops.hop(self.view, request, partial(self._deliver, exchange, headers=headers))
         return self._deliver(exchange, request, headers)
 
     def _param_headers(self, exchange: Exchange, request: Request) -> dict[str, str] | None:
-        """The `Mcp-Param-*` headers of a request. No tool with a call plan mirrors arguments."""
+        """The `Mcp-Param-*` headers of a request."""
         if self.connections.http is None or request.method != TOOLS_CALL:
             return None
-        if request.templates is None or exchange.headers:
-            return self.private_lists.param_headers(exchange, request)
-        return None
+        return self.private_lists.param_headers(exchange, request)
 
     # -- identities ---------------------------------------------------------------------------------------------
 

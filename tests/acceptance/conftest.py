@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from gateway_core.cli.client import fetch
-from gateway_core.cli.running import instance
+from gateway_core.cli.running import NotAnswering, instance
 from gateway_core.errors import GatewayError
-from tests.ports import free_port
+from tests.ports import connected, free_port
 from tests.servers.forks import Fork
 
 SERVERS = Path(__file__).with_name("servers")
 RAD = Path(sys.executable).with_name("rad")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str = "it") -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 100.0, what: str = "it") -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about within {seconds} s"
@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str =
 
 def listening(port: int) -> bool:
     with socket.socket() as probe:
-        probe.settimeout(0.5)
+        probe.settimeout(5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -60,7 +60,8 @@ class Recorder:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
+        wait_until(lambda: not connected(self.port), what=f"the end of the connections to {self.name}")
 
     def begun(self) -> list[str]:
         """Ids of the calls that it began to execute, in order."""
@@ -83,7 +84,7 @@ class Rad:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=10) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -93,8 +94,13 @@ class Rad:
 
     def page(self, name: str) -> dict[str, Any]:
         """What the command `status` or `tools` gets from the gateway, without a process for the command."""
-        found: dict[str, Any] = fetch(instance(self.config), name)
-        return found
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return fetch(instance(self.config), name)
+            except NotAnswering:  # it is busy
+                if time.monotonic() > deadline:
+                    raise
 
     def status(self) -> dict[str, Any]:
         return self.page("status")
@@ -112,7 +118,7 @@ class Rad:
         return found
 
 
-def rad(*arguments: str, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+def rad(*arguments: str, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(RAD), "mcp", "proxy", *arguments], capture_output=True, text=True, timeout=timeout, check=False, **options
     )
@@ -174,7 +180,7 @@ def gateways(parent: Path) -> Iterator[Callable[..., Rad]]:
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     running.process.kill()
-                running.process.wait(10)
+                running.process.wait(60)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ OTHER_UID = ["unshare", "--user", f"--map-user={UID}", f"--map-group={UID}"]
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come about"
         time.sleep(0.05)
@@ -78,7 +78,7 @@ class Container:
 
     def get(self, path: str, host: str) -> tuple[int, bytes]:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Host": host})
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
 
     def ready(self) -> bool:

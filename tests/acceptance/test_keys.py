@@ -49,7 +49,7 @@ def post(running: Rad, headers: dict[str, str], body: dict[str, Any] = INITIALIZ
     given = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **headers}
     request = urllib.request.Request(running.url, json.dumps(body).encode(), given)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), error.read()
@@ -67,7 +67,7 @@ async def sums(running: Rad, headers: dict[str, str], mode: str, number: int) ->
     """The results of calls by the official client, or the messages of their errors."""
     found = []
     async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http,
         Client(streamable_http_client(running.url, http_client=http), mode=mode) as client,
     ):
         for _ in range(number):

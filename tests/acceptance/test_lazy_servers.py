@@ -171,7 +171,7 @@ async def test_the_sessions_of_agents_keep_their_processes(stand: Stand, tmp_pat
     before = starts()
     async with stand.client("legacy") as client:
         await client.call_tool("block", {"seconds": 0})
-        assert starts() == before + 2, "the server for all, and that of the session"
+        await until(lambda: starts() == before + 2)  # the server for all, and that of the session
         await asyncio.sleep(2.0)
         assert status(stand, "one")["state"] == "healthy"
         await client.call_tool("block", {"seconds": 0})

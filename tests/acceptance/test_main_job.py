@@ -57,13 +57,13 @@ async def test_the_backup_serves_while_the_primary_is_away(gateway: Any, recorde
     first.ready()
     rad = gateway(QUICK_START % (first.url, second.url))
     await asyncio.to_thread(wait_healthy, rad, "server1", "server2")
-    async with Client(rad.url, mode=mode, read_timeout_seconds=30) as agent:
+    async with Client(rad.url, mode=mode, read_timeout_seconds=60) as agent:
         assert [await call(agent, "record", call_id=f"before{n}") for n in range(5)] == ["server1"] * 5
         first.kill()
         assert [await call(agent, "record", call_id=f"away{n}") for n in range(20)] == ["server2"] * 20
         first.start()
         first.ready()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(100):
             while await call(agent, "record", call_id=f"again{time.monotonic()}") != "server1":
                 await asyncio.sleep(0.2)
 
@@ -112,7 +112,7 @@ async def test_no_call_runs_twice_and_none_fails_that_was_not_in_flight(gateway:
         await asyncio.to_thread(a.ready)
         await asyncio.to_thread(wait_healthy, rad, "a")
     await asyncio.sleep(1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         while len(done) <= 500:  # as many on a slow machine
             await asyncio.sleep(0.1)
     stop.set()
@@ -143,7 +143,7 @@ def test_strategies_are_swapped_by_one_line(gateway: Any, recorder: Any) -> None
 
 
 async def ten_calls(url: str, label: str) -> list[str]:
-    async with Client(url, read_timeout_seconds=30) as agent:
+    async with Client(url, read_timeout_seconds=60) as agent:
         return [await call(agent, "record", call_id=f"{label}{n}") for n in range(10)]
 
 
@@ -178,7 +178,7 @@ def cities() -> Iterator[str]:
     wait_until(lambda: listening(port), what="the server")
     yield f"http://127.0.0.1:{port}/mcp"
     server.kill()
-    server.wait(10)
+    server.wait(60)
 
 
 def test_conflict_strategies_are_swapped_by_one_line(gateway: Any, cities: str) -> None:
@@ -227,8 +227,8 @@ def test_kill_9_of_the_gateway_leaves_no_child(gateway: Any) -> None:
     children = children_of(rad.process.pid)
     assert len(children) >= 2
     rad.process.send_signal(signal.SIGKILL)
-    rad.process.wait(5)
-    deadline = time.monotonic() + 5
+    rad.process.wait(60)
+    deadline = time.monotonic() + 60
     while alive := [pid for pid in children if is_running(pid)]:
         assert time.monotonic() < deadline, f"still there: {alive}"
         time.sleep(0.1)
@@ -247,7 +247,7 @@ async def test_memory_of_large_results_is_used_again(gateway: Any, recorder: Any
     server = recorder("server1")
     rad = gateway(QUICK_START % (server.url, "http://127.0.0.1:9/mcp"))
     await asyncio.to_thread(wait_healthy, rad, "server1")
-    async with Client(rad.url, mode="legacy", read_timeout_seconds=30) as agent:
+    async with Client(rad.url, mode="legacy", read_timeout_seconds=60) as agent:
 
         async def of_megabytes(calls: int) -> tuple[float, int]:
             """(page faults for each call, bytes of memory afterwards)"""
@@ -289,7 +289,7 @@ async def test_calls_in_flight_finish_before_the_gateway_stops(gateway: Any, rec
     server = recorder("server1")
     rad = gateway(QUICK_START % (server.url, "http://127.0.0.1:9/mcp"))
     await asyncio.to_thread(wait_healthy, rad, "server1")
-    clients = [Client(rad.url, mode=mode, read_timeout_seconds=30) for mode in ("legacy", "2026-07-28")]
+    clients = [Client(rad.url, mode=mode, read_timeout_seconds=60) for mode in ("legacy", "2026-07-28")]
     async with clients[0] as legacy, clients[1] as modern:
         for agent in (legacy, modern):
             await agent.list_tools()  # else the client lists after its call, to check the result by the schema
@@ -297,9 +297,9 @@ async def test_calls_in_flight_finish_before_the_gateway_stops(gateway: Any, rec
             asyncio.create_task(call(agent, "slow", call_id=str(number), seconds=2.0))
             for number, agent in enumerate((legacy, modern))
         ]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(server.begun()) < 2:
                 await asyncio.sleep(0.02)
         rad.process.send_signal(signal.SIGTERM)
         assert await asyncio.gather(*calls) == ["server1", "server1"]
-    assert await asyncio.to_thread(rad.process.wait, 30) == 0
+    assert await asyncio.to_thread(rad.process.wait, 60) == 0

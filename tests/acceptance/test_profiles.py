@@ -68,7 +68,7 @@ def example(*more: str) -> str:
 async def client(running: Rad, path: str, mode: str, key: str = "") -> AsyncIterator[Any]:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with (
-        httpx2.AsyncClient(headers=headers, trust_env=False) as http,
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http,
         Client(streamable_http_client(f"http://127.0.0.1:{running.port}{path}", http_client=http), mode=mode) as opened,
     ):
         yield opened
@@ -226,7 +226,7 @@ def test_a_key_that_is_bound_to_a_profile_reaches_no_other(gateway: Any) -> None
     async def status(path: str, key: str) -> int:
         body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {key}"}
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             answer = await http.post(f"http://127.0.0.1:{running.port}{path}", json=body, headers=headers)
             return int(answer.status_code)
 
@@ -253,7 +253,8 @@ def test_a_key_that_is_bound_to_a_profile_reaches_no_other(gateway: Any) -> None
     refused = rad(*tried, env={**os.environ, "RADIUM_TOKEN": bound})
     assert refused.returncode == 1
     assert "the address of profile dev is closed, or this caller may not use the profile" in refused.stderr
-    assert "its claim profile names no profile of the configuration" in running.log.read_text()
+    lost_line = "its claim profile names no profile of the configuration"
+    wait_until(lambda: lost_line in running.log.read_text(), what="the line of the last key")
     shown = running.run("access", "--as", "ann", "--issuer", "auth_apikey", "--profile", "support", "--json")
     decided = {one["name"]: one["decision"] for one in json.loads(shown.stdout)["tools"]}
     assert decided == {"search_tickets": "allow", "tickets__create_issue": "deny", "wiki__search": "allow"}

@@ -71,14 +71,15 @@ async def test_servers_cannot_pass_on_secrets_of_the_gateway(gateway: Any, mode:
         seen = await _everything(rad, mode)
     finally:
         web.kill()
-        web.wait(10)
+        web.wait(60)
     assert "eu-west-1" in seen, "what is no secret stays"
     assert seen.count("[REDACTED]") > 10
     assert secrets_in(seen) == []
     pages = rad.run("status", "--json").stdout + rad.run("tools", "--json").stdout
     assert "[REDACTED]" in pages
     assert secrets_in(pages) == []
-    await asyncio.to_thread(wait_until, lambda: "stderr of the server" in rad.log.read_text())
+    for line in ("stderr of the server", "tools/call web:tell", "env.API_TOKEN of upstream files"):
+        await asyncio.to_thread(wait_until, lambda line=line: line in rad.log.read_text(), what=line)
     log = rad.log.read_text()
     assert secrets_in(log) == []
     assert TOKEN[9:] not in log, "a value over two lines"
@@ -98,7 +99,7 @@ async def _everything(rad: Any, mode: str) -> str:
     async def progress(*what: Any) -> None:
         seen.append(what)
 
-    async with Client(rad.url, mode=mode, read_timeout_seconds=30) as agent:
+    async with Client(rad.url, mode=mode, read_timeout_seconds=60) as agent:
         for name in ("files:tell", "web:tell", "files:fail"):
             seen.append(await agent.call_tool(name, {}, progress_callback=progress))
         for path in (rad.config, Path(rad.config).with_suffix(".pid")):

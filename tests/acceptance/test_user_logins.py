@@ -44,7 +44,7 @@ async def there() -> AsyncIterator[World]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -81,7 +81,7 @@ async def client_of(person: Person | None, there: World, mode: str, name: str = 
             streamable_http_client(f"{there.base}/mcp", http_client=http),
             mode=mode,  # type: ignore[arg-type]
             elicitation_callback=person,
-            read_timeout_seconds=40,
+            read_timeout_seconds=60,
             **options,
         ) as client,
     ):
@@ -252,15 +252,14 @@ async def test_only_the_principal_that_logged_in_is_told_of_new_lists(there: Wor
                 heard[name].append(message)
 
         async with client_of(Person(there, name), there, LEGACY, name, message_handler=on_message) as client:
-            ready.set()
             await client.list_tools()
+            ready.set()
             await done.wait()
 
     done, ready = asyncio.Event(), [asyncio.Event(), asyncio.Event()]
     listening = [asyncio.create_task(listen(name, it)) for name, it in zip(heard, ready, strict=True)]
     for one in ready:
         await one.wait()
-    await asyncio.sleep(0.3)  # their standalone streams are opened in the background
     await there.logged_in("ada")
     await until(lambda: bool(heard["ada"]))
     done.set()
@@ -302,7 +301,7 @@ async def test_the_lists_of_the_operators_login_are_shown_to_all_and_calls_are_t
     )
     await there.gateway._logins.change(GATEWAY, "tracker", lambda _: login)
     ada = there.agent("ada", URL_AND_FORM)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "search" not in await ada.tools():
             await asyncio.sleep(0.05)
     there.called = "search"
@@ -382,7 +381,7 @@ async def test_two_gateways_with_one_login_file_use_the_refresh_token_of_a_user_
                 "ada|proxy", "tracker", lambda it: it and replace(it, expires_at=time.time() - 1)
             )
             agents = [ada, second.agent("ada"), second.agent("ada"), ada]
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while second.gateway._logins.at("tracker")["ada|proxy"].expires_at > time.time():
                     await asyncio.sleep(0.05)
             answers = await asyncio.gather(*(it.call() for it in agents))

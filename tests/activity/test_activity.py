@@ -53,7 +53,7 @@ async def test_a_stream_tells_of_calls_while_it_is_read(stand: Stand) -> None:
     assert "secret-payload" not in json.dumps(data)
 
 
-async def test_calls_are_recorded_only_while_somebody_looks_but_failures_always(stand: Stand) -> None:
+async def test_calls_are_recorded_only_while_an_operator_looks_but_failures_always(stand: Stand) -> None:
     await stand.start()
     recorded = stand.gateway.activity.journal.calls
     async with stand.client() as client:

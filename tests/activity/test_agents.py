@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway_core.activity.agents import MAX_AGENTS, SeenAgents
+from gateway_core.activity.agents import MAX_AGENTS, MAX_CLIENTS, SeenAgents
 from gateway_core.api import Principal
 from gateway_core.exchange.exchange import Agent
 from gateway_core.exchange.presented import Presented
@@ -37,3 +37,20 @@ def test_an_agent_is_remembered_with_the_lists_and_the_session_of_its_last_reque
         found = seen.find("alice|keys")
         assert found is not None
         assert (found.viewer, found.session) == (agent.viewer, session)
+
+
+def test_the_clients_of_an_agent_are_remembered_and_bounded() -> None:
+    seen = SeenAgents()
+
+    def note(name: str, version: str = "") -> None:
+        principal = Principal("alice|keys", verified=True, client_name=name, client_version=version)
+        seen.note(Agent(principal, "modern", "2026-07-28"))
+
+    for name, version in (("a", "1"), ("", ""), ("b", ""), ("a", "1")):
+        note(name, version)
+    [found] = seen
+    assert found.clients == ("a 1", "b")
+    for number in range(MAX_CLIENTS):
+        note("c", str(number))
+    [found] = seen
+    assert found.clients == tuple(f"c {number}" for number in range(MAX_CLIENTS))

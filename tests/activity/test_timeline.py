@@ -21,17 +21,22 @@ from tests.activity.conftest import SERVER, Stand, eventually
 from tests.activity.test_activity import ASKER
 
 pytestmark = pytest.mark.timeout(180)
-PAUSE = 0.3
+PAUSE = 1.0
 """Seconds that the slow plugin takes."""
 
 
 class Slow:
     """Takes its time before a call, and none after it."""
 
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
     @hookimpl
     async def before_call(self, call: Any) -> Reject | None:
         if call.name == "wait":
             await asyncio.sleep(PAUSE)
+            await self.goes_on.wait()
         return None
 
     @hookimpl
@@ -109,7 +114,7 @@ async def test_the_time_in_the_queue_of_an_upstream_is_seen(stand: Stand) -> Non
     await stand.start(upstreams=(another("narrow", max_in_flight=1),))
     await stand.ask("/admin/calls/recent")
     async with stand.client() as client:
-        first = asyncio.create_task(client.call_tool("narrow__wait", {"seconds": 0.5}))
+        first = asyncio.create_task(client.call_tool("narrow__wait", {"seconds": 4}))
 
         async def is_there() -> bool:
             return any(call["sent"] for call in (await stand.ask("/admin/calls"))["calls"])
@@ -143,25 +148,26 @@ async def test_the_start_of_a_lazy_server_is_seen(stand: Stand) -> None:
 
 
 async def test_a_call_in_flight_shows_what_it_is_doing(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "load", lambda *_, **__: [configured(Slow, name="slow")])
+    slow = Slow()
+    slow.goes_on.clear()
+    monkeypatch.setattr(loader, "load", lambda *_, **__: [configured(slow, name="slow")])
     await stand.start()
     await stand.ask("/admin/calls/recent")
-    seen: list[list[tuple[str, str, Any]]] = []
 
-    async def is_at_the_server() -> Any:
+    async def shows(step: tuple[str, str, Any]) -> Any:
         for one in (await stand.ask("/admin/calls"))["calls"]:
             found = await stand.ask(f"/admin/calls/{one['id']}")
-            seen.append([(it["what"], it["who"], it["seconds"]) for it in found["timeline"]])
-            if ("sent", "desk", None) in seen[-1]:
+            if step in [(it["what"], it["who"], it["seconds"]) for it in found["timeline"]]:
                 return found
         return None
 
     async with stand.client() as client:
         call = asyncio.create_task(client.call_tool("wait", {"seconds": 40}))
-        details = await eventually(is_at_the_server)
+        await eventually(lambda: shows(("ran", "slow", None)))
+        slow.goes_on.set()
+        details = await eventually(lambda: shows(("sent", "desk", None)))
         await stand.ask(f"/admin/calls/{details['id']}/cancel", "POST")
         await call
-    assert any(("ran", "slow", None) in one for one in seen), "while the hook runs"
     assert details["spent"]["plugins"] >= PAUSE
     ended = await stand.ask(f"/admin/calls/{details['id']}")
     assert ("sent", "desk", "cancelled") in spans(ended)

@@ -130,7 +130,7 @@ def test_a_call_says_what_its_name_names() -> None:
     assert replace(make_call("x", method="completion/complete"), of_prompt=False).kind == "template"
 
 
-def test_a_renamed_call_is_served_by_nobody_until_it_is_looked_up_again() -> None:
+def test_a_renamed_call_is_served_by_no_upstream_until_it_is_looked_up_again() -> None:
     call = make_call("a__echo", upstreams=("a",), original_name="echo")
     assert call.replace(arguments={"x": 1}).upstreams == ("a",)
     renamed = call.replace(name="b__echo")

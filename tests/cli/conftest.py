@@ -1,6 +1,5 @@
 """Real `rad` child processes, each in a folder of its own."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from tests import ports
 from tests.fork_server import Child, ForkServer
 
 RAD = [sys.executable, "-m", "gateway_core.cli"]
+SLOW = 60.0
+"""Seconds that a busy machine may take for one step."""
 CALCULATOR = Path(__file__).parents[1] / "servers" / "calculator.py"
 
 
@@ -52,15 +53,18 @@ def upstream(name: str, url: str) -> str:
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    running = read_instance(folder / ".radium" / "mcp-proxy.pid")
-    if not isinstance(running, Instance) or not running.control_port:
-        return {}
-    with contextlib.suppress(NotAnswering):
-        return client.fetch(running, "status")
+    """What the gateway says about itself; empty if none runs. A busy one is asked again until it answers."""
+    pid_file, deadline = folder / ".radium" / "mcp-proxy.pid", time.monotonic() + SLOW
+    while isinstance(running := read_instance(pid_file), Instance) and running.control_port:
+        try:
+            return client.fetch(running, "status")
+        except NotAnswering:
+            assert time.monotonic() < deadline, "it runs and does not answer"
+            time.sleep(0.05)
     return {}
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = SLOW) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -123,7 +127,7 @@ def rad(
         streams = {"stdin": subprocess.DEVNULL, **streams}
         child = fork_server.start(["mcp", "proxy", *arguments], cwd=cwd, environment=environment, **streams)
         try:
-            out, err = child.communicate(timeout=50)
+            out, err = child.communicate(timeout=120)
         finally:
             child.kill()
         return subprocess.CompletedProcess(arguments, child.wait(), out, err)
@@ -158,7 +162,7 @@ def spawn(project: Path, environment: dict[str, str], fork_server: ForkServer) -
 
 @pytest.fixture
 def wait_for() -> Callable[..., None]:
-    """`wait_for(condition)`: until it is true, 20 seconds at most."""
+    """`wait_for(condition)`: until it is true, a minute at most."""
     return eventually
 
 

@@ -97,7 +97,7 @@ def test_twenty_parallel_starts_leave_exactly_one(config, holder):
     assert all(f"pid {winner.pid}" in line for line in said if line != "won\n")
 
 
-def test_a_killed_process_blocks_nobody(config, holder):
+def test_a_killed_process_blocks_no_later_start(config, holder):
     child = holder()
     assert child.stdout.readline() == "won\n"
     child.kill()
@@ -107,7 +107,7 @@ def test_a_killed_process_blocks_nobody(config, holder):
     acquire(config, host="127.0.0.1", port=3000).release()
 
 
-def test_a_stale_file_with_the_pid_of_a_stranger_blocks_nobody(config):
+def test_a_stale_file_with_the_pid_of_a_stranger_blocks_no_start(config):
     with subprocess.Popen(["sleep", "60"]) as stranger:
         stale = {"pid": stranger.pid, "host": "127.0.0.1", "port": 3000, "token": "t", "started": time.time()}
         pid_file(config).write_text(json.dumps(stale))
@@ -120,7 +120,7 @@ def test_a_stale_file_with_the_pid_of_a_stranger_blocks_nobody(config):
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\xff\x00\n", b"[1]", b"{}", b"[" * 100_000, b"12345\n", b'{"pid": -1}'])
-def test_garbage_blocks_nobody(config, garbage):
+def test_garbage_blocks_no_start(config, garbage):
     pid_file(config).write_bytes(garbage)
     assert read_instance(pid_file(config)) is None
     acquire(config, host="127.0.0.1", port=3000).release()

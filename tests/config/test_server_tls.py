@@ -310,6 +310,7 @@ def test_changed_files_are_read_once_they_have_settled(folder: Path, authority: 
     assert certificate.poll()
     assert certificate.context is not first
     assert certificate.status()["names"] == ("DNS:renewed.example",)
+    assert certificate.status()["problem"] is None
     assert not any(certificate.poll() for _ in range(3))
     assert lines == ["INFO the files of mcp.proxy.tls have changed; new connections use them"]
 
@@ -323,6 +324,9 @@ def test_files_that_cannot_be_used_are_reported_once_per_change(
     for text in ("broken", "broken again"):
         key.write_text(text)
         assert not any(certificate.poll() for _ in range(5))
+        assert certificate.status()["problem"] == (
+            "mcp.proxy.tls.key: holds no private key in PEM; the certificate in use stays"
+        )
     key.unlink()
     assert not any(certificate.poll() for _ in range(5))
     assert (certificate.context, certificate.shown) == (first, shown)

@@ -182,7 +182,7 @@ async def test_clause_37_a_name_means_what_its_principal_was_shown() -> None:
         assert (await ada.text("a__t"), await ada.text("t")) == ("a:t", "b:t")
 
 
-async def test_clause_37_a_slow_server_delays_no_list_and_lends_nobody_anothers(
+async def test_clause_37_a_slow_server_delays_no_list_and_no_agent_gets_anothers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(private_lists, "PATIENCE", 0.5)

@@ -273,7 +273,7 @@ async def test_clause_17_mirrored_headers_count_for_nothing_without_a_modern_ver
     assert not stand.lab.of("tools/call")
 
 
-async def test_clause_18_headers_authorize_nobody(start: Any, msg: Any) -> None:
+async def test_clause_18_headers_authorize_no_agent(start: Any, msg: Any) -> None:
     """A rule about the tenant reads the body, whatever the header says; a header that says otherwise ends the call."""
     watcher = Watcher(lambda call: Reject("not yours") if call.arguments.get("region") != "mine" else None)
     stand = await start("modern", plugins=[watcher])

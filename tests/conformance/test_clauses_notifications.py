@@ -517,7 +517,7 @@ async def test_clause_46_a_shared_legacy_connection_has_the_lowest_level_that_is
     await until(lambda: a.noted("level")[3:] == ["emergency"])
 
 
-async def test_clause_46_what_may_be_several_agents_is_nobodys(serve: Any, world: Any) -> None:
+async def test_clause_46_what_may_be_several_agents_reaches_none_of_them(serve: Any, world: Any) -> None:
     a = await serve("a", "legacy", stdio=True)
     await world(a.toml())
     first, second = await world.legacy(), await world.legacy()
@@ -576,7 +576,7 @@ async def test_clause_25_equal_tokens_of_two_agents_never_meet(serve: Any, world
 # -- clauses 26 and 28: cancellation ---------------------------------------------------------------------------------
 
 
-async def test_clause_26_nobody_cancels_anothers_call(serve: Any, world: Any) -> None:
+async def test_clause_26_no_agent_cancels_the_call_of_another(serve: Any, world: Any) -> None:
     a = await serve("a", "legacy", stdio=True)
     await world(a.toml())
     first, second = await world.legacy(), await world.legacy()

@@ -169,7 +169,7 @@ async def test_clause_54_a_broken_answer_is_resumed_and_nothing_else(stand: Any,
     assert len(stand.lab.of("tools/call")) == 2, "nothing is executed again"
 
 
-async def test_clause_54_an_answer_that_nobody_read_waits(stand: Any, msg: Any) -> None:
+async def test_clause_54_an_answer_that_its_agent_did_not_read_waits(stand: Any, msg: Any) -> None:
     session = await stand.initialize()
     async with stand.stream("POST", session, msg.legacy("tools/call", msg.calling("steps", "t"), 7)) as events:
         priming, progress = await events.next(), await events.next()
@@ -200,7 +200,7 @@ async def test_clause_54_no_response_is_on_a_standing_stream(stand: Any, msg: An
             assert (await resumed.rest())[-1]["id"] == 7
 
 
-async def test_clause_54_event_ids_of_others_and_of_nobody_get_nothing(stand: Any, msg: Any) -> None:
+async def test_clause_54_event_ids_of_other_agents_and_unknown_ones_get_nothing(stand: Any, msg: Any) -> None:
     mine, other = await stand.initialize("a"), await stand.initialize("b")
     async with stand.stream("POST", mine, msg.legacy("tools/call", msg.calling("steps", "t"))) as events:
         priming = await events.next()

@@ -57,7 +57,9 @@ async def test_clause_57_the_upstream_gets_its_own_id_in_body_and_header(start: 
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_clause_57_foreign_forged_and_bare_ids_get_one_answer_and_reach_nobody(start: Start, method: str) -> None:
+async def test_clause_57_foreign_forged_and_bare_ids_get_one_answer_and_reach_no_server(
+    start: Start, method: str
+) -> None:
     stand = await start(Lab("lab"))
     task_id = await stand.agent.begin()
     other = "A" if task_id[-1] != "A" else "B"

@@ -70,7 +70,7 @@ class FakeOperations:
     def tool(self, name: str, profile: str = "") -> dict[str, Any]:
         return {"name": name, "profile": profile} if profile else {"name": name}
 
-    async def reload(self, *, patient: bool) -> FakeReport:
+    async def reload(self) -> FakeReport:
         return await self._of_file("reload")
 
     async def compare(self) -> FakeReport:
@@ -134,7 +134,7 @@ class Plane:
         reader, writer = await asyncio.open_connection(self.control.host, self.control.port)
         writer.write(data)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 return await reader.read()
         except ConnectionError:
             return b""

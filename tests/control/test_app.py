@@ -330,7 +330,7 @@ async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(
 
     def render(status: Mapping[str, Any]) -> bytes:
         begun.append(status)
-        assert ended.wait(20)
+        assert ended.wait(50)
         return b"x"
 
     show(plane, render)
@@ -339,7 +339,7 @@ async def test_a_page_that_hangs_takes_one_thread_and_hurts_no_other(
     show(plane, render)  # as after a reload
     assert await _status(plane, "/figures") == 503
     assert len(begun) == 1
-    monkeypatch.setattr("gateway_core.control.plugin_pages.PATIENCE", 20)
+    monkeypatch.setattr("gateway_core.control.plugin_pages.PATIENCE", 50)
     ended.set()
     assert await _status(plane, "/figures") == 200
     assert len(begun) == 2
@@ -360,7 +360,7 @@ async def test_requests_for_a_page_that_is_being_rendered_get_the_same(plane: An
 
     def render(status: Mapping[str, Any]) -> bytes:
         begun.append(status)
-        assert ended.wait(20)
+        assert ended.wait(50)
         return f"{len(begun)}".encode()
 
     show(plane, render)

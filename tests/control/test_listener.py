@@ -44,7 +44,7 @@ def held(plane: Any) -> tuple[ControlPlane, threading.Event]:
     may_load = threading.Event()
 
     def endpoints() -> tuple[()]:
-        may_load.wait(20)
+        may_load.wait(60)
         return ()
 
     return unloaded(plane, endpoints), may_load
@@ -67,7 +67,7 @@ async def start_and_get_factory(control: ControlPlane, monkeypatch: Any) -> Call
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
     """What comes until the connection ends."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         try:
             return await reader.read()
         except ConnectionError:
@@ -125,7 +125,7 @@ async def test_requests_wait_until_the_application_is_loaded_in_a_thread(plane: 
 
     def endpoints() -> tuple[()]:
         threads.append(threading.current_thread())
-        may_load.wait(20)
+        may_load.wait(60)
         return ()
 
     control = unloaded(plane, endpoints)

@@ -268,7 +268,7 @@ async def test_while_stopping_no_stream_begins_and_those_open_are_told_so(open_s
     assert "result" in await stream.ask({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})
 
 
-async def test_a_message_whose_stream_ends_while_it_is_read_is_for_nobody(open_stream: Any, helpers: Any) -> None:
+async def test_a_message_whose_stream_ends_while_it_is_read_reaches_no_agent(open_stream: Any, helpers: Any) -> None:
     stream = await open_stream()
     await stream.ask(helpers.initialize())
     body = json.dumps(call("echo")).encode()

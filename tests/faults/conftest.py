@@ -24,8 +24,8 @@ import pytest
 import tomli_w
 
 from gateway_core.cli.client import fetch
-from gateway_core.cli.running import instance
-from tests.ports import free_port
+from gateway_core.cli.running import NotAnswering, instance
+from tests.ports import connected, free_port
 
 RAD = Path(sys.executable).with_name("rad")
 WILD = Path(__file__).with_name("servers") / "wild.py"
@@ -33,7 +33,7 @@ META = "io.modelcontextprotocol/"
 MODERN = "2026-07-28"
 
 
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -136,7 +136,15 @@ class Rad:
 
     def page(self, name: str) -> Any:
         """What the command `status` or `tools` gets from the gateway; a process only to enter its namespace."""
-        return self.command(name) if self.inside else fetch(instance(self.config), name)
+        if self.inside:
+            return self.command(name)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return fetch(instance(self.config), name)
+            except NotAnswering:  # it is busy
+                if time.monotonic() > deadline:
+                    raise
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Name of each upstream -> its state and counters."""
@@ -248,7 +256,8 @@ class Started:
     def stop_server(self, port: int) -> None:
         """Kill the server at a port."""
         self._servers[port].kill()
-        self._servers[port].wait(10)
+        self._servers[port].wait(60)
+        wait_until(lambda: not connected(port), "the connections to the server are closed")
 
     def gateway(
         self,
@@ -293,7 +302,7 @@ class Started:
                     process.wait(20)
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    process.wait(10)
+                    process.wait(60)
             if process.stdout is not None:
                 process.stdout.close()
 

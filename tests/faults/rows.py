@@ -76,7 +76,7 @@ ROWS: Final = {
         {
             UPSTREAMS: ("test_row_08_child_stops_reading",),
             "tests/upstream/transports/test_stdio.py": (
-                "test_a_child_that_stops_reading_is_given_up_and_blocks_nobody",
+                "test_a_child_that_stops_reading_is_given_up_and_blocks_no_caller",
             ),
         },
     ),
@@ -339,8 +339,8 @@ ROWS: Final = {
         "only the lock counts",
         {
             "tests/cli/test_instance.py": (
-                "test_a_stale_file_with_the_pid_of_a_stranger_blocks_nobody",
-                "test_garbage_blocks_nobody",
+                "test_a_stale_file_with_the_pid_of_a_stranger_blocks_no_start",
+                "test_garbage_blocks_no_start",
             ),
             "tests/cli/serving/test_start.py": ("test_a_stale_file_does_not_block_a_start",),
         },

@@ -358,7 +358,7 @@ def test_all_revisions_on_one_connection(gate: Gate) -> None:
     assert got["after"][0] == 200
 
 
-def test_clients_that_leave_harm_nobody(gate: Gate) -> None:
+def test_clients_that_leave_harm_no_other_client(gate: Gate) -> None:
     got = run("client_leaves", gate.port)
     assert got["cancels"] == [202] * 10
     assert got["sessions"] == 130

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 sys.path.insert(0, __file__.rpartition("/tests/")[0])
 
@@ -16,9 +17,12 @@ def pid() -> str:
     return str(os.getpid())
 
 
-def wait(call: Call, seconds: float) -> str:
-    """Answer after a while."""
-    call.cancelled.wait(seconds)
+def wait(call: Call, seconds: float, until: str = "") -> str:
+    """Answer after a while, or once the file `until` exists."""
+    end = time.monotonic() + seconds
+    while not (until and os.path.exists(until)) and (left := end - time.monotonic()) > 0:
+        if call.cancelled.wait(min(left, 0.02) if until else left):
+            break
     return "waited"
 
 

@@ -25,7 +25,9 @@ from gateway_core.config import Config
 from gateway_core.errors import ConfigError, OutdatedEdit, PartlyApplied, PluginError
 from gateway_core.generations import reloads
 from gateway_core.generations.draft import Draft, version_of
+from gateway_core.generations.editing.edits import KeyChange
 from gateway_core.generations.reloads import ReloadRefused
+from gateway_core.generations.turns import in_seconds
 from gateway_core.upstream.lists import kept_lists
 from gateway_core.upstream.upstream import Upstream
 from tests.generations.conftest import MODERN, Prepared, Stand, names, served, text
@@ -94,23 +96,28 @@ async def test_a_disabled_upstream_stops_and_an_enabled_one_comes_back(stand: St
     assert await stand.reload(served("one"), served("two", enabled=False)) == ["upstream two: disabled"]
     async with stand.client() as client:
         assert await names(client) == {"one_pid", "one_wait"}
+    assert stand.gateway.upstream_log("two") == []
+    assert stand.gateway.upstream_log("three") is None
     assert await stand.reload(served("one"), served("two")) == ["upstream two: enabled"]
     async with stand.client() as client:
         assert "two_pid" in await names(client)
 
 
 @MODES
-async def test_a_call_in_flight_ends_at_an_upstream_that_is_removed_meanwhile(stand: Stand, mode: str) -> None:
+async def test_a_call_in_flight_ends_at_an_upstream_that_is_removed_meanwhile(
+    stand: Stand, tmp_path: Path, mode: str
+) -> None:
     await stand.start(served("kept"), served("removed"))
     async with stand.client(mode) as client:
         pid = await text(client, "removed_pid")
-        waiting = asyncio.ensure_future(text(client, "removed_wait", seconds=3))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "removed_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[1].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("kept"))
         assert is_running(pid)
         assert await names(client) == {"kept_pid", "kept_wait"}
+        (tmp_path / "go on").touch()
         assert await waiting == "waited"
     await stand.settled()
     assert not is_running(pid)
@@ -130,7 +137,7 @@ async def test_agents_hear_that_a_list_changed(stand: Stand) -> None:
         await text(client, "one_pid")
         assert not heard.is_set()
         await stand.reload(served("one"), served("two"), timeout=30.0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await heard.wait()
 
 
@@ -162,7 +169,7 @@ async def test_profiles_change_for_the_agents_that_use_them(stand: Stand, mode: 
             "profile few: changed (tools; default false -> true; overrides)",
         ]
         if mode == "legacy":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await heard.wait()
         assert await names(client) == {"one_pid", "sleep"}
         with pytest.raises(Exception, match=r"Not Found|Session terminated"):
@@ -181,6 +188,49 @@ async def test_a_file_with_errors_changes_nothing_and_names_all_of_them(stand: S
     async with stand.client() as client:
         assert await text(client, "one_pid")
     assert stand.gateway.status()["generation"] == 1
+
+
+async def test_a_reload_that_waits_too_long_for_an_edit_says_so_and_follows_it_with_what_the_file_then_says(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for SIGHUP and `--watch`: the log names the edit, and the change of the file is not lost."""
+    await stand.start(served("one"))
+    reading, go_on, check = asyncio.Event(), threading.Event(), stand.check
+    loop = asyncio.get_running_loop()
+
+    def slow(given: str) -> Config:
+        loop.call_soon_threadsafe(reading.set)
+        assert go_on.wait(60)
+        return check(given)
+
+    monkeypatch.setattr(stand, "check", slow)
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
+    edit = asyncio.ensure_future(stand.gateway.edits.change([KeyChange("timeout", 7.0)]))
+    await reading.wait()
+    monkeypatch.setattr(stand, "check", check)
+    monkeypatch.setattr(reloads, "CHANGE_WAIT", 0.05)
+    stand.write(served("one"), timeout=8.0)
+    waiting = asyncio.ensure_future(stand.gateway.reload_after_others())
+    async with asyncio.timeout(60):
+        while not lines:
+            await asyncio.sleep(0.01)
+    stand.write(served("one"), timeout=9.0)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    monkeypatch.setattr(reloads, "CHANGE_WAIT", 60.0)
+    go_on.set()
+    with pytest.raises(OutdatedEdit):
+        await edit
+    await waiting
+    logger.remove(sink)
+    assert stand.gateway.pipeline.timeout == 9.0
+    [line] = lines
+    assert re.fullmatch(
+        r"the configuration was not reloaded: an edit of the configuration has been in progress since 2\S+ \(\d s\)"
+        "; the gateway reloads it when that ends",
+        line,
+    )
 
 
 async def test_a_plugin_that_cannot_be_made_changes_nothing(stand: Stand) -> None:
@@ -241,7 +291,7 @@ async def test_a_gateway_that_stops_refuses_and_undoes_a_reload(stand: Stand) ->
     await stand.start(served("one"))
     stand.write(served("one"), served("slow", start_timeout=60) | {"args": ["-c", "import time; time.sleep(60)"]})
     reload = asyncio.ensure_future(stand.gateway.reload())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(stand.gateway.health._watches) < 2:
             await asyncio.sleep(0.01)
     await stand.gateway.stop()
@@ -268,7 +318,7 @@ async def test_a_gateway_that_stops_while_the_file_is_read_applies_nothing(
     reload = asyncio.ensure_future(stand.gateway.reload())
     assert await asyncio.to_thread(reading.wait, 60)
     stop = asyncio.ensure_future(stand.gateway.stop())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not stand.gateway._reloads.closed:
             await asyncio.sleep(0.01)
     stopping.set()
@@ -349,7 +399,7 @@ async def test_a_reload_is_undone_whole_although_steps_of_that_fail(
 
     monkeypatch.setattr(stand.gateway.health, "forget", fails)
     reload = asyncio.ensure_future(stand.gateway.reload())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(stand.gateway.health._watches) < 2:
             await asyncio.sleep(0.01)
     reload.cancel()
@@ -377,7 +427,7 @@ async def test_what_was_prepared_is_discarded_when_the_gateway_stops_meanwhile(
     reload = asyncio.ensure_future(stand.gateway.reload())
     assert await asyncio.to_thread(preparing.wait, 60)
     stop = asyncio.ensure_future(stand.gateway.stop())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not stand.gateway._reloads.closed:
             await asyncio.sleep(0.01)
     stopping.set()
@@ -466,7 +516,7 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
 
     async def wait_for(expected: dict[str, set[str]]) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while recorded() != expected:
                     await asyncio.sleep(0.01)
         assert recorded() == expected
@@ -482,7 +532,7 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
         return Draft(stand.path, b"", version_of(b"of another edit"), stand.replaced)
 
     with pytest.raises(OutdatedEdit):
-        await stand.gateway._reloads.reload(stand, listening=True, draft=refused)
+        await stand.gateway._reloads.reload(stand, listening=True, draft=refused, until=in_seconds(60))
     assert recorded() == both
     await stand.reload(served("two", "other"))
     await stand.settled()
@@ -491,16 +541,19 @@ async def test_names_and_lists_are_recorded_once_their_configuration_is_in_force
     assert recorded() == {"two names": two | {"other"}, "two lists": two | {"other"}}
 
 
-async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(stand: Stand) -> None:
+async def test_a_blocked_loop_is_told_with_plugins_of_generations_that_still_serve_calls(
+    stand: Stand, tmp_path: Path
+) -> None:
     await stand.start(served("one"), plugins=[{"name": "security_redact"}])
     async with stand.client() as client:
-        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[0].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("one"), plugins=[{"name": "security_ratelimit"}])
         redact, limit = "gateway_security_redact", "gateway_security_ratelimit"
         assert set(stand.gateway._loop_lag._plugins) >= {redact, limit}
+        (tmp_path / "go on").touch()
         await waiting
     await stand.settled()
     assert redact not in stand.gateway._loop_lag._plugins
@@ -513,7 +566,7 @@ async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand:
     def lags() -> Any:
         return stand.gateway.status()["loop"]["lags"]
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not sum(lags()["counts"]):
             await asyncio.sleep(0.05)
     assert len(lags()["counts"]) == len(lags()["bounds"]) + 1
@@ -525,24 +578,27 @@ async def test_lags_of_the_loop_are_measured_while_a_plugin_in_force_asks(stand:
     await stand.settled()
     assert lags() is None
     await stand.reload(served("one"), plugins=[metrics])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not sum(lags()["counts"]):
             await asyncio.sleep(0.05)
 
 
 @MODES
-async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(stand: Stand, mode: str) -> None:
+async def test_a_record_of_calls_goes_on_in_one_file_and_names_the_generation(
+    stand: Stand, tmp_path: Path, mode: str
+) -> None:
     closed = {"name": "security_policy", "rules": [{"name": "closed", "then": "deny", "reason": "closed"}]}
     await stand.start(served("one"), plugins=[{"name": "audit_log", "sync": "each"}])
     async with stand.client(mode) as client:
         await text(client, "one_pid")
-        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
-        async with asyncio.timeout(30):
+        waiting = asyncio.ensure_future(text(client, "one_wait", seconds=100, until=str(tmp_path / "go on")))
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[0].facts.in_flight:
                 await asyncio.sleep(0.01)
         await stand.reload(served("one"), plugins=[{"name": "audit_log", "sync": "each"}, closed])
         with pytest.raises(MCPError, match="closed"):
             await client.call_tool("one_pid", {})
+        (tmp_path / "go on").touch()
         await waiting
     await stand.settled()
     await stand.gateway.stop()

@@ -12,7 +12,7 @@ from gateway_core.generations.turns import RETRY_AFTER, Turns, in_seconds
 
 async def test_a_wait_that_is_too_long_ends_with_the_name_of_the_turn_in_progress_and_its_begin() -> None:
     turns = Turns()
-    async with turns.turn("an edit", None):
+    async with turns.turn("an edit", in_seconds(60)):
         assert turns.taken
         begun = time.strftime("%Y-%m-%dT%H:", time.localtime())
         with pytest.raises(
@@ -28,11 +28,33 @@ async def test_a_wait_that_is_too_long_ends_with_the_name_of_the_turn_in_progres
                 pass
 
 
+async def test_the_end_of_the_turn_in_progress_ends_the_wait_for_it_also_if_another_one_follows() -> None:
+    turns, go_on = Turns(), [asyncio.Event(), asyncio.Event()]
+    await turns.ended()
+
+    async def work(number: int) -> None:
+        async with turns.turn(f"work {number}", in_seconds(60)):
+            await go_on[number].wait()
+
+    working = [asyncio.ensure_future(work(number)) for number in range(2)]
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(turns.ended())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    go_on[0].set()
+    async with asyncio.timeout(60):
+        await waiting
+    assert working[0].done()
+    assert turns.taken
+    go_on[1].set()
+    await asyncio.gather(*working)
+
+
 async def test_turns_are_given_in_order_and_a_failure_ends_one() -> None:
     turns, order = Turns(), []
 
     async def work(number: int) -> None:
-        async with turns.turn(f"work {number}", in_seconds(60) if number % 2 else None):
+        async with turns.turn(f"work {number}", in_seconds(60)):
             order.append(number)
             await asyncio.sleep(0)
             raise ValueError

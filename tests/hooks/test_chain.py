@@ -160,7 +160,7 @@ async def test_an_asynchronous_plugin_may_ask_and_one_that_fails_with_the_answer
     call, question = await chain.run_before(make_call(), lambda call: call, passed)
     _, verdict = await chain.run_before(answered(call, question), lambda call: call, passed, question)
     assert verdict.error.code == PLUGIN_FAILED
-    assert passed.due == [], "its before_call has not completed"
+    assert passed.due == (), "its before_call has not completed"
 
 
 # -- which methods ---------------------------------------------------------------------------------------------------
@@ -574,7 +574,7 @@ async def test_a_wrong_result_is_a_failure(log, verdict):
 MALFORMED = {"raw_arguments": b'{"path": "a", "path": "b"}'}
 
 
-async def test_arguments_that_nobody_can_read_are_the_agents_fault(log):
+async def test_arguments_that_cannot_be_read_are_the_agents_fault(log):
     seen = []
     plugins = [
         tracer(seen, "a"),
@@ -670,7 +670,7 @@ async def test_returning_the_call_itself_is_no_rewrite(later):
     chain = Chain([plugin("p", before_call=same if later else lambda call: call)], rehearses=True)
     progress = ChainProgress()
     _, ended = await chain.run_before(make_call(), lambda call: call, progress)
-    assert (ended, progress.decisions) == (None, [])
+    assert (ended, progress.decisions) == (None, ())
 
 
 class Panic(BaseException):

@@ -260,7 +260,7 @@ async def test_without_an_observer_no_decisions_are_kept() -> None:
     assert not chain.observers
     progress = ChainProgress()
     await chain.run_before(make_call(), lambda call: call, progress)
-    assert progress.decisions == []
+    assert progress.decisions == ()
 
 
 def test_an_event_is_a_value() -> None:

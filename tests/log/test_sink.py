@@ -97,7 +97,7 @@ def test_a_signalled_rotation_opens_the_file_again(log_to, tmp_path):
     assert [line.split(" ", 1)[1] for line in written()] == ["INFO    two"]
 
 
-def test_a_stalled_target_holds_nobody_up_and_loses_only_what_does_not_fit():
+def test_a_stalled_target_delays_no_caller_and_loses_only_what_does_not_fit():
     target = Memory()
     target.open.clear()
     sink = LineSink(target, render, max_lines=10, max_bytes=1000)

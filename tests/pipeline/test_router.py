@@ -176,7 +176,7 @@ async def test_a_routing_plugin_that_fails_for_a_repetition_does_not_say_that_th
 
 
 @pytest.mark.parametrize("second", [NotSent("not connected"), RefusedUpstream("HTTP 503", status=503)])
-async def test_after_an_attempt_that_may_have_run_nobody_says_that_it_did_not(second: Exception) -> None:
+async def test_after_an_attempt_that_may_have_run_the_error_does_not_say_that_it_did_not(second: Exception) -> None:
     result = await dispatch(Scripted("a", [OutcomeUnknown("reset"), second], retry="safe"))
     assert result.outcome is Outcome.UNKNOWN
     assert "may have been executed" in result.content["content"][0]["text"]
@@ -210,7 +210,7 @@ async def test_a_refusal_before_execution_is_final_and_says_so() -> None:
     assert "not executed" in result.error.message
 
 
-async def test_when_nobody_can_take_it_the_error_names_everybody_and_when() -> None:
+async def test_when_no_upstream_can_take_it_the_error_names_each_upstream_and_when() -> None:
     down = Scripted("b", [OK])
     down.facts.state = UpstreamState.DOWN
     down.status.last_error = "connection refused"

@@ -7,11 +7,13 @@ import os
 import random
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp import web
 from loguru import logger
 
@@ -388,6 +390,75 @@ async def test_over_http_a_ping_that_is_refused_with_a_status_costs_nothing(
     await until(lambda: seen.count("ping") + seen.count("tools/list") > 8)
     assert seen.count("initialize") == 1
     assert upstream.facts.state is UpstreamState.HEALTHY
+    await server.cleanup()
+
+
+async def test_the_status_warns_of_renewed_files_that_cannot_be_used_until_they_can(
+    watch: Callable[..., HealthMonitor], fast: None, tmp_path: Path
+) -> None:
+    """Checks look at the files: the connections stay open, so no new one would read them."""
+    authority = trustme.CA()
+    accepting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    accepting.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(accepting)
+    authority.issue_cert("localhost").configure_cert(accepting)
+    ca, cert, key = (tmp_path / f"{name}.pem" for name in ("ca", "cert", "key"))
+
+    def write(*paths: Path) -> None:
+        mine = authority.issue_cert("gateway.example")
+        content = {ca: authority.cert_pem, cert: mine.cert_chain_pems[0], key: mine.private_key_pem}
+        for path in paths:
+            content[path].write_to_path(str(path))
+
+    write(ca, cert, key)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        message = json.loads(await request.text() or "{}")
+        results = {
+            "initialize": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "s", "version": "1"},
+            },
+            "tools/list": {"tools": []},
+            "ping": {},
+        }
+        if message.get("method") not in results:
+            return web.Response(status=202 if message.get("method") == "notifications/initialized" else 405)
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]})
+
+    server = web.ServerRunner(web.Server(answer))
+    await server.setup()
+    await web.TCPSite(server, "127.0.0.1", 0, ssl_context=accepting).start()
+    settings: dict[str, Any] = {
+        "name": "h",
+        "transport": "http",
+        "url": f"https://localhost:{server.addresses[0][1]}/mcp",
+        "tls": {"ca": str(ca), "cert": str(cert), "key": str(key)},
+        "health_check_interval": 0.1,
+    }
+    upstream = Upstream(UpstreamConfig(**settings), ProxyConfig(), 0)
+    watch(upstream)
+    await until(lambda: upstream.facts.state is UpstreamState.HEALTHY)
+
+    async def warned(text: str) -> None:
+        kept = f"upstream h: tls.{text}; the content that was read before stays in use"
+        await until(lambda: report.upstream(upstream)["warnings"] == ([kept] if text else []))
+
+    await warned("")
+    write(cert)  # its key is not replaced yet
+    await warned("key: the key does not belong to the certificate")
+    key.write_text("no key")
+    await warned("key: holds no private key in PEM")
+    write(cert, key)
+    await warned("")
+    ca.write_text("no certificate")
+    await warned("ca: holds no certificate in PEM")
+    key.unlink()
+    await warned("key: cannot be read: No such file or directory")
+    assert upstream.facts.state is UpstreamState.HEALTHY
+    write(ca, cert, key)
+    await warned("")
     await server.cleanup()
 
 

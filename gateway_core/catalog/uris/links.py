@@ -26,6 +26,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ARRAY: Final = msgspec.json.Decoder(list[Raw])
 _UI_KEY: Final = b'esourceUri"'
 """How both keys of the link to a user interface end."""
+_BACKSLASH: Final = ord("\\")
 _ESCAPED: Final = b"\\u00"
 """How JSON writes an ASCII letter as an escape: a key without these bytes is written as it is read."""
 _FLAT_UI_KEY: Final = "ui/resourceUri"
@@ -97,19 +98,19 @@ def published_links(method: str, raw: bytes, published: Publisher, withheld: Wit
 
 def may_hold_links(raw: bytes) -> bool:
     """Whether there may be a link in a result object."""
-    return b'"uri"' in raw or _UI_KEY in raw or _has_escaped_key(raw)
+    return raw.find(b'"uri"') >= 0 or links_to_interface(raw)  # `find`: see `jsonrpc.has`
 
 
 def links_to_interface(raw: bytes) -> bool:
     """Whether a tool's definition may hold a link to a user interface."""
-    return _UI_KEY in raw or _has_escaped_key(raw)
+    return raw.find(_UI_KEY) >= 0 or _has_escaped_key(raw)
 
 
 def _has_escaped_key(raw: bytes) -> bool:
     """Whether the key of a link may be written with escapes. The first tests are cheap and end most searches."""
     return (
-        b"\\" in raw
-        and _ESCAPED in raw
+        _BACKSLASH in raw
+        and raw.find(_ESCAPED) >= 0
         and _ESCAPED_LETTER.search(raw) is not None
         and _ESCAPED_KEYS.search(raw) is not None
     )
@@ -150,7 +151,7 @@ def _block(link: Edit, withheld: Withheld | None) -> Edit:
 
 def _plain(text: bytes) -> bytes:
     """A JSON text without escapes that it does not need."""
-    if b"\\" not in text:
+    if _BACKSLASH not in text:
         return text
     try:
         return jsonrpc.encode(msgspec.json.decode(text, type=str))

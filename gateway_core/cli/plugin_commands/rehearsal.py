@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -181,7 +181,9 @@ def _call_of(recorded: RecordedCall, upstreams: tuple[str, ...]) -> Call:
     return call
 
 
-def _judgement(decisions: list[Decision], end: Reject | CallResult | Question | None, *, is_served: bool) -> Judgement:
+def _judgement(
+    decisions: Sequence[Decision], end: Reject | CallResult | Question | None, *, is_served: bool
+) -> Judgement:
     last = next((one for one in reversed(decisions) if one.decided in _ENDED), None)
     if end is None or last is None:
         if not is_served:

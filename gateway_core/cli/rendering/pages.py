@@ -119,7 +119,8 @@ def show_status(status: Mapping[str, Any]) -> None:
 def _warnings(status: Mapping[str, Any]) -> list[str]:
     """The warnings of the gateway itself and of its plugins."""
     of_plugins = [f"{one['name']}: {text}" for one in status["plugins"] for text in one["warnings"]]
-    return [*status["log"]["warnings"], *of_plugins]
+    problem = (status.get("certificate") or {}).get("problem")
+    return [*filter(None, [problem]), *status["log"]["warnings"], *of_plugins]
 
 
 def _show_upstreams(upstreams: Sequence[Mapping[str, Any]]) -> None:

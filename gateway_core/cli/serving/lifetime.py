@@ -230,7 +230,7 @@ async def _reloading(gateway: Gateway, source: FileSource, signals: Signals, *, 
             await signals.reload.wait()
             signals.reload.clear()
             try:
-                await gateway.reload()
+                await gateway.reload_after_others()
             except ReloadRefused:
                 return  # the gateway is stopping
             except GatewayError:

@@ -263,7 +263,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
             UpstreamLog,
             upstream_log,
             query=UpstreamLogQuery,
-            problems={404: "No enabled upstream has this name"},
+            problems={404: "No upstream has this name"},
         ),
         Endpoint("GET", "/admin/questions", "read", "The questions that wait for people", Questions, questions),
         Endpoint(

@@ -67,14 +67,11 @@ class Operations(Protocol):
 
     @property
     def edits(self) -> Edits: ...
-    async def reload(self, *, patient: bool = True) -> Report:
-        """Put the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`.
-
-        `patient`: wait for other reloads and edits without a bound; if not, raises `TryLater` after some time.
-        """
+    async def reload(self) -> Report:
+        """Put the file in force. Raises `ConfigError`, `PluginError`, `ReloadRefused`, `PartlyApplied`, `TryLater`."""
 
     async def compare(self) -> Report:
-        """What `reload` would change. Raises as `reload`, and `TryLater`."""
+        """What `reload` would change. Raises as `reload`."""
 
     async def restart(self) -> None:
         """Begin to restart. Raises as `reload`."""
@@ -126,7 +123,7 @@ def endpoints(operations: Operations) -> tuple[AnyEndpoint, ...]:
     """The configuration."""
 
     async def reload(asked: Asked[None, None]) -> Comparison:
-        return await reported(asked, lambda: operations.reload(patient=False))
+        return await reported(asked, operations.reload)
 
     async def diff(asked: Asked[None, None]) -> Comparison:
         return await reported(asked, operations.compare)

@@ -34,6 +34,9 @@ function ofGateway(status) {
   const { used, limit } = status.memory ?? {};
   if (limit && used > limit * 0.9) found.push({ key: "memory", kind: "bad", what: "Memory is short", why: "New calls are refused until memory is free." });
   const left = status.certificate ? status.certificate.expires - Date.now() / 1000 : Infinity;
+  if (status.certificate?.problem) {
+    found.push({ key: "certificate files", kind: "warn", what: "Renewed certificate not used", why: status.certificate.problem });
+  }
   if (left < SOON) {
     const why = left > 0 ? `It ends in ${duration(left)}.` : "It has ended, so agents refuse it.";
     found.push({ key: "certificate", kind: left > 0 ? "warn" : "bad", what: "Certificate for agents", why });

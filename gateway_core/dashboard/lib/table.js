@@ -1,7 +1,7 @@
 // A table to sort, filter and walk through with the keyboard. Of a long one only the visible rows are rendered.
 import { Icon } from "./icons.js";
 import { count } from "./text.js";
-import { cls, html, useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "./ui.js";
+import { cls, html, useId, useLayoutEffect, useMemo, useRef, useState } from "./ui.js";
 
 const ROW = 36; // px; `--row` of the style sheet
 const WHOLE = 150; // up to this many rows, all are rendered
@@ -56,7 +56,8 @@ export function Table({ label, columns, rows, keyOf, onOpen, sort: first = null,
     sizes.observe(frame.current);
     return () => sizes.disconnect();
   }, [long]);
-  useEffect(() => {
+  // Before the rows are painted: later it would undo what the user has scrolled.
+  useLayoutEffect(() => {
     if (frame.current) frame.current.scrollTop = 0;
     setTop(0);
   }, [filter, sort]);

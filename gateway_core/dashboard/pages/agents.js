@@ -14,7 +14,7 @@ const RECENT = 1000; // ended calls that are looked at
 const MINUTE = 60; // seconds for which calls count as those of the last minute
 
 /** Agents by their id: what sessions, calls in flight and ended calls say of them. */
-function agentsOf(sessions, live, ended) {
+function agentsOf(sessions, live, ended, seen) {
   const found = new Map();
   const of = (id) => {
     if (!found.has(id)) found.set(id, { id, verified: null, eras: new Set(), clients: new Set(), profiles: new Set(), sessions: [], live: [], calls: 0, failed: 0, refused: 0, minute: 0, seen: 0 });
@@ -47,6 +47,7 @@ function agentsOf(sessions, live, ended) {
     agent.minute += one.started > now - MINUTE;
     agent.seen = Math.max(agent.seen, one.started + one.seconds);
   }
+  for (const { agent, clients } of seen) for (const client of clients) found.get(agent)?.clients.add(client);
   return [...found.values()];
 }
 
@@ -72,20 +73,21 @@ export default function Agents({ parts }) {
   const sessions = useResource("/admin/sessions", { every: 5000, on: ["session"] });
   const live = useResource("/admin/calls", { every: 3000 });
   const recent = useResource("/admin/calls/recent" + query({ limit: RECENT }), { every: state.connection === "live" ? 0 : 5000 });
+  const seen = useResource("/admin/agents", { every: 5000 });
   const partial = useRef(false); // whether the known calls cover less than a minute
   const agents = useMemo(() => {
     const ended = new Map([...(recent.data?.calls ?? []), ...state.calls].map((call) => [call.seq, call]));
     const oldest = Math.min(...[...ended.values()].map((call) => call.started));
     partial.current = ended.size >= RECENT && oldest > Date.now() / 1000 - MINUTE;
-    return agentsOf(sessions.data?.sessions ?? [], live.data?.calls ?? [], ended.values());
-  }, [sessions.data, live.data, recent.data, state.version]);
+    return agentsOf(sessions.data?.sessions ?? [], live.data?.calls ?? [], ended.values(), seen.data?.agents ?? []);
+  }, [sessions.data, live.data, recent.data, seen.data, state.version]);
   const open = parts[0];
   const found = open && agents.find((one) => one.id === open);
   const loading = sessions.loading || live.loading;
   const openSessions = sessions.data?.sessions.length;
   return html`
     <${Heading} title="Agents" note=${openSessions == null ? "" : `${count(openSessions, "session")}; agents of the modern era have none`} />
-    ${[["Sessions", sessions], ["Calls in flight", live], ["Recent calls", recent]].map(([what, of]) => of.error && !of.data && html`<${Failure} key=${what} error=${of.error} what=${what} retry=${of.reload} />`)}
+    ${[["Sessions", sessions], ["Calls in flight", live], ["Recent calls", recent], ["Clients", seen]].map(([what, of]) => of.error && !of.data && html`<${Failure} key=${what} error=${of.error} what=${what} retry=${of.reload} />`)}
     <${Panel} flush>
       <${Table} label="agents" columns=${COLUMNS} rows=${agents} keyOf=${(row) => row.id} sort=${{ key: "seen", down: true }} selected=${open} onOpen=${(row) => go("agents", [row.id])}
         empty=${loading ? html`<${Loading} what="agents" />` : html`<${Empty} title="No agent is here" icon="agents">They appear with their first session or call.<//>`} />

@@ -59,7 +59,7 @@ class Calls:
         ended: Callable[[Running[CallResult]], None] = self._ended
         if session is not None:
             key = session.new_key(message.id)
-            ended = partial(self._ended, session=session, key=key)
+            ended = partial(self._ended_in, session, key)
         self._gate.enter(message, exchange.agent.principal)
         try:
             running = self._pipeline.begin(exchange, message.members)
@@ -88,17 +88,20 @@ class Calls:
             raise
         task = asyncio.get_running_loop().create_task(serve)
         session.began(key, task)
-        task.add_done_callback(partial(self._ended, session=session, key=key))
+        task.add_done_callback(partial(self._ended_in, session, key))
         return task
 
-    def _ended(self, running: Running[CallResult], session: LiveSession | None = None, key: RequestKey = "") -> None:
-        """Count a request as ended, and free the exception of a cancelled one. `key`: its key in `session`."""
+    def _ended_in(self, session: LiveSession, key: RequestKey, running: Running[CallResult]) -> None:
+        """As `_ended`, for a request of `session`, where it has the key `key`."""
+        self._ended(running)
+        session.ended(key)
+
+    def _ended(self, running: Running[CallResult]) -> None:
+        """Count a request as ended, and free the exception of a cancelled one."""
         self._gate.leave()
         if running.cancelled():
             with contextlib.suppress(asyncio.CancelledError):
                 running.result()  # a task keeps the exception that cancelled it until it is read
-        if session is not None:
-            session.ended(key)
 
     async def call(self, exchange: Exchange, params: Mapping[str, Raw], answer: Supplied | None = None) -> CallResult:
         """Run a request of the gateway itself, which the gate does not count. Raises only `CancelledError`.

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import deque
-from typing import Final
+from typing import Any, Final
 
 from loguru import logger
 
@@ -50,6 +49,11 @@ _DIGITS: Final = 18
 class StoredStream:
     """One resumable stream of events, with at most one connection at a time."""
 
+    __slots__ = (
+        *("_bytes", "_expiry", "_gone", "_kept", "_standalone", "_writer", "_written"),
+        *("last", "mailbox", "name", "primed"),
+    )
+
     def __init__(self, kept: EventStore, mailbox: Mailbox, *, standalone: bool, primed: bool) -> None:
         """`standalone`: whether this is a standalone GET stream, which has the session's mailbox."""
         self.name = (_STANDALONE if standalone else _OF_REQUEST) + secrets.token_hex(8)
@@ -61,9 +65,10 @@ class StoredStream:
         self._kept = kept
         self._standalone = standalone
         self.primed = primed
-        self._written: deque[tuple[int, bytes]] = deque()
+        self._written: list[tuple[int, bytes]] = []  # not a deque, which is large even if it is empty
         self._bytes = 0
-        self._writer: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[Any] | None = None
+        """The task that serves the connection of the stream."""
         self._expiry: asyncio.TimerHandle | None = None
         if not standalone:
             mailbox.call_on_put(self._weigh)
@@ -100,16 +105,8 @@ class StoredStream:
         """
         if self._writer is not None:
             self._writer.cancel()
-        writer = self._writer = asyncio.get_running_loop().create_task(self._write(response, after))
-        try:
-            await asyncio.wait([writer])
-        finally:
-            writer.cancel()
-            if self._writer is writer:
-                self._writer = None
-                self._let_go()
-
-    async def _write(self, response: Writer, after: int | None) -> None:
+        task = self._writer = asyncio.current_task()
+        assert task is not None, "streams are served by tasks"
         try:
             if after is not None:
                 for number, message in [pair for pair in self._written if pair[0] > after]:
@@ -119,8 +116,15 @@ class StoredStream:
             await write_events(response, self.mailbox, self._record)
         except ConnectionError:
             pass  # the agent has disconnected
-        except Exception as error:  # noqa: BLE001 - no caller reads the result of this task
+        except asyncio.CancelledError:
+            if self._writer is task or task.uncancel():  # cancelled for another reason than a new connection
+                raise
+        except Exception as error:  # noqa: BLE001 - a bug ends the stream as an agent that disconnects does
             logger.error("{} while writing a stream\n{}", type(error).__name__, where(error))
+        finally:
+            if self._writer is task:
+                self._writer = None
+                self._let_go()
 
     def _record(self, message: bytes) -> bytes:
         """Encode the next event. It is stored before the write, because a failed write may have sent any part of it."""
@@ -129,7 +133,7 @@ class StoredStream:
             self._written.append((self.last, message))
             self._bytes += len(message)
             while len(self._written) > KEPT_EVENTS or (self._bytes > KEPT_BYTES and len(self._written) > 1):
-                self._gone, gone = self._written.popleft()
+                self._gone, gone = self._written.pop(0)
                 self._bytes -= len(gone)
             self._weigh()
         return self._event(self.last, message)

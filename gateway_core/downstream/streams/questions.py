@@ -56,8 +56,8 @@ class AgentQuestions:
             return
         if message.failed:
             waiting.set_exception(jsonrpc.error_of(message.error))
-        elif bytes(message.result)[:1] == b"{":
-            waiting.set_result(bytes(message.result))
+        elif message.result[:1] == b"{":
+            waiting.set_result(message.result)
         else:
             waiting.set_exception(RpcError.of_gateway(INTERNAL_ERROR, "the client's answer is not an object"))
 

@@ -54,7 +54,7 @@ class Mailbox:
     """A bounded queue of messages to one agent. `put` never blocks; several streams may take from it."""
 
     __slots__ = (
-        *("_account", "_bytes", "_changed", "_dropped", "_holding", "_items", "_on_put", "_taken"),
+        *("_account", "_bytes", "_dropped", "_holding", "_items", "_on_put", "_taken", "_takers"),
         *("closed", "kept"),
     )
 
@@ -62,10 +62,11 @@ class Mailbox:
         """`account` counts many bytes. Without room for them, notifications are dropped."""
         self._account = account
         self._holding: Holding | None = None
-        # Each idle session has a mailbox: a list, and events made on demand, keep it small.
+        # Each idle session has a mailbox: lists, and an event made on demand, keep it small.
         self._items: list[tuple[Keep, bytes]] = []
         self._bytes = 0
-        self._changed: asyncio.Event | None = None
+        self._takers: list[asyncio.Future[None]] | None = None
+        """Those that wait for a message; created by the first `get` that has to wait."""
         self._taken: asyncio.Event | None = None
         """Created by the first `wait_room` that has to wait."""
         self._dropped = 0
@@ -91,7 +92,7 @@ class Mailbox:
                 break
         if self._bytes >= COUNTED_FROM:
             self._count()
-        _wake(self._changed)
+        self._wake_takers()
         if self._on_put is not None:
             self._on_put()
 
@@ -126,10 +127,14 @@ class Mailbox:
         while not self._items:
             if self.closed:
                 return None
-            if self._changed is None:
-                self._changed = asyncio.Event()
-            self._changed.clear()
-            await self._changed.wait()
+            if self._takers is None:
+                self._takers = []
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._takers.append(turn)
+            try:
+                await turn
+            finally:
+                self._takers.remove(turn)
         keep, message = self._items.pop(0)
         self._bytes -= len(message)
         self.kept -= keep is Keep.ALWAYS
@@ -137,6 +142,12 @@ class Mailbox:
             self._count()
         _wake(self._taken)
         return message
+
+    def _wake_takers(self) -> None:
+        """Let all that wait look for a message; one finds it."""
+        for turn in self._takers or ():
+            if not turn.done():
+                turn.set_result(None)
 
     async def wait_room(self, limit: int) -> None:
         """Wait until at most `limit` answers and questions are queued."""
@@ -151,7 +162,7 @@ class Mailbox:
         if self._dropped and not self.closed:
             logger.debug("{} notifications were dropped: their agent did not read them in time", self._dropped)
         self.closed = True
-        _wake(self._changed)
+        self._wake_takers()
 
     def discard(self) -> None:
         """Ignore new messages, and discard the queued ones."""

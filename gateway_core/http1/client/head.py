@@ -39,7 +39,7 @@ class HeadCache:
     def read(self, data: bytes) -> ResponseHead | None:
         """A final response's head, parsed or from the cache. None if it is invalid, folded or too long to cache."""
         known = self._known.get(data)
-        if known is None and len(data) <= MAX_REMEMBERED and b"\r\n " not in data and b"\r\n\t" not in data:
+        if known is None and len(data) <= MAX_REMEMBERED and data.find(b"\r\n ") < 0 and data.find(b"\r\n\t") < 0:
             known = _head_of(data)
             if known is not None:
                 while len(self._known) >= REMEMBERED:

@@ -29,6 +29,7 @@ async def check(
     upstream: Upstream, connection: Connection, chain: Chain, concealer: Concealer, *, confirm: bool
 ) -> Problem | None:
     """Run one active check. Returns the problem; None if it is healthy. `confirm`: see `Liveness.check`."""
+    await upstream.connections.look_at_files()
     silence = f"no answer within {PING_TIMEOUT:g} s"
     if chain.has_health_check:
         try:

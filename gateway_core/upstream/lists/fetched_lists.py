@@ -90,11 +90,14 @@ class FetchedLists:
     them."""
     holdings: Mapping[Kind, Holding | None] = field(default_factory=dict, compare=False, repr=False)
     """What counts each list against the memory budget."""
+    ttl_ms: int = field(init=False, repr=False, compare=False)
+    """The shortest lifetime of the lists in milliseconds; 0 if any declares none."""
     _positions: Mapping[Kind, Mapping[str, int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         index = {kind: {item.name: number for number, item in enumerate(found)} for kind, found in self.items.items()}
         object.__setattr__(self, "_positions", index)
+        object.__setattr__(self, "ttl_ms", min((hint.ttl_ms for hint in self.hints.values()), default=0))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -107,11 +110,6 @@ class FetchedLists:
         if self.last_known:
             return frozenset()
         return frozenset(kind for kind, hint in self.hints.items() if not hint.public)
-
-    @property
-    def ttl_ms(self) -> int:
-        """The shortest lifetime of the lists in milliseconds; 0 if any declares none."""
-        return min((hint.ttl_ms for hint in self.hints.values()), default=0)
 
     def with_private(self, own: FetchedLists) -> FetchedLists:
         """A copy with one principal's private lists in place of the gateway's."""

@@ -100,16 +100,17 @@ class PublishedLists:
     @property
     def expired(self) -> bool:
         """Whether the gateway's own lists are due to be fetched again."""
-        return self.fetched is not None and self.is_expired(self.fetched, self._fetched_at)
+        fetched = self.fetched
+        return fetched is not None and self.is_expired(fetched, self._fetched_at)
 
     def is_expired(self, fetched: FetchedLists, fetched_at: float) -> bool:
         """Whether lists fetched at that time are due again.
 
         Lists without a lifetime or change announcements expire after one health-check interval.
         """
-        age = time.monotonic() - fetched_at
-        if fetched.ttl_ms > 0:
-            return age * 1000 >= fetched.ttl_ms
+        age, ttl_ms = time.monotonic() - fetched_at, fetched.ttl_ms
+        if ttl_ms:
+            return age * 1000 >= ttl_ms
         capabilities = self.info.capabilities if self.info is not None else {}
         announced = any(isinstance(part, dict) and part.get("listChanged") for part in capabilities.values())
         return not announced and age >= self._config.health_check_interval

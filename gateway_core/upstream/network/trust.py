@@ -41,6 +41,8 @@ _OTHERS: Final = {
 }
 
 
+KEPT: Final = "; the content that was read before stays in use"
+"""What follows from changed files that cannot be used."""
 _PLAIN: Final = TlsConfig()
 _SYSTEM: Final = RenewedContext(_PLAIN, lambda: context_of(_PLAIN), with_system=True)
 """The context of all upstreams that add nothing to what the system trusts."""
@@ -55,8 +57,8 @@ class Trust:
     def __init__(self, tls: TlsConfig | None, upstream: str) -> None:
         """`upstream`: its name, for the log."""
         self._upstream = upstream
-        self._problem = ""
-        """The problem of changed files that was logged last; empty once they can be used."""
+        self._logged = ""
+        """The problem that was logged last; empty once the files can be used."""
         own = tls or _PLAIN
         others = TlsConfig(ca=own.ca)
         self._own, self._others = _SYSTEM, _SYSTEM
@@ -73,6 +75,18 @@ class Trust:
         """The context for other hosts: it trusts what the system trusts, and `ca`. Raises `Permanent`."""
         return await self._current(self._others)
 
+    @property
+    def problem(self) -> str:
+        """Why the content of files that was read before stays in use, for operators; usually empty."""
+        stale = self._own.stale or self._others.stale
+        return "" if stale is None else f"upstream {self._upstream}: {_named(stale)}{KEPT}"
+
+    async def look(self) -> None:
+        """Read changed files again, so that `problem` is up to date without a new connection."""
+        for renewed in (self._own, self._others):
+            if renewed.in_use:
+                await self._current(renewed)
+
     async def _current(self, renewed: RenewedContext) -> ssl.SSLContext:
         unchanged = renewed.unchanged
         if unchanged is not None:
@@ -81,9 +95,7 @@ class Trust:
             context = await asyncio.to_thread(renewed.current)
         except TlsFileError as error:
             raise Permanent(_named(error)) from None
-        problem = renewed.problem
-        text = "" if problem is None else f"upstream {self._upstream}: {_named(problem)}"
-        self._problem = _reported(self._problem, text)
+        self._logged = _reported(self._logged, self.problem)
         return context
 
 
@@ -119,7 +131,7 @@ class TrustedAuthorities:
             return unchanged
         context = await asyncio.to_thread(self._renewed.current)
         problem = self._renewed.problem
-        self._problem = _reported(self._problem, "" if problem is None else self._described(problem))
+        self._problem = _reported(self._problem, "" if problem is None else self._described(problem), KEPT)
         return context
 
     def _described(self, problem: TlsFileError) -> str:
@@ -130,10 +142,10 @@ def _named(problem: TlsFileError) -> str:
     return f"tls.{problem.key}: {problem}"
 
 
-def _reported(before: str, problem: str) -> str:
-    """Log a problem of changed files, unless it is empty or equals the one from `before`. Returns it."""
+def _reported(before: str, problem: str, addition: str = "") -> str:
+    """Log a problem of changed files and `addition`, unless it is empty or equals the one from `before`. Returns it."""
     if problem and problem != before:
-        logger.warning("{}; the content that was read before stays in use", problem)
+        logger.warning("{}{}", problem, addition)
     return problem
 
 

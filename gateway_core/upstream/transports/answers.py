@@ -185,7 +185,7 @@ def reply_in(body: bytes, number: int, context: ClientContext) -> Reply:
         if request_answered(body) == number:
             raise unreadable(body) from None
         raise NoMcpAnswer(f"its answer is not a JSON-RPC message: {error.message}") from None
-    if message.method or (bytes(message.id) != b"%d" % number and own_id(message.id) != number):
+    if message.method or (message.number or own_id(message.id)) != number:
         raise UnusableAnswer("it answered another request than the one it was sent")
     return reply_of(message)
 

@@ -148,10 +148,6 @@ class DuplexConnection(Connection):
         if self._releasing is not None:
             await asyncio.shield(self._releasing)
 
-    @property
-    def closed(self) -> bool:
-        return self._ended.is_set()
-
     async def wait_closed(self) -> str:
         await self._ended.wait()
         return self._reason
@@ -278,7 +274,7 @@ class DuplexConnection(Connection):
 
     def _answered(self, message: jsonrpc.Message) -> bool:
         """Handle a response. Returns whether it completed a request."""
-        number = own_id(message.id)
+        number = message.number or own_id(message.id)
         pending = self._pending.get(number)
         self._unanswered.answered(number)
         if number in self._given_up:
@@ -319,7 +315,7 @@ class DuplexConnection(Connection):
         """End the connection after the loss of its channel. `reason` continues "the server …"."""
         if self.closed:
             return
-        self._reason = reason
+        self.closed, self._reason = True, reason
         self._ended.set()
         self._releasing = asyncio.get_running_loop().create_task(self._release())
         for pending in list(self._pending.values()):  # a copy: a request that fails removes itself

@@ -70,7 +70,7 @@ class EventParser:
                 chunk = chunk[1:]
         if not chunk:
             return []
-        if b"\r" in chunk:
+        if _RETURN in chunk:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         events: list[Event] = []

@@ -110,14 +110,6 @@ class HttpConnection(Connection):
         await self._session.close()
 
     @property
-    def stateful(self) -> bool:
-        return self._session.id is not None
-
-    @property
-    def closed(self) -> bool:
-        return self._session.over
-
-    @property
     def noisy(self) -> bool:
         return self._session.unexpected.noise.given_up
 
@@ -130,7 +122,7 @@ class HttpConnection(Connection):
     def deliver(
         self, request: Request, exchange: Exchange | None = None, headers: Mapping[str, str] | None = None
     ) -> Coroutine[Any, Any, Reply]:
-        if self._session.over:
+        if self.closed:
             raise SessionGone(self._session.why_ended)
         assert self.info is not None, "open() comes first"
         method, number = request.method, next(self._ids)
@@ -139,7 +131,7 @@ class HttpConnection(Connection):
         template = None if headers or cookies.any else self.template(request, exchange)
         if template is not None:
             body = template.body % filling(request, number)
-            head = b"%b%d\r\n%b\r\n" % (template.head, len(body), request.carried.lines)
+            head = b"".join((template.head, b"%d\r\n" % len(body), request.carried.lines, b"\r\n"))
             sending = self._http.send(head, body, pending.mark_sent, cookies=cookies)
         else:
             # Always ask for progress, because it extends the deadline of the call.
@@ -172,6 +164,7 @@ class HttpConnection(Connection):
     def adopt(self, protocol_version: str) -> None:
         """Use this protocol version from now on; see `handshakes.Wire`."""
         self._session.adopt(protocol_version)
+        self.stateful = self._session.id is not None
 
     async def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
         try:
@@ -185,7 +178,6 @@ class HttpConnection(Connection):
         `probes`: the request was sent to find out whether the server still knows the session.
         """
         session, starts = self._session, pending.method == INITIALIZE
-        negotiates = starts or pending.method == DISCOVER  # either may be abandoned once the other is answered
         self._pending[pending.number] = pending
         try:
             response = await sending
@@ -208,6 +200,7 @@ class HttpConnection(Connection):
             # Modern: closing the stream cancels the request. Legacy: it does not, so a notification is needed;
             # `initialize` must not be cancelled.
             self.excuse(pending.exchange if pending.sent and not pending.done else None)
+            negotiates = starts or pending.method == DISCOVER  # either may be abandoned once the other is answered
             if pending.sent and not session.modern and not negotiates and not self.closed:
                 notice = jsonrpc.notification(CANCELLED_NOTICE, {"requestId": pending.number})
                 # Servers built on the official Python SDK reset the connection after a cancellation.
@@ -220,7 +213,11 @@ class HttpConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     def _session_over(self) -> None:
-        """Fail the requests that wait for a connection or an access token: the server would not know their session."""
+        """Take no more requests, and fail those that wait for a connection or an access token.
+
+        The server would not know their session.
+        """
+        self.closed = True
         if self.stateful:
             for pending in self._pending.values():
                 if not pending.sent:
@@ -263,6 +260,7 @@ class HttpConnection(Connection):
             return
         if starts:
             session.begin(response)
+            self.stateful = session.id is not None
         if response.is_json:
             await read_json(response, pending, self._context, self._limit)
         elif response.content_type == EVENT_STREAM:

@@ -66,6 +66,8 @@ class HttpSession:
         self.id: str | None = None
         """The session id from a legacy server; None if the server keeps no sessions."""
         self.ended = asyncio.Event()
+        self.over = False
+        """Whether `ended` is set; read for each request."""
         self.why_ended = ""
         self.cookies: Final = Cookies()
         self.unexpected: Final = UnexpectedMessages(name)
@@ -93,13 +95,9 @@ class HttpSession:
         if self.modern:
             self.id = None
 
-    @property
-    def over(self) -> bool:
-        return self.ended.is_set()
-
     def end(self, why: str) -> None:
         if not self.over:
-            self.why_ended = why
+            self.over, self.why_ended = True, why
             self.ended.set()
             self._on_end()
             self._questions.end()

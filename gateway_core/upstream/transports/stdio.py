@@ -60,6 +60,8 @@ class Lines:
     def __init__(self, limit: int, account: Account = UNCOUNTED) -> None:
         """`limit`: bytes of one line. `account` counts a large unfinished line until `release`."""
         self._limit = limit
+        self._plain = min(limit, COUNTED_FROM)
+        """Bytes up to which a line that arrives at once is taken as it is."""
         self._claim = account.claim()
         self._part = bytearray()
         self._too_long: TooLong | None = None
@@ -72,7 +74,9 @@ class Lines:
         self.dropped = 0
         *ends, rest = data.split(b"\n")
         for end in ends:
-            if not (end or self._part or self._too_long):
+            if not self._part and self._too_long is None and len(end) <= self._plain:
+                if end.strip():
+                    lines.append(end)
                 continue
             self._take(end)
             if self._too_long is not None:
@@ -82,7 +86,8 @@ class Lines:
                 lines.append(bytes(self._part))
             self._part.clear()
             self.release()
-        self._take(rest)
+        if rest:
+            self._take(rest)
         return lines
 
     def _take(self, data: bytes) -> None:
@@ -159,7 +164,7 @@ class StdioConnection(DuplexConnection):
             if child.unrunnable:
                 raise
         await self.close()
-        self._ended = asyncio.Event()
+        self.closed, self._ended = False, asyncio.Event()
         self.modern_possible = False
         return await super().open("legacy")
 

@@ -4,6 +4,7 @@ Arguments: name, port, journal file, and `legacy` to turn away modern requests a
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -34,10 +35,13 @@ async def record(call_id: str) -> str:
 
 
 @server.tool()
-async def slow(call_id: str, seconds: float) -> str:
-    """Work for a while."""
+async def slow(call_id: str, seconds: float, until: str = "") -> str:
+    """Work for a while, or until the file `until` exists."""
     note(f"begin {call_id}")
-    await asyncio.sleep(seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not (until and Path(until).exists()):
+                await asyncio.sleep(0.02 if until else seconds)
     note(f"end {call_id}")
     return NAME
 

@@ -7,7 +7,9 @@ import pty
 import re
 import select
 import termios
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,16 +44,19 @@ def lines_of(process: Any, admits: Any) -> Any:
     raise AssertionError("the process has ended")
 
 
-def test_ended_calls_and_the_log_are_shown_and_filtered(running: Any, rad: Any) -> None:
+def test_ended_calls_and_the_log_are_shown_and_filtered(running: Any, rad: Any, wait_for: Any) -> None:
     assert "no calls have ended" in rad("calls", "--recent").stderr
     assert rad("call", "add", "--arg", "a=1", "--arg", "b=2").returncode == 0
     found = [one for one in read(rad, "calls", "--recent")["calls"] if one["name"] == "add"]
     assert [(one["outcome"], one["upstream"]) for one in found] == [("ok", "calculator")]
     shown = rad("calls", "--recent").stdout
     assert found[0]["id"] in shown
-    logged = read(rad, "logs", "--exchange", found[0]["id"])["lines"]
-    assert logged[-1]["text"] == "tools/call add"
-    assert logged[-1]["fields"]["outcome"] == "ok"
+
+    def logged() -> Any:
+        return read(rad, "logs", "--exchange", found[0]["id"])["lines"]
+
+    wait_for(lambda: logged() and logged()[-1]["text"] == "tools/call add", 60)  # a thread writes the log
+    assert logged()[-1]["fields"]["outcome"] == "ok"
     assert "tools/call add" in rad("logs", "--outcome", "ok", "-n", "5").stdout
     assert rad("logs", "--upstream", "nothing").stdout == ""
     assert rad("logs", "--level", "loud").returncode == 2
@@ -71,12 +76,20 @@ def test_events_and_the_log_go_on_after_a_restart(
     def call() -> bool:
         return bool(rad("call", "add", "--arg", "a=1", "--arg", "b=2").returncode == 0)
 
-    def is_watched() -> bool:
-        return bool(read(rad, "calls", "--recent")["recording"])
+    heard = threading.Event()
 
-    wait_for(is_watched, 60)
-    assert call()
-    assert lines_of(events, lambda one: one["type"] == "call" and one["name"] == "add")["outcome"] == "ok"
+    def call_on() -> None:
+        while not heard.is_set():
+            assert call()
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(call_on)  # the reader of events is told of calls after it has connected
+        try:
+            told = lines_of(events, lambda one: one["type"] == "call" and one["name"] == "add")
+        finally:
+            heard.set()
+    calling.result()
+    assert told["outcome"] == "ok"
     lines_of(log, lambda one: one["text"] == "tools/call add")
     assert rad("stop").returncode == 0
     running.wait(60)

@@ -205,8 +205,12 @@ def test_a_login_is_told_with_what_to_do(capsys, changes, words):
 
 def test_status_shows_what_is_wrong_with_the_log_and_with_plugins(capsys):
     plugin = {**PLUGIN, "warnings": ["the disk is full\x1b[2J"]}
-    pages.show_status({**STATUS, "log": {"warnings": ["the log cannot be written"]}, "plugins": [PLUGIN, plugin]})
+    problem = "mcp.proxy.tls.key: holds no private key in PEM; the certificate in use stays"
+    certificate = {"names": [], "expires": 2e9, "client_certificate": "none", "problem": problem}
+    warnings = {"log": {"warnings": ["the log cannot be written"]}, "certificate": certificate}
+    pages.show_status({**STATUS, **warnings, "plugins": [PLUGIN, plugin]})
     shown = capsys.readouterr().out
+    assert f"warning: {problem}\n" in shown
     assert "warning: the log cannot be written" in shown
     assert "warning: routing_priority: the disk is full" in shown
     assert "\x1b[2J" not in shown

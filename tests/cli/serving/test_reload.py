@@ -164,6 +164,7 @@ def test_a_watched_file_is_not_reloaded_again_for_what_the_gateway_wrote_or_read
     time.sleep(2.5)  # more than two looks at the file
     change(timeout=7.0)
     wait_for(lambda: status()["generation"] == 3, SLOW)
+    wait_for(lambda: log_of(config).count("the configuration was reloaded") >= 2, SLOW)
     assert log_of(config).count("the configuration was reloaded") == 2
 
 
@@ -246,7 +247,7 @@ async def test_a_bug_during_one_reload_leaves_the_next_one(eventually_true) -> N
         reloads.append(None)
         raise RuntimeError("a bug")
 
-    gateway: Any = SimpleNamespace(reload=fail)
+    gateway: Any = SimpleNamespace(reload_after_others=fail)
     signals: Any = SimpleNamespace(reload=asyncio.Event())
     async with lifetime._reloading(gateway, cast(Any, None), signals, watch=False):
         for number in (1, 2):

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import tomli_w
 
-from gateway_core.cli.client import fetch
 from gateway_core.cli.instance import Inherited, Instance, acquire, pid_file, read_instance
 from gateway_core.cli.report import Failed
 from gateway_core.cli.serving import restart
 from gateway_core.cli.serving.launch import Launch
 from gateway_core.control.access import PAGE_KEY
 from gateway_core.errors import ReloadRefused
+from tests import ports
 
 pytestmark = pytest.mark.timeout(300)
 SLOW = 60.0
@@ -148,13 +148,13 @@ def test_agents_and_browsers_notice_nothing(started, rad, config, running, free_
 
 
 @pytest.mark.usefixtures("with_server")
-def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, running, free_port, agent_at, wait_for):
+def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, free_port, agent_at, wait_for, status):
     change(drain_timeout=60.0)
     started()
     agent = agent_at(free_port)
     with concurrent.futures.ThreadPoolExecutor() as threads:
         in_flight = threads.submit(agent_at(free_port, agent).call, "slow", seconds=20)
-        wait_for(lambda: fetch(running(), "status")["in_flight"], SLOW)
+        wait_for(lambda: status()["in_flight"], SLOW)
         restarting = threads.submit(rad, "restart")
         wait_for(lambda: "restarting: 1 call in flight" in log_of(config), SLOW)
         waiting = [threads.submit(one.add) for one in (agent, agent_at(free_port, agent))]
@@ -167,13 +167,13 @@ def test_calls_in_flight_finish_and_new_ones_wait(started, rad, change, config, 
 
 
 @pytest.mark.usefixtures("with_server")
-def test_a_call_longer_than_the_drain_ends_as_unknown(started, rad, running, change, free_port, agent_at, wait_for):
+def test_a_call_longer_than_the_drain_ends_as_unknown(started, rad, change, free_port, agent_at, wait_for, status):
     change(drain_timeout=6.0)
     started()
     agent = agent_at(free_port)
     with concurrent.futures.ThreadPoolExecutor() as threads:
         in_flight = threads.submit(agent_at(free_port, agent).call, "slow", seconds=50)
-        wait_for(lambda: fetch(running(), "status")["in_flight"], SLOW)
+        wait_for(lambda: status()["in_flight"], SLOW)
         assert rad("restart").returncode == 0
         answer = json.dumps(in_flight.result(SLOW))
     assert "unknown" in answer, answer
@@ -205,28 +205,29 @@ def test_a_file_with_problems_changes_nothing(started, rad, change, running, fre
 def test_the_new_program_reads_what_a_reload_cannot_change(started, rad, change, running, free_port, agent_at):
     started()
     agent = agent_at(free_port)
-    change(port=free_port + 1, timeout=20.0)
+    other = ports.free_port()
+    change(port=other, timeout=20.0)
     assert rad("restart").returncode == 0
     assert agent.add() == "5", "its connection goes on, wherever new ones arrive"
-    assert agent_at(free_port + 1, agent).add() == "5"
+    assert agent_at(other, agent).add() == "5"
     with pytest.raises(OSError, match="refused"):
         agent_at(free_port)
 
 
 @pytest.mark.usefixtures("with_server")
 def test_a_signal_during_the_restart_stops_the_gateway(
-    started, rad, change, config, running, free_port, agent_at, wait_for
+    started, rad, change, config, free_port, agent_at, wait_for, status
 ):
     change(drain_timeout=60.0)
     child = started()
     agent = agent_at(free_port)
     with concurrent.futures.ThreadPoolExecutor() as threads:
         in_flight = threads.submit(agent_at(free_port, agent).call, "slow", seconds=20)
-        wait_for(lambda: fetch(running(), "status")["in_flight"], SLOW)
+        wait_for(lambda: status()["in_flight"], SLOW)
         restarting = threads.submit(rad, "restart")
         wait_for(lambda: "restarting: 1 call in flight" in log_of(config), SLOW)
         waiting = threads.submit(agent.call, "add", a=1, b=1)
-        wait_for(lambda: fetch(running(), "status")["connections"] == 2, SLOW)
+        wait_for(lambda: status()["connections"] == 2, SLOW)
         time.sleep(0.5)  # its request is on the way
         child.send_signal(signal.SIGTERM)
         assert waiting.result(SLOW)["error"]["code"] == -31005
@@ -260,14 +261,15 @@ def test_a_signal_to_stop_is_not_lost_between_the_two_programs(when: str, goes_o
     assert (done.stdout, done.returncode) == (f"{goes_on}\n", -signal.SIGTERM), done.stderr
 
 
-def test_a_detached_gateway_stays_so(with_server, rad, config, running, free_port, agent_at):
-    assert rad("start", "--detach", f"--port={free_port + 2}").returncode == 0
+def test_a_detached_gateway_stays_so(with_server, rad, config, running, agent_at, wait_for):
+    port = ports.free_port()
+    assert rad("start", "--detach", f"--port={port}").returncode == 0
     pid = running().pid
     try:
         assert rad("restart").returncode == 0
         assert running().pid == pid
-        assert agent_at(free_port + 2).session, "the options of the start stay in effect"
-        assert config.with_suffix(".log").read_text().count("listening") == 2
+        assert agent_at(port).session, "the options of the start stay in effect"
+        wait_for(lambda: config.with_suffix(".log").read_text().count("listening") == 2)
     finally:
         assert rad("stop", "--now").returncode == 0
     assert not config.with_suffix(".pid").exists()

@@ -55,7 +55,7 @@ def test_what_is_not_utf8_is_wrong_usage(rad):
         assert "UTF-8" in found.stderr
 
 
-def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_for):
+def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_for, status):
     with (project / ".radium" / "mcp-proxy.toml").open("a") as file:
         file.write("max_connections = 1\n")
     spawn("start")
@@ -78,7 +78,7 @@ def test_the_reason_of_a_refusal_is_shown(rad, spawn, project, free_port, wait_f
             held.append(socket.create_connection(("127.0.0.1", free_port)))
         return held
 
-    wait_for(connected)
+    wait_for(lambda: connected() and status())
     held[0].sendall(head.encode() + body)
     assert held[0].recv(100).startswith(b"HTTP/1.1 200 ")
     found = rad("call", "add")

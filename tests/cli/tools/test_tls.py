@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway_core.cli import client
 from gateway_core.cli.instance import read_instance
 from gateway_core.cli.locate import UsageError
 from gateway_core.cli.report import Failed
@@ -45,7 +44,7 @@ def serve(config: Path, asks: str) -> None:
 
 
 @pytest.mark.parametrize("asks", ["none", "required"])
-def test_commands_reach_a_gateway_with_tls(with_server, files, authority, rad, wait_for, asks):
+def test_commands_reach_a_gateway_with_tls(with_server, files, authority, rad, wait_for, wait_for_upstream, asks):
     config = with_server / ".radium" / "mcp-proxy.toml"
     serve(config, asks)
     assert rad("check").returncode == 0
@@ -56,7 +55,7 @@ def test_commands_reach_a_gateway_with_tls(with_server, files, authority, rad, w
         assert running.address.startswith("https://127.0.0.1:")
         assert running.address in started.stdout
         assert "/server.pem" in running.certificate
-        wait_for(lambda: client.fetch(running, "status")["upstreams"][0]["state"] == "healthy", 40)
+        wait_for_upstream()
         shown = rad("status")
         assert f"{running.address}/mcp" in shown.stdout
         clients = "; client certificates are required" if asks == "required" else ""
@@ -79,8 +78,8 @@ def test_commands_reach_a_gateway_with_tls(with_server, files, authority, rad, w
         for path in ("healthz", "readyz"):
             with urllib.request.urlopen(f"{running.address}/{path}", context=trusting) as answer:
                 assert answer.status == 200
+        wait_for(lambda: running.address in config.with_suffix(".log").read_text())
         log = config.with_suffix(".log").read_text()
-        assert running.address in log
         assert "server-key" not in log
         assert "PRIVATE" not in log + started.stdout + shown.stdout
     finally:

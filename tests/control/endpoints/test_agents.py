@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mcp.types import Implementation
 
 from tests.activity.conftest import READ_TOKEN, Stand, stand
 
@@ -24,3 +25,17 @@ async def test_who_may_only_read_sees_the_limits_of_an_agent(stand: Stand) -> No
     (call, *_) = (await stand.ask("/admin/calls/recent"))["calls"]
     found = await stand.ask(f"/admin/limits?agent={call['agent']}", token=READ_TOKEN)
     assert found == {"agent": call["agent"], "verified": False, "limits": [], "problems": []}
+
+
+async def test_the_agents_of_recent_calls_are_listed_with_their_clients(stand: Stand) -> None:
+    await stand.start(plugins=[])
+    await stand.ask("/admin/calls/recent")
+    for mode in ("2026-07-28", "legacy"):
+        info = Implementation(name=f"client-{mode}", version="7")
+        async with stand.client(mode=mode, client_info=info) as client:
+            await client.call_tool("echo", {"text": "x"})
+    found = await stand.ask("/admin/agents", token=READ_TOKEN)
+    assert [(one["era"], one["verified"], one["clients"]) for one in found["agents"]] == [
+        ("modern", False, ["client-2026-07-28 7"]),
+        ("legacy", False, ["client-legacy 7"]),
+    ]

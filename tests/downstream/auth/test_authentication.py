@@ -113,7 +113,7 @@ async def test_what_is_public_needs_no_credentials(start: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAY)
-async def test_a_plugin_that_fails_lets_nobody_in(start: Any, helpers: Any, way: str) -> None:
+async def test_a_plugin_that_fails_lets_no_agent_in(start: Any, helpers: Any, way: str) -> None:
     keys = Keys()
     world = await start(authenticators=[keys])
     keys.broken = True

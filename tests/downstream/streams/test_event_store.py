@@ -197,6 +197,7 @@ async def test_of_the_streams_of_a_session_those_go_first_that_lose_least(room: 
     shared = Mailbox()
     read = kept.begin(shared, standalone=True)
     reading = asyncio.ensure_future(read.serve(Wire()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)  # it has a connection
     ended = await written(kept, b"1")
     unread = await told(kept, b"1")
     empty = kept.begin(Mailbox(), standalone=True)
@@ -347,7 +348,7 @@ async def test_a_broken_stream_is_resumed_to_its_answer(world: Any) -> None:
     assert len({event_id.partition("-")[0] for event_id in ids}) == 1
 
 
-async def test_an_answer_that_came_while_nobody_read_is_kept(world: Any) -> None:
+async def test_an_answer_that_came_while_no_stream_was_open_is_kept(world: Any) -> None:
     session = await world.initialize()
     (priming,) = await broken_call(world, session, 1)
     world.pipeline.released.set()

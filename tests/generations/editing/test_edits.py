@@ -42,7 +42,7 @@ async def test_a_text_with_markers_is_written_with_the_secrets_and_put_in_force(
     async with stand.client() as client:
         pid = await text(client, "one_pid")
         waiting = asyncio.ensure_future(text(client, "one_wait", seconds=2))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not stand.gateway.pool.upstreams[0].facts.in_flight:
                 await asyncio.sleep(0.01)
         report, version = await edits.replace(

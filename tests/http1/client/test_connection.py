@@ -235,7 +235,7 @@ async def test_an_end_that_the_event_loop_has_not_noticed_yet_is_noticed(monkeyp
             closed.clear()
 
 
-async def test_a_body_that_nobody_reads_is_not_piled_up() -> None:
+async def test_a_body_that_its_caller_does_not_read_is_not_piled_up() -> None:
     sent = 0
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

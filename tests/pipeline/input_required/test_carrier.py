@@ -45,7 +45,9 @@ async def test_a_call_may_ask_several_things_at_once(
 
 @pytest.mark.parametrize("isolation", ["agent", "call"])
 @pytest.mark.parametrize(("agent", "server"), PAIRS)
-async def test_nobody_gets_anothers_question(world: Any, asker: Any, agent: str, server: str, isolation: str) -> None:
+async def test_no_agent_gets_the_question_of_another(
+    world: Any, asker: Any, agent: str, server: str, isolation: str
+) -> None:
     """Several clients ask, three rounds deep, while fifty other calls run on the same upstream."""
     async with world({**asker("stdio", server), "isolation": isolation}) as w:
         names = ["ann", "ben"]

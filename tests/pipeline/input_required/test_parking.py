@@ -216,7 +216,7 @@ async def test_names_of_one_address_park_no_more_than_three_quarters_of_all(
         assert "too many calls wait" in json.dumps(refused)
 
 
-async def test_a_parked_call_keeps_nobody_from_being_served(
+async def test_a_parked_call_keeps_no_other_call_from_being_served(
     world: Any, asker: Any, http: aiohttp.ClientSession
 ) -> None:
     """It has lent its place: an upstream with a single one goes on serving."""
@@ -271,7 +271,7 @@ async def test_a_call_that_waits_for_answers_is_finished_before_the_gateway_stop
         await asyncio.wait_for(stopping, 10)
 
 
-async def test_nobody_waits_for_the_answers_of_an_agent_on_stdio_that_has_gone(
+async def test_no_call_waits_for_the_answers_of_an_agent_on_stdio_that_left(
     asker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (stdin, to), (answers, stdout) = os.pipe(), os.pipe()

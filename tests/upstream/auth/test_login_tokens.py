@@ -159,7 +159,7 @@ async def test_processes_with_one_file_use_a_refresh_token_once(
     assert [form["grant_type"] for form in protected.authority.forms] == ["authorization_code", "refresh_token"]
 
 
-async def test_a_lease_that_nobody_ended_lapses(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lease_that_its_holder_did_not_end_lapses(protected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     await protected.log_in()
     await outlived(protected, leased_until=time.time() + 0.5)
     monkeypatch.setattr(login_tokens, "LEASE_CHECK", 0.02)

@@ -149,7 +149,7 @@ async def test_an_unusable_registration_ends_the_login(protected: Any, answer: A
     assert SECRET not in str(caught.value)
 
 
-async def test_a_server_that_registers_nobody_wants_a_client_id(protected: Any) -> None:
+async def test_a_server_that_registers_no_client_wants_a_client_id(protected: Any) -> None:
     protected.authority.publish_logins(registration_endpoint=None)
     with pytest.raises(Refused, match="write its client_id"):
         await protected.log_in()

@@ -33,7 +33,7 @@ async def test_without_scopes_in_the_challenge_those_supported_are_asked_for(rea
     assert asked(ready) == ["basic profile"]
 
 
-async def test_where_nobody_names_scopes_none_are_asked_for(world: Any) -> None:
+async def test_without_scopes_of_challenge_and_metadata_none_are_asked_for(world: Any) -> None:
     world.protect()
     world.authority.publish(scopes_supported=["admin"])
     assert await world.status(world.client()) == 200

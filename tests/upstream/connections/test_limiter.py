@@ -73,7 +73,7 @@ async def test_a_place_that_is_lent_serves_others_and_is_taken_back_at_once() ->
     assert exchange.held == ()
 
 
-async def test_a_place_that_is_handed_over_to_somebody_who_was_cancelled_goes_to_the_next() -> None:
+async def test_a_place_that_is_handed_over_to_a_cancelled_call_goes_to_the_next() -> None:
     limiter = ConcurrencyLimiter(1, 2, "full")
     await limiter.acquire(ANYONE)
     first, second = asyncio.create_task(limiter.acquire(ANYONE)), asyncio.create_task(limiter.acquire(ANYONE))

@@ -39,11 +39,7 @@ class Plain(Connection):
         await self.let.wait()
 
     async def close(self) -> None:
-        self.ended = True
-
-    @property
-    def closed(self) -> bool:
-        return self.ended
+        self.ended = self.closed = True
 
     async def wait_closed(self) -> str:
         return "closed"

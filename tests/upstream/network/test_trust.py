@@ -108,6 +108,24 @@ async def test_the_log_says_once_that_changed_files_of_an_upstream_cannot_be_use
     path.write_text("no certificate")
     assert (await own.context(), await own.context_for_others()) == before
     assert warned == ["upstream web: tls.ca: holds no certificate in PEM" + IN_USE]
+    assert own.problem == warned[0]
+    trustme.CA().cert_pem.write_to_path(str(path))
+    await own.look()
+    assert own.problem == ""
+    assert await own.context() not in before
+    assert await own.context_for_others() not in before
+    assert len(warned) == 1
+
+
+async def test_files_that_were_never_read_are_no_problem_of_a_look(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    own = trust.Trust(TlsConfig(ca=str(path)), "web")
+    await own.look()
+    with pytest.raises(Permanent, match="holds no certificate"):
+        await own.context()
+    await own.look()
+    assert own.problem == ""
 
 
 CALL = ("tools/call", {"name": "t", "arguments": {}})

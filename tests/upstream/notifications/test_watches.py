@@ -287,7 +287,7 @@ def test_what_came_on_no_stream_belongs_to_the_only_agent_that_calls() -> None:
     assert whose("notifications/tools/list_changed", [one]) is None
 
 
-async def test_a_message_goes_to_the_owner_of_its_connection_or_to_nobody() -> None:
+async def test_a_message_goes_to_the_owner_of_its_connection_or_to_no_agent() -> None:
     found = Logs("u")
     standalone = Standing()
     owner = agent("s", standalone)

@@ -66,7 +66,7 @@ async def test_what_it_said_before_anybody_heard_it_is_heard(tmp_path: Path) -> 
     await found.close()
 
 
-async def test_those_that_nobody_takes_are_ended_with_all_that_they_started(tmp_path: Path) -> None:
+async def test_children_that_the_gateway_does_not_take_are_ended_with_all_that_they_started(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     early = EarlyChildren([stdio("up", FAULTY, "family", str(file)), stdio("other")])
     await early.start()

@@ -285,7 +285,7 @@ def on_both_loops(body: Callable[[], Awaitable[None]]) -> None:
     uvloop.run(body())
 
 
-def test_a_child_that_stops_reading_is_given_up_and_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_stops_reading_is_given_up_and_blocks_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "WRITE_TIMEOUT", 0.6)
     monkeypatch.setattr(child_module, "STDIN_GRACE", 0.1)
     agent = Agent(Principal("a"), "legacy", "2025-11-25")
