@@ -24,7 +24,7 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 TRUST_VARIABLE: Final = "RADIUM_TRUST_CONFIG"
 """Environment variable; `1` accepts files of operators whatever their owners and modes are."""
@@ -92,6 +92,18 @@ def check_secret(path: Path, status: os.stat_result) -> None:
 def check_public(path: Path, status: os.stat_result) -> None:
     """Raise `Unusable` for a file of an operator, with public keys, to which every user of this machine may write."""
     check(path, status, Rule.PUBLIC, provided=True)
+
+
+def opened(path: str | Path) -> BinaryIO:
+    """An ordinary file, open to be read. Raises `Unusable` for anything else, and `OSError`.
+
+    It never waits: to open a named pipe would wait for a writer, and nothing could end that.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Unusable("it is no ordinary file")
+    return file
 
 
 def read(path: Path, limit: int, *, private: bool = False, provided: bool = False) -> bytes:
@@ -211,8 +223,9 @@ def append_to(path: Path) -> int:
     """Open a file to append to it; a new one has mode 0600. Returns the descriptor. Raises `OSError`.
 
     Where several users may create files, the name can be taken: neither a file nor a link of another user is used.
+    A named pipe that no process reads is an error: to open it would wait for a reader.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -224,6 +237,7 @@ def append_to(path: Path) -> int:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):  # a terminal or pipe may be of any user
             _refuse_foreign(path, status)
+        os.set_blocking(descriptor, True)
     except BaseException:
         os.close(descriptor)
         raise

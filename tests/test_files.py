@@ -88,6 +88,18 @@ def test_a_file_that_is_appended_to_is_private_and_may_be_reached_by_a_link(tmp_
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_pipe_is_appended_to_while_a_process_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device or address"):
+        files.append_to(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = files.append_to(path)
+    assert os.get_blocking(descriptor)  # what is written to a full pipe waits, and is not lost
+    os.close(descriptor)
+    os.close(reader)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_nothing_is_appended_to_what_another_user_made(tmp_path: Path, kind: str) -> None:

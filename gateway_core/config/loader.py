@@ -165,7 +165,7 @@ def _with_options(data: dict[str, Any], options: Mapping[str, Any]) -> dict[str,
 def read_file(path: FilePath, env: Mapping[str, str] = os.environ) -> bytes:
     """The content of the file. Raises `ConfigError` for a file that cannot be read, or that `load` does not trust."""
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             status = os.fstat(file.fileno())
             why = ", and its commands run with your rights"
             files.check(path, status, files.Rule.OWN, provided=True, env=env, why=why)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gateway_core.config.fields import Filled
 from gateway_core.config.sections import Section
-from gateway_core.files import Unusable, check_public
+from gateway_core.files import Unusable, check_public, opened
 
 if TYPE_CHECKING:
     import ssl
@@ -119,8 +119,10 @@ def check_readable(tls: TlsFiles) -> None:
     """Raise `TlsFileError` for a file of the table that cannot be read."""
     for key, path in tls.files:
         try:
-            with open(path, "rb") as file:
+            with opened(path) as file:
                 file.read(1)
+        except Unusable as problem:
+            raise TlsFileError(key, str(problem)) from None
         except OSError as error:
             raise TlsFileError(key, f"cannot be read: {error.strerror}") from None
 

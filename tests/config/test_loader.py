@@ -85,6 +85,11 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert "is larger than 1024 KiB" in refusal(write(tmp_path, b"#" * (FILE_LIMIT + 1)))
 
 
+def test_a_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert refusal(tmp_path / "pipe") == f"{tmp_path}/pipe: it is no ordinary file"
+
+
 def test_a_file_that_is_not_utf8_gets_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD + b"# caf\xe9\n")
     assert refusal(path) == f"{path}:3: is not UTF-8 text; save the file as UTF-8"

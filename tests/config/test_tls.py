@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "locked.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     (tmp_path / "text.pem").write_text("no certificate")
     (tmp_path / "folder.pem").mkdir()
+    os.mkfifo(tmp_path / "pipe.pem")
     authority.cert_pem.write_to_path(str(tmp_path / "open.pem"))
     (tmp_path / "open.pem").chmod(0o666)
     return tmp_path
@@ -62,6 +64,7 @@ def test_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
     [
         ('{ ca = "none.pem" }', "ca", "cannot be read: No such file or directory"),
         ('{ ca = "folder.pem" }', "ca", "cannot be read: Is a directory"),
+        ('{ ca = "pipe.pem" }', "ca", "it is no ordinary file"),
         ('{ ca = "text.pem" }', "ca", "holds no certificate in PEM"),
         ('{ ca = "open.pem" }', "ca", "every user of this machine may write to it; run: chmod o-w "),
         ('{ cert = "text.pem", key = "key.pem" }', "cert", "holds no certificate in PEM"),

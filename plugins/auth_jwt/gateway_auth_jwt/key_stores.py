@@ -191,6 +191,8 @@ class FileKeys:
 
 def read_keys(path: Path) -> KeySet:
     """The keys in a file. Raises `ValueError` or `OSError`."""
+    if path.exists() and not path.is_file():  # a named pipe would hold up the event loop
+        raise ValueError("it is no ordinary file")
     with path.open("rb") as file:
         try:
             check_public_file(path, os.fstat(file.fileno()))

@@ -300,6 +300,10 @@ async def test_a_file_that_becomes_unusable_proves_nothing(authority: Any, tmp_p
     path.unlink()
     with pytest.raises(KeysUnavailableError):
         await found(keys, "one")
+    os.mkfifo(path)
+    with pytest.raises(KeysUnavailableError):
+        await found(keys, "one")
+    path.unlink()
     authority.write(tmp_path)
     assert await found(keys, "one") == ["one"]
 
