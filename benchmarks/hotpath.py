@@ -35,10 +35,11 @@ _STANDARD = sysconfig.get_path("stdlib")
 _ROOT = f"{processes.HERE.parent}/"
 _LOOP = "event loop"
 PARTS = {
-    "aiohttp, both sides": ("aiohttp", "aiosignal", "aiohappyeyeballs", "yarl", "multidict", "frozenlist"),
-    "downstream side of the core": ("gateway_core.downstream", "mcp"),
+    "HTTP to upstreams, with the kernel's share": ("gateway_core.http1.client",),
+    "HTTP from agents, with the kernel's share": ("gateway_core.http1",),
+    "downstream side of the core": ("gateway_core.downstream",),
     "upstream side of the core": ("gateway_core.upstream",),
-    "reading and writing JSON-RPC envelopes": ("gateway_core.mcp.jsonrpc",),
+    "reading and writing JSON-RPC envelopes": ("gateway_core.mcp",),
     "log": ("gateway_core.log", "loguru"),
     "redactor": ("security_redact", "re2"),
     "pipeline, router, catalog, plugin chain": ("gateway_core",),

@@ -163,8 +163,11 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _loaded(part, tools, folder, answer):
-    """mcpload's figures of a short load on a server that answers so."""
+def _loaded(part, tools, folder, answer, warm=0.0, wait=0.0):
+    """mcpload's figures of a short load on a server that answers so.
+
+    `warm`: seconds before the measured time. `wait`: seconds for which it waits for the benchmark then.
+    """
     server = http.server.HTTPServer(("127.0.0.1", 0), type("Handler", (_Answers,), {"answer": answer}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -173,13 +176,16 @@ def _loaded(part, tools, folder, answer):
         record = mcp_client.Client(server.server_port, "modern").call_record("", "echo", mcp_client.Ask())
         file = folder / "records"
         file.write_bytes(part("load").packed(record))
-        argv = [tools / "mcpload", str(server.server_port), "1", "0", "0.1", file, "1"]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True, timeout=10)
+        argv = [tools / "mcpload", str(server.server_port), "1", str(warm), "0.1", file, "1"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as load:
+            assert load.stdout.readline() == "B\n"
+            time.sleep(wait)
+            output, _ = load.communicate("\n", timeout=10)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 @needs_compiler
@@ -195,6 +201,17 @@ def test_an_answer_to_another_call_is_a_wrong_answer(part, tools, tmp_path, memb
     # the first call alone has the number that all get
     assert figures["errors"] == figures["answers"] - 1 > 0
     assert "bad answer" in figures["first_error"]
+
+
+@needs_compiler
+def test_no_answer_is_missed_at_the_begin_of_the_measured_time(part, tools, tmp_path):
+    def answer(_, request):
+        content = [{"type": "text", "text": request["params"]["arguments"]["text"]}]
+        return {"jsonrpc": "2.0", "id": request["id"], "result": {"content": content}}
+
+    figures = _loaded(part, tools, tmp_path, answer, warm=1, wait=0.3)  # lost answers are looked for each second
+    assert figures["answers"] > 0
+    assert (figures["errors"], figures["first_error"]) == (0, "")
 
 
 @needs_compiler
@@ -359,10 +376,12 @@ def test_samples_count_for_the_innermost_frame_outside_the_standard_library(part
 
 def test_every_sample_counts_for_one_part_of_the_published_table(part):
     hotpath = part("hotpath")
-    owned = {"aiohttp": 4, "gateway_core.log.sink": 1, "gateway_core.pipeline.router": 2, "event loop": 1, "zlib": 2}
+    core = {"http1.writer": 4, "log.sink": 1, "pipeline.router": 2}
+    owned = {"event loop": 1, "zlib": 2, **{f"gateway_core.{module}": samples for module, samples in core.items()}}
     rows = hotpath.published({"gateway": hotpath.Counter(owned)}).splitlines()[2:]
     shares = {title: int(share.rstrip("%")) for title, share in (row.strip("| ").split(" | ") for row in rows)}
     assert shares["pipeline, router, catalog, plugin chain"] == 20
+    assert shares["HTTP from agents, with the kernel's share"] == 40
     assert shares["log"] == 10
     assert shares["the rest"] == 20
     assert sum(shares.values()) == 100

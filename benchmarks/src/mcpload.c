@@ -334,6 +334,7 @@ int main(int argc, char **argv) {
             begin_at = now();
             end_at = begin_at + (uint64_t)(run * 1e9);
             for (int i = 0; i < count; i++) conns[i].started += begin_at - t;
+            t = begin_at;
         }
         if (t - looked > 1000000000ull) {
             looked = t;
