@@ -143,17 +143,17 @@ class ConnectionManager:
 
         Starts a server that is idle.
         """
-        lost = self.main
-        if lost is not None and not lost.closed:
-            return lost
-        if self._status.state is UpstreamState.HEALTHY:
-            await in_task()
+        main = self.main
+        if main is not None and not main.closed:
+            return main
+        await in_task()  # meanwhile, the server may have come up
+        lost = self.main is None or self.main.closed
+        if lost and self._status.state is UpstreamState.HEALTHY:
             self._opened.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_WAIT):
                     await self._opened.wait()
         if self._status.facts.state is UpstreamState.IDLE:
-            await in_task()
             await self.demand.attempt()
         if self.main is None or self.main.closed:
             raise Busy("not connected", retry_after=self._status.retry_in())
@@ -170,9 +170,10 @@ class ConnectionManager:
 
         The time counts against neither the deadline nor the hard limit of the call: `start_timeout` bounds it.
         """
-        if not self.start_limit:
+        if self.start_limit:
+            await in_task()
+        if not self.start_limit:  # also if the server has come up meanwhile, when nothing would end an attempt
             return self._not_running()
-        await in_task()
         deadline, started = exchange.deadline, self._status.clock.now()
         if deadline is not None:
             deadline.suspend(self.start_limit)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from mcp import MCPError
 
+from gateway_core.inline.driver import in_task
+from gateway_core.upstream import connection_manager
 from gateway_core.upstream.life import idleness
 from tests.acceptance.lazy_kit import Servers, again, status, until
 from tests.generations.conftest import MODERN, Stand, names, text
@@ -76,6 +78,27 @@ async def test_a_lazy_server_starts_with_its_first_call_and_only_once(
         one = status(stand, "one")
         assert (one["state"], one["calls"], one["errors"]) == ("healthy", 10, 0)
         assert not servers.running("two")
+
+
+async def test_a_call_that_begins_to_wait_while_the_server_comes_up_goes_on(
+    stand: Stand, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await learned(stand, servers, servers.table("one", **LAZY))
+    await again(stand, servers.table("one", **LAZY))
+    waiting = 0
+
+    async def late() -> None:
+        nonlocal waiting
+        waiting += 1
+        await in_task()
+        if waiting == 2:
+            await until(lambda: status(stand, "one")["state"] == "healthy")
+
+    monkeypatch.setattr(connection_manager, "in_task", late)
+    async with stand.client() as client:
+        pids = await asyncio.gather(*(text(client, "one_pid") for _ in range(2)))
+    assert {int(pid) for pid in pids} == {servers.starts("one")[-1]}
+    assert waiting >= 2
 
 
 async def test_an_unused_server_stops_and_starts_again_with_the_next_call(stand: Stand, servers: Servers) -> None:
