@@ -137,11 +137,11 @@ async def test_clause_23_agents_may_all_choose_the_same_id(start: Any, msg: Any,
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_clause_27_progress_buys_time_up_to_the_hard_maximum(start: Any, msg: Any, era: str) -> None:
-    stand = await start(era, proxy="timeout = 0.4\nmax_timeout = 1")
+    stand = await start(era, proxy="timeout = 1.5\nmax_timeout = 3")
     loop = asyncio.get_running_loop()
     began = loop.time()
     *progress, answer = (await stand.modern("tools/call", msg.calling("forever", "t"))).messages
-    assert loop.time() - began > 0.7, "longer than the gateway waits for a silent server; the call never ends by itself"
+    assert loop.time() - began > 2.0, "longer than the gateway waits for a silent server; the call never ends by itself"
     assert len(progress) > 5
     assert answer["result"]["isError"] is True
     assert "Outcome unknown" in answer["result"]["content"][0]["text"]

@@ -81,7 +81,7 @@ def warnings() -> AsyncIterator[list[str]]:
 
 
 async def test_clause_27_an_answer_that_comes_too_late_is_ignored(begin: Begin, warnings: list[str]) -> None:
-    piped = await begin("modern", top="timeout = 0.5")
+    piped = await begin("modern", top="timeout = 2.0")
     ended = (await piped.call("late")).json["result"]
     assert ended["isError"] is True
     assert "Outcome unknown" in ended["content"][0]["text"]
