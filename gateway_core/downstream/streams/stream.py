@@ -66,7 +66,7 @@ class Mailbox:
         self._items: list[tuple[Keep, bytes]] = []
         self._bytes = 0
         self._takers: list[asyncio.Future[None]] | None = None
-        """Those that wait for a message; created by the first `get` that has to wait."""
+        """The readers that wait for a message; created by the first `get` that has to wait."""
         self._taken: asyncio.Event | None = None
         """Created by the first `wait_room` that has to wait."""
         self._dropped = 0

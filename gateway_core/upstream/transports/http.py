@@ -213,7 +213,7 @@ class HttpConnection(Connection):
         return [it.exchange for it in self._pending.values() if it.exchange is not None and it.sent]
 
     def _session_over(self) -> None:
-        """Take no more requests, and fail those that wait for a connection or an access token.
+        """Take no more requests, and fail the requests that wait for a connection or an access token.
 
         The server would not know their session.
         """

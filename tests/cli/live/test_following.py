@@ -83,7 +83,7 @@ def test_events_and_the_log_go_on_after_a_restart(
             assert call()
 
     with ThreadPoolExecutor(1) as pool:
-        calling = pool.submit(call_on)  # the reader of events is told of calls after it has connected
+        calling = pool.submit(call_on)  # the reader of events hears of calls after it has connected
         try:
             told = lines_of(events, lambda one: one["type"] == "call" and one["name"] == "add")
         finally:
