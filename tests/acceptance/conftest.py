@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from gateway_core.cli.client import fetch
-from gateway_core.cli.running import NotAnswering, instance
 from gateway_core.errors import GatewayError
+from tests.page_kit import page
 from tests.ports import connected, free_port
 from tests.servers.forks import Fork
 
@@ -94,13 +93,7 @@ class Rad:
 
     def page(self, name: str) -> dict[str, Any]:
         """What the command `status` or `tools` gets from the gateway, without a process for the command."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                return fetch(instance(self.config), name)
-            except NotAnswering:  # it is busy
-                if time.monotonic() > deadline:
-                    raise
+        return page(self.config, name)
 
     def status(self) -> dict[str, Any]:
         return self.page("status")

@@ -23,8 +23,7 @@ import aiohttp
 import pytest
 import tomli_w
 
-from gateway_core.cli.client import fetch
-from gateway_core.cli.running import NotAnswering, instance
+from tests.page_kit import page
 from tests.ports import connected, free_port
 
 RAD = Path(sys.executable).with_name("rad")
@@ -138,13 +137,7 @@ class Rad:
         """What the command `status` or `tools` gets from the gateway; a process only to enter its namespace."""
         if self.inside:
             return self.command(name)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                return fetch(instance(self.config), name)
-            except NotAnswering:  # it is busy
-                if time.monotonic() > deadline:
-                    raise
+        return page(self.config, name)
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Name of each upstream -> its state and counters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +78,19 @@ class Stand:
     def check(self, text: str) -> Config:
         config = loads(text, self.path)
         return Config(config.path, config.proxy.model_copy(update={"port": 0}), config.disabled)
+
+    def hold_checks(self, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, threading.Event]:
+        """Let checks of the file wait. Returns what is set once one waits, and what lets all go on."""
+        waits, go_on, check = asyncio.Event(), threading.Event(), self.check
+        loop = asyncio.get_running_loop()
+
+        def held(text: str) -> Config:
+            loop.call_soon_threadsafe(waits.set)
+            assert go_on.wait(60)
+            return check(text)
+
+        monkeypatch.setattr(self, "check", held)
+        return waits, go_on
 
     def prepare(self, config: Config) -> Prepared:
         if self.refuses:

@@ -195,20 +195,11 @@ async def test_a_reload_that_waits_too_long_for_an_edit_says_so_and_follows_it_w
 ) -> None:
     """As for SIGHUP and `--watch`: the log names the edit, and the change of the file is not lost."""
     await stand.start(served("one"))
-    reading, go_on, check = asyncio.Event(), threading.Event(), stand.check
-    loop = asyncio.get_running_loop()
-
-    def slow(given: str) -> Config:
-        loop.call_soon_threadsafe(reading.set)
-        assert go_on.wait(60)
-        return check(given)
-
-    monkeypatch.setattr(stand, "check", slow)
+    reading, go_on = stand.hold_checks(monkeypatch)
     lines: list[str] = []
     sink = logger.add(lambda line: lines.append(line.record["message"]), level="WARNING")
     edit = asyncio.ensure_future(stand.gateway.edits.change([KeyChange("timeout", 7.0)]))
     await reading.wait()
-    monkeypatch.setattr(stand, "check", check)
     monkeypatch.setattr(reloads, "CHANGE_WAIT", 0.05)
     stand.write(served("one"), timeout=8.0)
     waiting = asyncio.ensure_future(stand.gateway.reload_after_others())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 
-from gateway_core.config import Config
 from gateway_core.generations import reloads
 from tests.control.endpoints.conftest import Controlled
 from tests.generations.conftest import served
@@ -22,15 +20,7 @@ async def test_edits_and_reloads_wait_for_each_other_for_a_bounded_time_and_lear
     await stand.start(served("one"))
     content = stand.path.read_text()
     changes = {"changes": [{"key": "timeout", "value": 7.0}]}
-    reading, go_on, check = asyncio.Event(), threading.Event(), stand.check
-    loop = asyncio.get_running_loop()
-
-    def slow(given: str) -> Config:
-        loop.call_soon_threadsafe(reading.set)
-        assert go_on.wait(60)
-        return check(given)
-
-    monkeypatch.setattr(stand, "check", slow)
+    reading, go_on = stand.hold_checks(monkeypatch)
     first = ("POST", "reload", None) if holder == "reload" else ("PATCH", "config", changes)
     running = asyncio.ensure_future(stand.ask(*first))
     await reading.wait()
